@@ -1,0 +1,1 @@
+"""Audio reading, Kaldi data directories, token lists and text normalisation."""

@@ -1,0 +1,75 @@
+"""Text normalisation: the one place where transcripts become the characters that a model is trained on.
+
+The rules, in order:
+
+1. Unicode NFC, lower case; typographic apostrophes become ``'``, hyphens and dashes become spaces.
+2. Remarks: ``[@]``-like brackets that hold no letter are removed; a transcript that is nothing but a bracketed
+   remark is *not speech*, one with a worded remark inside is *ambiguous* (was it spoken?). Both are refused.
+3. Numbers are spoken out as cardinals of the language (num2words).
+4. Letters: Spanish loses its acute accents (they are used inconsistently in prompts) but keeps ``ñ``; Russian
+   ``ё`` becomes ``е``; ligatures are opened (``œ`` → ``oe``).
+5. Punctuation becomes a space; what is then outside the language's alphabet is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from s3router.errors import ConfigError, DataError
+
+_LATIN = "abcdefghijklmnopqrstuvwxyz"
+ALPHABETS = {
+    "en": _LATIN + "'",
+    "es": _LATIN + "ñ",
+    "fr": _LATIN + "àâæçéèêëîïôùûüÿ'",
+    "it": _LATIN + "àèéìíîòóùú'",
+    "ru": "абвгдежзийклмнопрстуфхцчшщъыьэюя",
+}
+"""Letters of each language after normalisation, without the space."""
+
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
+_SPANISH = str.maketrans("áéíóúü", "aeiouu")
+_PUNCTUATION = re.compile(r"[\s.,;:!?¡¿\"“”«»…/\-‐‑–—_*\ufeff]+")
+_BRACKETED = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
+
+
+def normalize(text: str, lang: str) -> str:
+    """Return ``text`` in the alphabet of ``lang``, words separated by single spaces.
+
+    Raises:
+        ConfigError: the language has no rules here.
+        DataError: nothing is spoken, a remark stands inside, or a character has no reading; the message is the
+            reason, for the report of dropped prompts.
+    """
+    if lang not in ALPHABETS:
+        raise ConfigError(f"no text normalisation for language {lang!r}; known: {', '.join(sorted(ALPHABETS))}")
+    text = unicodedata.normalize("NFC", text).lower().translate(_APOSTROPHES)
+    for remark in _BRACKETED.findall(text):
+        if not any(c.isalnum() for c in remark):
+            text = text.replace(remark, " ")
+    if not _BRACKETED.sub(" ", text).strip(" .,;"):
+        raise DataError("not speech: the transcript is a remark")
+    if _BRACKETED.search(text):
+        raise DataError("ambiguous: a remark inside the transcript")
+    text = re.sub(r"\d+", lambda m: f" {_spoken(int(m.group()), lang)} ", text)
+    text = text.replace("œ", "oe").replace("æ", "ae")
+    if lang == "es":
+        text = text.translate(_SPANISH)
+    elif lang == "ru":
+        text = text.replace("ё", "е")
+    text = _PUNCTUATION.sub(" ", text)
+    words = [w.strip("'") if lang == "en" else w for w in text.split()]
+    text = " ".join(w for w in words if w.strip("'"))
+    if not text:
+        raise DataError("not speech: the transcript is empty")
+    strange = sorted(set(text) - set(ALPHABETS[lang]) - {" "})
+    if strange:
+        raise DataError(f"no reading for {' '.join(strange)}")
+    return text
+
+
+def _spoken(number: int, lang: str) -> str:
+    from num2words import num2words  # heavy and only needed while preparing data
+
+    return unicodedata.normalize("NFC", num2words(number, lang=lang)).lower()
