@@ -1,0 +1,245 @@
+"""Audio reading, the one place: any source a ``wav.scp`` may name becomes a mono float32 array at one sample rate.
+
+A *source* is the second column of ``wav.scp``: a path (wav, flac, mp3, ogg, opus, m4a, headerless ``.g722`` …), an
+offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``). A stretch of a recording
+is written as ``source#t=start,end`` in seconds (the notation of W3C media fragments), which is what
+`s3router.data.kaldi` makes of a ``segments`` file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from s3router.errors import DataError
+
+Seconds = float
+
+_STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
+_ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
+_STREAMED = 0x7FFFF000  # RIFF data sizes from here on (and 0) are what encoders write when the length is not known
+
+
+def split_stretch(source: str) -> tuple[str, Seconds | None, Seconds | None]:
+    """``"a.wav#t=1,2.5"`` -> ``("a.wav", 1.0, 2.5)``; without a stretch the times are None."""
+    match = _STRETCH.match(source)
+    return (match["source"], float(match["start"]), float(match["end"])) if match else (source, None, None)
+
+
+def join_stretch(source: str, start: Seconds, end: Seconds) -> str:
+    """The inverse of `split_stretch`."""
+    return f"{source}#t={start:.5f},{end:.5f}"
+
+
+def is_pipe(source: str) -> bool:
+    """Whether the source is a shell command whose standard output is audio."""
+    return split_stretch(source)[0].rstrip().endswith("|")
+
+
+def file_of(source: str) -> Path | None:
+    """The file that must exist for this source, or None for a pipe."""
+    source = split_stretch(source)[0]
+    if is_pipe(source):
+        return None
+    match = _ARK.match(source)
+    return Path(match["path"] if match and not os.path.exists(source) else source)
+
+
+def read_audio(source: str | os.PathLike, sample_rate: int | None = 16000) -> np.ndarray:
+    """Decode ``source``, mix its channels down (mean) and resample it.
+
+    Args:
+        source: see the module's docstring.
+        sample_rate: of the result, in Hz; None keeps the source's own.
+
+    Returns:
+        float32, shape (samples,), full scale ±1.
+
+    Raises:
+        DataError: missing, empty, truncated or undecodable audio, or a pipe that failed.
+    """
+    samples, rate = read_native(source)
+    return samples if sample_rate is None or rate == sample_rate else resample(samples, rate, sample_rate)
+
+
+def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
+    """As `read_audio`, at the source's own rate: (float32 (samples,), rate in Hz)."""
+    source, start, end = split_stretch(os.fspath(source))
+    if start is None:
+        samples, rate = _decode(source)
+    else:
+        samples, rate = _decode_cached(source)
+        first, last = round(start * rate), round(end * rate)
+        # Kaldi's own tools let a segment end up to half a second behind the recording
+        if not 0 <= first < last or last > len(samples) + rate // 2:
+            raise DataError(
+                f"{source}: the stretch {start}-{end} s is not inside the recording ({len(samples) / rate:.2f} s); "
+                f"correct the segments file"
+            )
+        samples = samples[first:last].copy()
+    if samples.size == 0:
+        raise DataError(f"{source}: no audio in it; fetch or make the recording again, or take it out of wav.scp")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{source}: holds samples that are not numbers; make the recording again")
+    return samples, rate
+
+
+def duration(source: str | os.PathLike) -> Seconds:
+    """Length in seconds, from the header alone where the format allows it (wav, flac, ogg, mp3).
+
+    Raises:
+        DataError: as `read_audio`.
+    """
+    source, start, end = split_stretch(os.fspath(source))
+    if start is not None:
+        return end - start
+    path = file_of(source)
+    if path is not None and os.fspath(path) == source and path.suffix != ".g722":
+        import soundfile
+
+        try:
+            with open(_existing(path), "rb") as file:
+                _check_riff(file, source)
+            info = soundfile.info(source)
+        except soundfile.LibsndfileError:
+            pass  # not a format of libsndfile: decode it
+        else:
+            if info.frames > 0:
+                return info.frames / info.samplerate
+    samples, rate = read_native(source)
+    return len(samples) / rate
+
+
+def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """Band-limited resampling (soxr, high quality); float32 (samples,) at ``rate`` -> float32 at ``to``."""
+    import soxr
+
+    return soxr.resample(samples, rate, to, quality="HQ").astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=1)
+def _decode_cached(source: str) -> tuple[np.ndarray, int]:
+    return _decode(source)  # the segments of one recording follow one another
+
+
+def _decode(source: str) -> tuple[np.ndarray, int]:
+    if is_pipe(source):
+        return _mono(*_decode_file(io.BytesIO(_run(source)), source))
+    path = file_of(source)
+    if os.fspath(path) != source:
+        return _decode_ark(source, path)
+    with open(_existing(path), "rb") as file:
+        return _mono(*_decode_file(file, source))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; correct the path in wav.scp (relative ones start where you are)")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; fetch or make it again")
+    return path
+
+
+def _run(command: str) -> bytes:
+    """Standard output of a Kaldi pipe; it is a shell command by definition."""
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command.rstrip()[:-1]}"], capture_output=True)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise DataError(f"{command} failed with status {done.returncode}: {' '.join(last) or 'no message'}")
+    if not done.stdout:
+        raise DataError(f"{command} wrote nothing; run it by hand to see why")
+    return done.stdout
+
+
+def _decode_ark(source: str, path: Path) -> tuple[np.ndarray, int]:
+    import kaldiio
+
+    _existing(path)
+    try:
+        loaded = kaldiio.load_mat(source)
+    except Exception as error:  # kaldiio has no errors of its own: struct, value, assertion, soundfile …
+        raise DataError(f"{source}: no readable audio at this offset ({error}); write the archive again") from error
+    pair = loaded if isinstance(loaded, tuple) and len(loaded) == 2 else (None, None)
+    rate, samples = pair if isinstance(pair[0], int) else pair[::-1]
+    if not isinstance(rate, int):
+        raise DataError(f"{source}: a matrix, not audio; wav.scp needs archives of recordings (wav-copy)")
+    return _mono(_to_float(np.asarray(samples)), rate)
+
+
+def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:
+    """float32 (samples,) or (samples, channels) and the rate."""
+    import soundfile
+
+    if Path(source).suffix == ".g722":
+        return _decode_av(file, source, "g722")
+    _check_riff(file, source)
+    try:
+        with soundfile.SoundFile(file) as opened:
+            samples = opened.read(dtype="float32")
+            frames, rate = opened.frames, opened.samplerate
+    except soundfile.LibsndfileError as error:
+        file.seek(0)
+        if file.read(4) in (b"RIFF", b"fLaC"):
+            raise DataError(f"{source}: damaged or truncated ({error}); fetch or make it again") from error
+        file.seek(0)
+        return _decode_av(file, source)
+    if 0 < len(samples) < frames < 2**62:
+        raise DataError(f"{source}: truncated ({len(samples)} of {frames} samples); fetch or make it again")
+    return samples, rate
+
+
+def _decode_av(file: BinaryIO, source: str, container: str | None = None) -> tuple[np.ndarray, int]:
+    import av
+
+    try:
+        with av.open(file, format=container) as opened:
+            if not opened.streams.audio:
+                raise DataError(f"{source}: no audio in it")
+            rate = opened.streams.audio[0].rate
+            mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            blocks = [b for frame in opened.decode(audio=0) for b in mono.resample(frame)] + list(mono.resample(None))
+    except (av.FFmpegError, ValueError) as error:
+        raise DataError(f"{source}: not audio that can be decoded, or damaged ({error}); convert it to wav") from error
+    if not blocks:
+        raise DataError(f"{source}: no audio in it; fetch or make it again")
+    return np.concatenate([b.to_ndarray().reshape(-1) for b in blocks]), rate
+
+
+def _check_riff(file: BinaryIO, source: str) -> None:
+    """Refuse a wav file whose data ends before its header says so: decoders read it in silence. Rewinds the file."""
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    head = file.read(12)
+    position = 12
+    while head[:4] == b"RIFF" and head[8:] == b"WAVE" and position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"data":
+            if 0 < length < _STREAMED and position + 8 + length > size:
+                raise DataError(
+                    f"{source}: truncated ({size - position - 8} of {length} bytes of audio); fetch or make it again"
+                )
+            break
+        position += 8 + length + length % 2
+    file.seek(0)
+
+
+def _to_float(samples: np.ndarray) -> np.ndarray:
+    if np.issubdtype(samples.dtype, np.integer):
+        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    return samples.astype(np.float32)
+
+
+def _mono(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    return np.ascontiguousarray(samples, dtype=np.float32), int(rate)

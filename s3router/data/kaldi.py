@@ -1,0 +1,196 @@
+"""Kaldi-style data directories: ``wav.scp``, ``text`` and, where there, ``segments``, ``utt2spk``, ``utt2dur``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from s3router.data.audio import Seconds, duration, file_of, join_stretch
+from s3router.errors import DataError
+
+SHOWN = 20
+"""Problems listed in one error; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance.
+
+    Attributes:
+        utt: id.
+        source: what `s3router.data.audio.read_audio` takes.
+        text: transcript; "" in a directory read without transcripts.
+        speaker: from utt2spk, else the utterance's id (Kaldi's convention for unknown speakers).
+        duration: seconds, or None where neither utt2dur nor segments says it (see `DataDir.with_durations`).
+    """
+
+    utt: str
+    source: str
+    text: str = ""
+    speaker: str = ""
+    duration: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """The utterances of one directory, sorted by id."""
+
+    path: Path
+    utts: list[Utterance] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, need_text: bool = True) -> DataDir:
+        """Read a directory and check that its files agree; audio is not opened (see `s3router.data.validate`).
+
+        Raises:
+            DataError: every problem found, in one message.
+        """
+        utts, problems = scan(path, need_text)
+        if problems:
+            raise DataError(summary(path, problems))
+        return cls(Path(path), utts)
+
+    def write(self, path: str | os.PathLike) -> DataDir:
+        """Write ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, where all are known, ``utt2dur``, sorted.
+
+        Each file is whole or absent, and ``wav.scp`` comes last: a directory that has it is complete.
+        """
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        utts = sorted(self.utts, key=lambda u: u.utt)
+        speakers: dict[str, list[str]] = {}
+        for u in utts:
+            speakers.setdefault(u.speaker or u.utt, []).append(u.utt)
+        files = {"text": [f"{u.utt} {u.text}" for u in utts]}
+        files["utt2spk"] = [f"{u.utt} {u.speaker or u.utt}" for u in utts]
+        files["spk2utt"] = [f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())]
+        if all(u.duration is not None for u in utts):
+            files["utt2dur"] = [f"{u.utt} {u.duration:.3f}" for u in utts]
+        else:
+            (path / "utt2dur").unlink(missing_ok=True)
+        stretches = [u for u in utts if "#t=" in u.source]
+        if stretches:
+            raise DataError(f"{stretches[0].utt}: segments are cut out by s3router.data.format_wav before writing")
+        files["wav.scp"] = [f"{u.utt} {u.source}" for u in utts]
+        for name, lines in files.items():
+            temporary = path / f".{name}.tmp"
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            temporary.replace(path / name)
+        return DataDir(path, utts)
+
+    def with_durations(self) -> DataDir:
+        """The same with every duration known; audio headers (for pipes and archives the audio) are read."""
+        filled = [u if u.duration is not None else replace(u, duration=duration(u.source)) for u in self.utts]
+        return DataDir(self.path, filled)
+
+    @property
+    def seconds(self) -> Seconds:
+        """Total length; utterances of unknown length raise DataError."""
+        if unknown := [u.utt for u in self.utts if u.duration is None]:
+            raise DataError(f"{self.path}: no duration known for {len(unknown)} utterances, first {unknown[0]}")
+        return sum(u.duration for u in self.utts)
+
+
+def summary(where: str | os.PathLike, problems: Sequence[str]) -> str:
+    """One message out of many problems."""
+    listed = [f"\n  {problem}" for problem in problems[:SHOWN]]
+    more = [f"\n  … and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:" + "".join(listed + more)
+
+
+def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utterance], list[str]]:
+    """Read a directory as far as possible: (utterances that are complete, problems)."""
+    path, problems = Path(path), []
+    required = ["wav.scp", "text"] if need_text else ["wav.scp"]
+    for name in required:
+        if not (path / name).is_file():
+            problems.append(f"{path / name}: no such file; a data directory needs {' and '.join(required)}")
+    if problems:
+        return [], problems
+    sources = _columns(path / "wav.scp", problems)
+    texts = _columns(path / "text", problems) if (path / "text").is_file() else {}
+    speakers = _columns(path / "utt2spk", problems) if (path / "utt2spk").is_file() else {}
+    lengths = _columns(path / "utt2dur", problems) if (path / "utt2dur").is_file() else {}
+    for recording, source in sources.items():
+        file = file_of(source)
+        if file is not None and not file.is_file():
+            kind = "the archive" if os.fspath(file) != source else "the recording"
+            problems.append(
+                f"wav.scp: {recording}: {kind} {file} is missing; correct the path (relative ones start from "
+                f"{Path.cwd()}) or take the line out"
+            )
+    durations: dict[str, Seconds] = {}
+    if (path / "segments").is_file():
+        sources, durations = _segments(path / "segments", sources, problems)
+    if not sources:
+        problems.append(f"{path / 'wav.scp'}: holds no recordings")
+    for utt, value in lengths.items():
+        try:
+            durations.setdefault(utt, float(value))
+        except ValueError:
+            problems.append(f"utt2dur: {utt}: {value!r} is not a number of seconds")
+    have = "segments" if (path / "segments").is_file() else "wav.scp"
+    if need_text:
+        problems += _one_sided("text", texts, have, sources, "a transcript without audio")
+        problems += _one_sided(have, sources, "text", texts, "audio without a transcript")
+        empty = [utt for utt, text in texts.items() if not text]
+        problems += [f"text: {utt}: the transcript is empty; write it, or take {utt} out" for utt in empty]
+    if speakers:
+        problems += _one_sided(have, sources, "utt2spk", speakers, "an utterance without a speaker")
+        problems += _one_sided("utt2spk", speakers, have, sources, "a speaker for an utterance without audio")
+    utts = [
+        Utterance(utt, source, texts.get(utt, ""), speakers.get(utt, utt), durations.get(utt))
+        for utt, source in sorted(sources.items())
+        if source and (texts.get(utt) or not need_text)
+    ]
+    return utts, problems
+
+
+def _columns(path: Path, problems: list[str]) -> dict[str, str]:
+    """id -> rest of the line; ids must come once and in C order (``LC_ALL=C sort``), as Kaldi and merges want it."""
+    table: dict[str, str] = {}
+    last, unsorted = "", None
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: not UTF-8 ({error}); convert it, e.g. iconv -f latin1 -t utf-8")
+        return table
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        key, *rest = line.strip().split(maxsplit=1)
+        if key in table:
+            problems.append(f"{path.name}:{number}: {key} stands on two lines; ids must be unique")
+        elif key < last and unsorted is None:
+            unsorted = f"{path.name}:{number}: not sorted ({key} after {last}); LC_ALL=C sort -o {path} {path}"
+            problems.append(unsorted)
+        table[key] = rest[0] if rest else ""
+        if path.name == "wav.scp" and not rest:
+            problems.append(f"wav.scp:{number}: {key} has no file")
+        last = key
+    return table
+
+
+def _segments(path: Path, sources: dict[str, str], problems: list[str]) -> tuple[dict[str, str], dict[str, Seconds]]:
+    cut, durations = {}, {}
+    for utt, rest in _columns(path, problems).items():
+        parts = rest.split()
+        try:
+            recording, start, end = parts[0], float(parts[1]), float(parts[2])
+        except (IndexError, ValueError):
+            problems.append(f"segments: {utt}: expected 'utterance recording start end', found {rest!r}")
+            continue
+        if recording not in sources:
+            problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or take the line out")
+        elif not 0 <= start < end:
+            problems.append(f"segments: {utt}: starts at {start} s and ends at {end} s; correct the times")
+        else:
+            cut[utt], durations[utt] = join_stretch(sources[recording], start, end), end - start
+    return cut, durations
+
+
+def _one_sided(name: str, ids: Iterable[str], other: str, others: dict[str, str], what: str) -> list[str]:
+    alone = [utt for utt in ids if utt not in others]
+    return [f"{name}: {utt}: {what} (not in {other}); add it to {other} or take it out" for utt in alone]

@@ -1,0 +1,131 @@
+"""Token lists and the way from text to token ids and back: characters, sentencepiece units, or given phones.
+
+A token list is ESPnet's: one token a line, ``<blank>`` first (the CTC blank), ``<unk>`` second, ``<sos/eos>`` last.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from s3router.errors import ConfigError, DataError
+
+BLANK, UNKNOWN, SPACE, SOS_EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
+TOKEN_TYPES = ("char", "phn", "bpe")
+
+
+def split(text: str, token_type: str = "char") -> list[str]:
+    """Tokens of ``text``: its characters with ``<space>`` for a blank, or for ``phn`` its words."""
+    if token_type == "char":
+        return [SPACE if c == " " else c for c in " ".join(text.split())]
+    if token_type == "phn":
+        return text.split()
+    raise ConfigError(f"token type {token_type!r} cannot be split without a model; known: char, phn")
+
+
+def build_token_list(texts: Iterable[str], token_type: str = "char") -> list[str]:
+    """``<blank> <unk> [<space>] tokens … <sos/eos>``, the most frequent token first, ties by code point.
+
+    ``<space>`` stands third in a character list even where no text holds one. Nothing but the texts decides: the
+    same texts in another order give the same list.
+
+    Raises:
+        DataError: no tokens at all.
+    """
+    counts = collections.Counter(token for text in texts for token in split(text, token_type))
+    counts.pop(SPACE, None)
+    if not counts:
+        raise DataError("no text to build a token list from; is the transcript file empty?")
+    ranked = sorted(counts, key=lambda token: (-counts[token], token))
+    return [BLANK, UNKNOWN, *([SPACE] if token_type == "char" else []), *ranked, SOS_EOS]
+
+
+def write_token_list(path: str | os.PathLike, tokens: Sequence[str]) -> None:
+    """One token a line, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_token_list(path: str | os.PathLike) -> list[str]:
+    """Read and check a token list.
+
+    Raises:
+        DataError: no file, a token twice, or ``<blank>``, ``<unk>``, ``<sos/eos>`` not where ESPnet wants them.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such token list; write one with python -m s3router.data.tokens")
+    tokens = Path(path).read_text(encoding="utf-8").split("\n")
+    tokens = tokens[:-1] if tokens and not tokens[-1] else tokens
+    twice = [token for token, count in collections.Counter(tokens).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: more than one line for {' '.join(map(repr, twice))}; keep one of each")
+    if tokens[:2] != [BLANK, UNKNOWN] or tokens[-1] != SOS_EOS:
+        raise DataError(f"{path}: a token list starts with {BLANK}, {UNKNOWN} and ends with {SOS_EOS}")
+    return tokens
+
+
+class TokenIds:
+    """Text to ids and back.
+
+    Args:
+        tokens: a token list.
+        token_type: ``char``, ``phn`` (tokens separated by blanks) or ``bpe``.
+        bpe_model: path of the sentencepiece model; only for ``bpe``.
+    """
+
+    def __init__(self, tokens: Sequence[str], token_type: str = "char", bpe_model: str | os.PathLike | None = None):
+        if token_type not in TOKEN_TYPES:
+            raise ConfigError(f"unknown token type {token_type!r}; known: {', '.join(TOKEN_TYPES)}")
+        if (token_type == "bpe") != (bpe_model is not None):
+            raise ConfigError("token type bpe needs a sentencepiece model, and only bpe does")
+        self.tokens, self.token_type = list(tokens), token_type
+        self._ids = {token: index for index, token in enumerate(self.tokens)}
+        self._pieces = None
+        if bpe_model is not None:
+            import sentencepiece
+
+            if not Path(bpe_model).is_file():
+                raise DataError(f"{bpe_model}: no such sentencepiece model")
+            self._pieces = sentencepiece.SentencePieceProcessor(model_file=os.fspath(bpe_model))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def split(self, text: str) -> list[str]:
+        """Tokens of ``text``, known or not."""
+        return self._pieces.encode(text, out_type=str) if self._pieces else split(text, self.token_type)
+
+    def unknown(self, text: str) -> list[str]:
+        """Tokens of ``text`` that the list lacks, each once, in order of appearance."""
+        return [token for token in dict.fromkeys(self.split(text)) if token not in self._ids]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``.
+
+        Raises:
+            DataError: tokens outside the list.
+        """
+        if missing := self.unknown(text):
+            raise DataError(f"not in the token list: {' '.join(missing)} (in {text!r})")
+        return [self._ids[token] for token in self.split(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids`` (blanks and repeats already removed); ``<blank>`` and ``<sos/eos>`` read as nothing."""
+        tokens = [self.tokens[index] for index in ids]
+        tokens = [token for token in tokens if token not in (BLANK, SOS_EOS)]
+        if self.token_type == "phn":
+            return " ".join(tokens)
+        if self._pieces:
+            return self._pieces.decode(tokens)
+        return " ".join("".join(" " if token == SPACE else token for token in tokens).split())
+
+
+def min_ctc_frames(tokens: Sequence) -> int:
+    """Frames that CTC needs to emit ``tokens``: one each, and a blank between equal neighbours."""
+    return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
