@@ -1,0 +1,87 @@
+"""The files that scoring reads and writes: Kaldi `text`, sclite `.trn`, and alignments to be read by people."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from s3router.errors import DataError
+
+
+def read_text(path: str | Path) -> dict[str, str]:
+    """Read a Kaldi `text` file: one utterance a line, its id, then its words. An id alone is an empty transcript.
+
+    Returns:
+        id -> words separated by single spaces, in file order.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, a line has no id, or an id comes twice. All bad lines
+            are listed at once.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected a Kaldi text file ('<utterance id> <words>')") from None
+    except (UnicodeDecodeError, IsADirectoryError) as err:
+        raise DataError(f"{path}: not a UTF-8 text file ({err}); convert it with iconv or name another file") from None
+    texts: dict[str, str] = {}
+    problems: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line:
+            break  # what follows the last newline
+        utt, *words = line.split() or [""]
+        if not utt:
+            problems.append(f"line {number} is empty")
+        elif utt in texts:
+            problems.append(f"line {number}: id {utt} comes a second time")
+        else:
+            texts[utt] = " ".join(words)
+    if not texts and not problems:
+        problems.append("the file is empty")
+    if problems:
+        raise DataError(f"{path}: {shorten(problems)}; every line must be '<utterance id> <words>' with its own id")
+    return texts
+
+
+def write_text(path: str | Path, texts: Mapping[str, str]) -> None:
+    """Write `texts` (id -> words) as a Kaldi `text` file, in the order given."""
+    write_lines(path, (f"{utt} {words}".rstrip() for utt, words in texts.items()))
+
+
+def write_trn(path: str | Path, texts: Mapping[str, str], speakers: Mapping[str, str] | None = None) -> None:
+    """Write `texts` (id -> words) in sclite's transcript format: ``words (speaker-utterance)``.
+
+    Args:
+        speakers: id -> speaker; an utterance without one is its own speaker. Score with ``sclite -i spu_id``.
+
+    Raises:
+        DataError: an id or speaker holds parentheses, which the format cannot carry.
+    """
+    speakers = speakers or {}
+    names = {utt: f"{speakers.get(utt, utt)}-{utt}" for utt in texts}
+    bad = [name for name in names.values() if re.search(r"[()\s]", name)]
+    if bad:
+        raise DataError(f"{path}: ids with parentheses or blanks do not fit into .trn: {shorten(bad)}; rename them")
+    write_lines(path, (f"{words} ({names[utt]})".lstrip() for utt, words in texts.items()))
+
+
+def write_lines(path: str | Path, lines: Iterable[str]) -> None:
+    """Write `lines` to `path` at once or not at all (temporary file in the same folder, then rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def shorten(items: list[str], limit: int = 5) -> str:
+    """The first `limit` of `items` for a message, and how many more there are."""
+    rest = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
