@@ -1,0 +1,93 @@
+"""The s3prl hub entry ``s3router``: any upstream that s3prl names, plus masks.
+
+    from s3router.upstreams.hub import register
+    register()
+    S3PRLUpstream("s3router", path_or_url=None, extra_conf={"upstream": "tiny", "mask": {"sparsity": 0.1}})
+
+and the same in ESPnet, with its own ``frontend: s3prl``::
+
+    frontend_conf:
+        frontend_conf:
+            upstream: s3router
+            path_or_url: null
+            extra_conf: {upstream: tiny, mask: {sparsity: 0.1}}
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from s3router.errors import CheckpointError, ConfigError
+from s3router.upstreams.huggingface import FAMILIES, load_huggingface
+from s3router.upstreams.routed import RoutedUpstream
+from s3router.upstreams.s3prl_models import known_names, load_s3prl, unknown_name
+
+TINY_FOLDER = Path(__file__).parent / "tiny"
+
+
+def register() -> None:
+    """Make the name ``s3router`` known to s3prl, and so to ESPnet's s3prl frontend. May be called again."""
+    from s3prl import hub
+
+    hub.s3router = s3router
+
+
+def s3router(ckpt: str | None = None, refresh: bool = False, **extra_conf: Any) -> RoutedUpstream:
+    """The hub entry itself; s3prl passes ``path_or_url`` as ``ckpt`` and ``extra_conf`` as keywords (see `build`)."""
+    known = set(inspect.signature(build).parameters) - {"ckpt", "refresh"}
+    if unknown := sorted(set(extra_conf) - known):
+        raise ConfigError(f"extra_conf of s3router: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+    return build(ckpt=ckpt, refresh=refresh, **extra_conf)
+
+
+def build(
+    ckpt: str | None = None,
+    refresh: bool = False,
+    upstream: str = "tiny",
+    mask: dict[str, Any] | None = None,
+    random_init: bool = False,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> RoutedUpstream:
+    """Load an upstream and put masks on it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        expert = load_expert(upstream, ckpt, refresh, random_init, options)
+    routed = RoutedUpstream(expert)
+    if mask is not None:
+        from s3router.masks import MaskConfig, attach
+
+        attach(routed.backbone, MaskConfig.from_dict(mask))
+    return routed
+
+
+def load_expert(
+    name: str, ckpt: str | None, refresh: bool = False, random_init: bool = False, options: dict[str, Any] | None = None
+) -> nn.Module:
+    """The bare s3prl-style upstream ``name``: ``tiny``, an ``hf_*_custom``, or any name of s3prl's hub."""
+    if name == "tiny":
+        name, ckpt = "hf_hubert_custom", ckpt or str(tiny_folder())
+    if name in FAMILIES:
+        if ckpt is None:
+            raise ConfigError(f"upstream {name} needs a folder or repository name as path_or_url (--upstream_ckpt).")
+        return load_huggingface(name, str(ckpt), random_init)
+    if name not in known_names():
+        raise unknown_name(name, ["tiny", *FAMILIES, *known_names()])
+    return load_s3prl(name, None if ckpt is None else str(ckpt), refresh, options)
+
+
+def tiny_folder() -> Path:
+    """Where the upstream that ships with this package is; the environment variable S3ROUTER_TINY overrides it."""
+    folder = Path(os.environ.get("S3ROUTER_TINY") or TINY_FOLDER)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder}: the upstream 'tiny' is not there (no config.json). Reinstall s3router with its package data, "
+            "pretrain it with egs/asterisk/ssl1/run.sh, or let S3ROUTER_TINY name a HuBERT folder."
+        )
+    return folder
