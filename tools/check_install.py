@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""Check what tools/setup.sh installed: one real, tiny operation for each engine, each in a process of its own.
+
+A package that is there but does not work (a missing library, a binary for another processor, two versions that do
+not fit) is found here, by name, and not an hour later in a training run. Starting it needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+TIMEOUT_SECONDS = 300
+
+
+def torch_bf16() -> str:
+    import torch
+
+    a = torch.arange(16.0).reshape(4, 4).bfloat16()
+    if not torch.equal((a @ torch.eye(4).bfloat16()), a):
+        raise RuntimeError("bfloat16 matrix product gives wrong values")
+    return f"bfloat16 product, {torch.get_num_threads()} threads, {torch.cuda.device_count()} GPUs"
+
+
+def torchaudio_resample() -> str:
+    import torch
+    import torchaudio
+
+    out = torchaudio.functional.resample(torch.zeros(1, 8000), 8000, 16000)
+    if out.shape != (1, 16000):
+        raise RuntimeError(f"8 kHz to 16 kHz of 8000 samples gave {tuple(out.shape)}")
+    return "8 kHz to 16 kHz"
+
+
+def espnet_asr() -> str:
+    import torch
+    from espnet2.asr.ctc import CTC
+    from espnet2.tasks.asr import ASRTask
+
+    loss = CTC(odim=5, encoder_output_size=4)(
+        torch.randn(1, 9, 4), torch.tensor([9]), torch.tensor([[1, 2]]), torch.tensor([2])
+    )
+    if not torch.isfinite(loss):
+        raise RuntimeError("a CTC loss is not finite")
+    return f"{ASRTask.__name__}, CTC loss"
+
+
+def s3prl_hub() -> str:
+    from s3prl.nn import S3PRLUpstream
+
+    names = S3PRLUpstream.available_names()
+    if "hf_hubert_custom" not in names:
+        raise RuntimeError("the s3prl hub does not know hf_hubert_custom")
+    return f"{len(names)} upstreams in the hub"
+
+
+def transformers_hubert() -> str:
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    convolutions = {"conv_dim": (4, 4), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
+    positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    config = HubertConfig(**sizes, **convolutions, **positions, feat_extract_norm="layer", do_stable_layer_norm=True)
+    with torch.no_grad():
+        out = HubertModel(config).eval()(torch.zeros(1, 800)).last_hidden_state
+    return f"HubertModel forward, {tuple(out.shape)}"
+
+
+def safetensors_round_trip() -> str:
+    import torch
+    from safetensors.torch import load, save
+
+    if not torch.equal(load(save({"x": torch.ones(3)}))["x"], torch.ones(3)):
+        raise RuntimeError("a tensor came back changed")
+    return "write and read"
+
+
+def soundfile_flac() -> str:
+    import io
+
+    import numpy as np
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(160, np.int16), 16000, format="FLAC")
+    buffer.seek(0)
+    if soundfile.read(buffer)[0].shape != (160,):
+        raise RuntimeError("160 samples of FLAC did not come back")
+    return f"FLAC, libsndfile {soundfile.__libsndfile_version__}"
+
+
+def av_g722() -> str:
+    import av
+    import numpy as np
+
+    encoder = av.CodecContext.create("g722", "w")
+    encoder.sample_rate, encoder.layout, encoder.format = 16000, "mono", "s16"
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
+    frame.sample_rate = 16000
+    decoder = av.CodecContext.create("g722", "r")
+    decoder.layout = "mono"
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    samples = sum(out.samples for packet in packets for out in decoder.decode(packet))
+    if samples != 320:
+        raise RuntimeError(f"320 samples of G.722 came back as {samples}")
+    return "G.722 encode and decode"
+
+
+def kaldiio_ark() -> str:
+    import io
+
+    import kaldiio
+    import numpy as np
+
+    buffer = io.BytesIO()
+    kaldiio.save_ark(buffer, {"a": np.ones((2, 3), np.float32)})
+    buffer.seek(0)
+    if dict(kaldiio.load_ark(buffer))["a"].shape != (2, 3):
+        raise RuntimeError("a matrix did not come back from an ark")
+    return "ark write and read"
+
+
+def jiwer_wer() -> str:
+    import jiwer
+
+    if jiwer.wer("a b c d", "a x c d") != 0.25:
+        raise RuntimeError("one wrong word of four is not 0.25")
+    return "word error rate"
+
+
+def num2words_russian() -> str:
+    from num2words import num2words
+
+    return f"2 in Russian: {num2words(2, lang='ru')}"
+
+
+def flashlight_kenlm() -> str:
+    from flashlight.lib.text.decoder import LexiconFreeDecoder
+    from flashlight.lib.text.decoder.kenlm import KenLM
+
+    return f"{LexiconFreeDecoder.__name__}, {KenLM.__name__}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "torch": torch_bf16,
+    "torchaudio": torchaudio_resample,
+    "transformers": transformers_hubert,
+    "safetensors": safetensors_round_trip,
+    "s3prl": s3prl_hub,
+    "espnet": espnet_asr,
+    "soundfile": soundfile_flac,
+    "av": av_g722,
+    "kaldiio": kaldiio_ark,
+    "jiwer": jiwer_wer,
+    "num2words": num2words_russian,
+}
+LM_CHECKS = {"flashlight-text": flashlight_kenlm}
+DISTRIBUTIONS = {"s3prl": "espnet-s3prl"}  # where the check is not named as the package
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """name -> exact version, from lines ``name==version``; comments are skipped."""
+    pins = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^\s;]+)(?:\s*;.*)?", line)
+        if not match:
+            raise ValueError(f"{path}:{number}: expected name==version, found {line!r}")
+        pins[match[1]] = match[2]
+    return pins
+
+
+def wrong_versions(pins: dict[str, str], optional: set[str]) -> list[str]:
+    """One line for every pinned distribution that is absent or has another version (local parts such as +cpu aside)."""
+    problems = []
+    for name, wanted in pins.items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name not in optional:
+                problems.append(f"{name} is missing (pinned: {wanted})")
+            continue
+        if found.split("+")[0] != wanted:
+            problems.append(f"{name} is {found} (pinned: {wanted})")
+    return problems
+
+
+def damaged() -> dict[str, Path]:
+    """name -> metadata folder of distributions of which a file is missing, as an interrupted pip leaves them."""
+    found = {}
+    for folder in Path(sysconfig.get_path("purelib")).glob("*.dist-info"):
+        distribution = importlib.metadata.Distribution.at(folder)
+        files = [file for file in distribution.files or () if file.suffix != ".pyc"]
+        if not files or not all(Path(str(file.locate())).exists() for file in files):
+            found[folder.name.removesuffix(".dist-info")] = folder
+    return found
+
+
+def run_check(name: str) -> tuple[bool, str]:
+    """Run one check in a process of its own: (it works, its last line of output)."""
+    command = [sys.executable, __file__, "--one", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {TIMEOUT_SECONDS} s"
+    lines = (done.stdout if done.returncode == 0 else done.stdout + done.stderr).strip().splitlines()
+    reason = lines[-1] if lines else "no output"
+    return done.returncode == 0, reason if done.returncode >= 0 else f"killed by signal {-done.returncode}: {reason}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--constraints", type=Path, help="compare every version with this file")
+    parser.add_argument("--with-lm", action="store_true", help="check the n-gram decoder too")
+    parser.add_argument(
+        "--repair", action="store_true", help="forget half-installed packages, so that pip installs them"
+    )
+    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print({**CHECKS, **LM_CHECKS}[args.one]())
+        return 0
+    if args.repair:
+        for name, folder in damaged().items():
+            print(f"setup: {name} is only half there: it will be installed again")
+            shutil.rmtree(folder)
+        return 0
+
+    problems = (
+        wrong_versions(read_pins(args.constraints), set() if args.with_lm else set(LM_CHECKS))
+        if args.constraints
+        else []
+    )
+    for name in [*CHECKS, *(LM_CHECKS if args.with_lm else ())]:
+        works, detail = run_check(name)
+        try:
+            version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+        except importlib.metadata.PackageNotFoundError:
+            version = "not installed"
+        print(f"  {'ok    ' if works else 'BROKEN'} {name} {version}: {detail}", flush=True)
+        if not works:
+            problems.append(f"{name} does not work: {detail}")
+    for problem in problems:
+        print(f"check_install: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

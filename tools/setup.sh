@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Make the Python environment of s3router, or find in a moment that it is ready. Needs no root.
+#
+#   tools/setup.sh [--with-lm] [--check]
+#
+#   --with-lm   also the beam-search decoder with n-gram language models (flashlight-text)
+#   --check     check what is installed once more, even where it is known to be ready
+#
+# S3ROUTER_VENV=/your/env   use an environment of your own: it is checked, never changed
+# S3ROUTER_PYTHON=/a/python the interpreter to build tools/venv with (CPython 3.11 or 3.12)
+# pip's own settings (PIP_INDEX_URL, PIP_CACHE_DIR, proxies ...) are honoured.
+#
+# May be killed at any moment and run again: the stamp that says "ready" is written last.
+set -euo pipefail
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "${tools}")
+venv=${S3ROUTER_VENV:-${tools}/venv}
+with_lm=false
+needed_gib=8 # 6 for the environment, the rest for the largest wheel while it is unpacked
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+    printf 'setup: error: %s\n' "$*" >&2
+    exit 1
+}
+
+main() {
+    local check=false
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --with-lm | --with_lm) with_lm=true ;;
+            --check) check=true ;;
+            -h | --help) usage && exit 0 ;;
+            *) die "unknown option $1; the known ones are --with-lm --check --help" ;;
+        esac
+        shift
+    done
+    key=$(stamp_key)
+    [ "${check}" = true ] || ! all_ready || return 0
+    # One set-up at a time for each clone; the lock goes with the process, so none is left behind by a kill.
+    exec 9>"${tools}/.setup.lock"
+    if ! flock --nonblock 9; then
+        say "another set-up is running in ${tools}: waiting for it"
+        flock 9
+        [ "${check}" = true ] || ! all_ready || return 0
+    fi
+    if is_foreign; then
+        say "checking ${venv} (yours: it is not changed)"
+    else
+        make_venv
+        install
+    fi
+    local extras=()
+    [ "${with_lm}" = false ] || extras+=(--with-lm)
+    is_foreign || extras+=(--constraints "${tools}/constraints.txt")
+    "${venv}/bin/python" "${tools}/check_install.py" "${extras[@]}" ||
+        die "${venv} is not usable: see above. To build it anew: rm -r ${venv}, then ${tools}/setup.sh"
+    write_stamp base
+    [ "${with_lm}" = false ] || write_stamp lm
+    say "ready: ${venv}"
+}
+
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+
+is_foreign() { [ "${venv}" != "${tools}/venv" ]; }
+
+# The environment is ready for one list of pins, one set of checks and one place on disk.
+stamp_key() {
+    {
+        echo "${root} ${venv}"
+        cat "${tools}/constraints.txt" "${tools}/check_install.py" "${root}/pyproject.toml"
+    } | sha256sum | cut -d' ' -f1
+}
+
+stamp_file() {
+    if is_foreign; then echo "${tools}/venv.stamps/$(basename "${venv}").$1"; else echo "${venv}/.ready.$1"; fi
+}
+
+is_ready() { [ -x "${venv}/bin/python" ] && [ "$(cat "$(stamp_file "$1")" 2>/dev/null)" = "${key}" ]; }
+
+all_ready() { is_ready base && { [ "${with_lm}" = false ] || is_ready lm; }; }
+
+write_stamp() {
+    local file
+    file=$(stamp_file "$1")
+    mkdir -p "$(dirname "${file}")"
+    echo "${key}" >"${file}.tmp"
+    mv "${file}.tmp" "${file}"
+}
+
+make_venv() {
+    if "${venv}/bin/python" -m pip --version >/dev/null 2>&1; then
+        return
+    fi
+    local python free_gib
+    python=$(find_python)
+    free_gib=$(($(df -Pk "${tools}" | awk 'NR == 2 { print $4 }') / 1048576))
+    [ "${free_gib}" -ge "${needed_gib}" ] ||
+        die "${tools} has ${free_gib} GiB free and the environment needs about ${needed_gib}: make room, or set" \
+            "S3ROUTER_VENV to an environment elsewhere"
+    say "making ${venv} with ${python:-uv}"
+    rm -rf "${venv}"
+    if [ -n "${python}" ]; then
+        # Debian keeps the pip that venv needs in a package of its own, which may be missing.
+        "${python}" -m venv "${venv}" >/dev/null 2>&1 ||
+            "${python}" -m virtualenv -q "${venv}" 2>/dev/null ||
+            virtualenv -q -p "${python}" "${venv}" 2>/dev/null ||
+            uv venv -q --seed --clear --python "${python}" "${venv}" 2>/dev/null ||
+            { rm -rf "${venv}" && die "$(no_venv_message "${python}")"; }
+    else
+        uv venv -q --seed --clear --python 3.11 "${venv}" || die "uv could not make ${venv}"
+    fi
+}
+
+no_venv_message() {
+    echo "${1} cannot make virtual environments (no ensurepip). One of these helps:"
+    echo "  apt-get install python3-venv              (root)"
+    echo "  ${1} -m pip install --user virtualenv     (no root)"
+    echo "  S3ROUTER_PYTHON=/another/python3.11 ${tools}/setup.sh"
+}
+
+# Prints the interpreter to build with, or nothing where uv will bring one; a pyenv shim may be there and not run.
+find_python() {
+    local candidate version
+    for candidate in ${S3ROUTER_PYTHON:-python3.11 python3.12 python3 python}; do
+        version=$("${candidate}" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+        case ${version} in 3.11 | 3.12) command -v "${candidate}" && return ;; esac
+    done
+    if [ -z "${S3ROUTER_PYTHON:-}" ] && command -v uv >/dev/null; then
+        return
+    fi
+    die "no CPython 3.11 or 3.12 found (looked for ${S3ROUTER_PYTHON:-python3.11 python3.12 python3 python uv})." \
+        "Install one, or name it: S3ROUTER_PYTHON=/path/to/python3.11 ${tools}/setup.sh"
+}
+
+# The list of pins is complete, so pip has nothing to resolve. Two entries are treated apart: setuptools comes first
+# (it builds the few pure-Python packages that have no wheel), and the decoder only on demand.
+install() {
+    local pins="${venv}/.pins.txt"
+    rm -f "${venv}"/.ready.*
+    "${venv}/bin/python" "${tools}/check_install.py" --repair
+    say "installing $(grep -c '==' "${tools}/constraints.txt") pinned packages (about 3 GB to fetch; log: ${venv}/setup.log)"
+    : >"${venv}/setup.log"
+    run_pip "$(grep '^setuptools==' "${tools}/constraints.txt")"
+    if [ "${with_lm}" = true ]; then
+        cp "${tools}/constraints.txt" "${pins}"
+    else
+        grep -v -F -f <(grep -v '^#' "${tools}/requirements-lm.txt") "${tools}/constraints.txt" >"${pins}"
+    fi
+    run_pip --no-deps --no-build-isolation -r "${pins}"
+    run_pip --no-deps --no-build-isolation -e "${root}"
+}
+
+run_pip() {
+    local attempt
+    for attempt in 1 2 3; do
+        if "${venv}/bin/python" -m pip install --disable-pip-version-check --no-input --retries 5 --timeout 60 "$@" \
+            >>"${venv}/setup.log" 2>&1; then
+            return
+        fi
+        [ "${attempt}" = 3 ] || { say "pip failed, trying again in $((attempt * 5)) s" && sleep $((attempt * 5)); }
+    done
+    tail -n 20 "${venv}/setup.log" >&2
+    die "pip could not install: the last lines of ${venv}/setup.log are above. Is the package index reachable?" \
+        "Running the same command again goes on from here"
+}
+
+main "$@"
