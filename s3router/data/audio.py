@@ -125,6 +125,20 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     return soxr.resample(samples, rate, to, quality="HQ").astype(np.float32, copy=False)
 
 
+def write_audio(path: str | os.PathLike, samples: np.ndarray, rate: int) -> None:
+    """Write float (samples,), ±1, as 16 bits in the format of the suffix (.wav, .flac); whole or not at all.
+
+    Louder samples are clipped. What was read from 16 bits is written back bit by bit.
+    """
+    import soundfile
+
+    path = Path(path)
+    coded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    temporary = path.with_name(f".{path.name}.tmp")
+    soundfile.write(temporary, coded, rate, subtype="PCM_16", format=path.suffix[1:].upper())
+    temporary.replace(path)
+
+
 @lru_cache(maxsize=1)
 def _decode_cached(source: str) -> tuple[np.ndarray, int]:
     return _decode(source)  # the segments of one recording follow one another

@@ -5,10 +5,12 @@ The rules, in order:
 1. Unicode NFC, lower case; typographic apostrophes become ``'``, hyphens and dashes become spaces.
 2. Remarks: ``[@]``-like brackets that hold no letter are removed; a transcript that is nothing but a bracketed
    remark is *not speech*, one with a worded remark inside is *ambiguous* (was it spoken?). Both are refused.
-3. Numbers are spoken out as cardinals of the language (num2words).
+3. Whole numbers are spoken out as cardinals of the language (num2words); a number with a point or comma inside has
+   no single reading and is refused.
 4. Letters: Spanish loses its acute accents (they are used inconsistently in prompts) but keeps ``ñ``; Russian
-   ``ё`` becomes ``е``; ligatures are opened (``œ`` → ``oe``).
-5. Punctuation becomes a space; what is then outside the language's alphabet is refused.
+   ``ё`` becomes ``е``; Italian ``e'``, typed for ``è``, becomes ``è``; ligatures are opened (``œ`` → ``oe``).
+5. Punctuation becomes a space; what is then outside the language's alphabet is refused (so are ``*`` and ``#``, which
+   are spoken), and so is a question mark before a lower-case word: it stands for a letter lost in conversion.
 """
 
 from __future__ import annotations
@@ -30,8 +32,12 @@ ALPHABETS = {
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
 _SPANISH = str.maketrans("áéíóúü", "aeiouu")
-_PUNCTUATION = re.compile(r"[\s.,;:!?¡¿\"“”«»…/\-‐‑–—_*\ufeff]+")
+_PUNCTUATION = re.compile(r"[\s.,;:!?¡¿\"“”«»…/\-‐‑–—\ufeff]+")
 _BRACKETED = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
+_DECIMAL = re.compile(r"\d[.,]\d")
+_LOST_LETTER = re.compile(
+    r"\?(?=\s*[^\W\d_A-ZА-ЯЁ¿])"
+)  # "pu? essere"; a question ends in front of a capital or nothing
 
 
 def normalize(text: str, lang: str) -> str:
@@ -44,6 +50,10 @@ def normalize(text: str, lang: str) -> str:
     """
     if lang not in ALPHABETS:
         raise ConfigError(f"no text normalisation for language {lang!r}; known: {', '.join(sorted(ALPHABETS))}")
+    if not text.strip():
+        raise DataError("not speech: the transcript is empty")
+    if _LOST_LETTER.search(text):
+        raise DataError("damaged: a question mark stands for a letter")
     text = unicodedata.normalize("NFC", text).lower().translate(_APOSTROPHES)
     for remark in _BRACKETED.findall(text):
         if not any(c.isalnum() for c in remark):
@@ -52,20 +62,24 @@ def normalize(text: str, lang: str) -> str:
         raise DataError("not speech: the transcript is a remark")
     if _BRACKETED.search(text):
         raise DataError("ambiguous: a remark inside the transcript")
+    if number := _DECIMAL.search(text):
+        raise DataError(f"no single reading: the number around {number.group()}")
     text = re.sub(r"\d+", lambda m: f" {_spoken(int(m.group()), lang)} ", text)
     text = text.replace("œ", "oe").replace("æ", "ae")
     if lang == "es":
         text = text.translate(_SPANISH)
     elif lang == "ru":
         text = text.replace("ё", "е")
+    elif lang == "it":
+        text = re.sub(r"(?<!\w)e'(?!\w)", "è", text)
     text = _PUNCTUATION.sub(" ", text)
     words = [w.strip("'") if lang == "en" else w for w in text.split()]
     text = " ".join(w for w in words if w.strip("'"))
     if not text:
-        raise DataError("not speech: the transcript is empty")
+        raise DataError("not speech: nothing but punctuation")
     strange = sorted(set(text) - set(ALPHABETS[lang]) - {" "})
     if strange:
-        raise DataError(f"no reading for {' '.join(strange)}")
+        raise DataError(f"no single reading: {' '.join(strange)}")
     return text
 
 
