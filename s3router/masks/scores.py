@@ -1,0 +1,142 @@
+"""Initial scores. A plain dict of functions; order-preserving random initialisation is the default.
+
+Every function takes ``(values, fan_in, fan_out, sparsity, generator)`` and returns new float32 scores of the shape of
+`values` on the CPU. `values` is what the scores rank: the weight itself, or the mean magnitude of its rows (n, 1) or
+columns (1, n) in the structured granularities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from s3router.masks.binarize import removed_count, select
+
+ScoreInit = Callable[[Tensor, int, int, float, torch.Generator], Tensor]
+
+
+def generator_for(seed: int, name: str) -> torch.Generator:
+    """A CPU generator that depends on the seed and the weight's name alone, not on order, device or rank."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _uniform(values: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    return torch.empty(values.shape).uniform_(-bound, bound, generator=generator)
+
+
+def _normal(values: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    return torch.empty(values.shape).normal_(0.0, std, generator=generator)
+
+
+def kaiming_uniform(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Uniform within ±1/√fan_in: Kaiming-uniform with a = √5, the default of torch linears."""
+    return _uniform(values, 1 / math.sqrt(fan_in), generator)
+
+
+def kaiming_normal(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Normal with deviation 1/√(3·fan_in): Kaiming-normal with a = √5."""
+    return _normal(values, 1 / math.sqrt(3 * fan_in), generator)
+
+
+def xavier_uniform(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Uniform within ±√(6/(fan_in + fan_out))."""
+    return _uniform(values, math.sqrt(6 / (fan_in + fan_out)), generator)
+
+
+def xavier_normal(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Normal with deviation √(2/(fan_in + fan_out))."""
+    return _normal(values, math.sqrt(2 / (fan_in + fan_out)), generator)
+
+
+def uniform(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Uniform within [0, 1)."""
+    return torch.empty(values.shape).uniform_(0.0, 1.0, generator=generator)
+
+
+def normal(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Standard normal."""
+    return _normal(values, 1.0, generator)
+
+
+def zero(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """All zero: at first, ties decide which weights go (those that come first)."""
+    return torch.zeros(values.shape)
+
+
+def one(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """All one: at first, ties decide which weights go (those that come first)."""
+    return torch.ones(values.shape)
+
+
+def weight(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """The weights themselves (``init_scale`` divides them): "weight magnitude with scale"."""
+    return values.detach().float().cpu().clone()
+
+
+def binary_magnitude(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """1 where magnitude pruning keeps, 0 where it removes."""
+    scores = weight(values, fan_in, fan_out, sparsity, generator)
+    [selection] = select([scores], removed_count(sparsity, scores.numel()))
+    return selection.keep(scores).float()
+
+
+def binary_negative_magnitude(
+    values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator
+) -> Tensor:
+    """1 for the smallest magnitudes, 0 for the share `sparsity` of the largest: pruning turned round."""
+    scores = weight(values, fan_in, fan_out, sparsity, generator).abs()
+    return binary_magnitude(scores.max() - scores, fan_in, fan_out, sparsity, generator)
+
+
+def ori(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Order-preserving random initialisation (arXiv 2211.01522).
+
+    Kaiming-uniform draws (a = √5), handed out so that |scores| ranks as |values| does: training starts from magnitude
+    pruning, with random spacing. Equal magnitudes rank by position.
+    """
+    draws = kaiming_uniform(values, fan_in, fan_out, sparsity, generator).flatten()
+    draws = draws[draws.abs().argsort(stable=True)]
+    order = values.detach().float().cpu().abs().flatten().argsort(stable=True)
+    scores = torch.empty_like(draws)
+    scores[order] = draws
+    return scores.view(values.shape)
+
+
+SCORE_INITS: dict[str, ScoreInit] = {
+    "ori": ori,
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "uniform": uniform,
+    "normal": normal,
+    "zero": zero,
+    "one": one,
+    "binary_magnitude": binary_magnitude,
+    "binary_negative_magnitude": binary_negative_magnitude,
+    "weight": weight,
+}
+
+
+def unit_magnitudes(weight: Tensor, granularity: str) -> Tensor:
+    """What the scores of a weight (rows, columns) rank: itself, or the mean magnitude of each row or column."""
+    if granularity == "output":
+        return weight.detach().abs().mean(dim=1, keepdim=True)
+    if granularity == "input":
+        return weight.detach().abs().mean(dim=0, keepdim=True)
+    return weight.detach()
+
+
+def initial_scores(
+    weight: Tensor, name: str, *, init: str, init_scale: float, granularity: str, sparsity: float, seed: int
+) -> Tensor:
+    """Initial scores of one weight, on its device: (rows, columns), (rows, 1) or (1, columns), float32."""
+    fan_out, fan_in = weight.shape
+    values = unit_magnitudes(weight, granularity)
+    scores = SCORE_INITS[init](values, fan_in, fan_out, sparsity, generator_for(seed, name))
+    return (scores / init_scale).to(weight.device)

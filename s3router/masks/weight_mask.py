@@ -1,0 +1,221 @@
+"""WeightMask: a torch parametrization, weight -> weight * mask(scores)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from s3router.errors import CheckpointError
+from s3router.masks.binarize import Fixed, Selection, removed_count, select, select_n_m
+
+
+class GlobalGroup:
+    """The masks that share one threshold (scope ``global``); together they lose ⌊sparsity · total⌋ scores."""
+
+    def __init__(self, sparsity: float) -> None:
+        self.sparsity = sparsity
+        self.masks: list[WeightMask] = []
+        self._key: Any = None
+        self._selections: list[Selection] = []
+
+    def selection_of(self, mask: WeightMask) -> Selection:
+        """The current selection of one member; made anew for all where any member's scores have changed."""
+        scores = [m.scores for m in self.masks]
+        key = tuple(_version(s) for s in scores)
+        if key != self._key or None in key:
+            self._selections = list(select(scores, removed_count(self.sparsity, sum(s.numel() for s in scores))))
+            self._key = key
+        return self._selections[next(i for i, m in enumerate(self.masks) if m is mask)]
+
+    def refresh(self) -> None:
+        """Forget the threshold, so that the next forward pass makes it anew."""
+        self._key = None
+
+
+class WeightMask(nn.Module):
+    """Parametrization of one weight (rows, columns): returns it with zeros where the scores are smallest.
+
+    The mask is found by partial selection and the masked weight kept (in the dtype that autocast computes in) until
+    the scores or the weight change, however often the model runs forward. A change is seen by the tensors' version
+    counters and addresses: optimizer steps, in-place edits, ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all
+    count. Only edits through ``.data`` go unseen: call :meth:`refresh` after them.
+
+    Gradient, with G the gradient of the masked weight: d loss/d|S| = G * W (straight-through), times the slope of
+    sigmoid(|S|) with the estimator ``sigmoid``; d|S|/dS is the sign of S, and 1 at 0 (0 would freeze zero scores for
+    ever). Nothing but the weight and the scores themselves is kept for the backward pass.
+
+    Attributes:
+        scores: float parameter of shape (rows, columns), (rows, 1) or (1, columns); None while the mask is fixed.
+        mask: bool buffer of a fixed mask, in the weight's shape or the scores', True = kept; None while scores decide.
+    """
+
+    scores: nn.Parameter | None
+    mask: Tensor | None
+
+    def __init__(
+        self,
+        scores: Tensor | None = None,
+        *,
+        sparsity: float = 0.0,
+        n_m: tuple[int, int] | None = None,
+        estimator: str = "straight_through",
+        group: GlobalGroup | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.sparsity = sparsity
+        self.n_m = n_m
+        self.estimator = estimator
+        self.group = group
+        self.register_parameter("scores", None if scores is None else nn.Parameter(scores))
+        self.register_buffer("mask", mask)
+        self._forget()
+        if group is not None:
+            group.masks.append(self)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(rows, columns) -> (rows, columns), in the dtype of `weight` or the lower one that autocast computes in."""
+        dtype = weight.dtype
+        if dtype == torch.float32 and torch.is_autocast_enabled(weight.device.type):
+            dtype = torch.get_autocast_dtype(weight.device.type)
+        selection, masked = self._current(weight, dtype)
+        trained = weight.requires_grad or (self.scores is not None and self.scores.requires_grad)
+        if not (trained and torch.is_grad_enabled()):
+            return masked
+        return _Masked.apply(weight, self.scores, masked, selection, self.estimator)
+
+    def keep(self) -> Tensor:
+        """The current mask, a new bool tensor in the shape of the scores (or of the weight, if fixed): True = kept."""
+        with torch.no_grad():
+            return self._select().keep(self.scores).clone()
+
+    def fix(self, mask: Tensor | None = None) -> None:
+        """Hold the mask as it is now, or hold `mask` (rows, columns), and drop the scores."""
+        mask = self.keep() if mask is None else mask
+        self.leave_group()
+        self.scores = None
+        self.mask = mask
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget the mask, so that the next forward pass makes it anew: needed after edits through ``.data`` only."""
+        self._forget()
+        if self.group is not None:
+            self.group.refresh()
+
+    def _forget(self) -> None:
+        self._scores_key: Any = None
+        self._weight_key: Any = None
+        self._selection: Selection | None = None
+        self._applied: Selection | None = None
+        self._masked: dict[torch.dtype, Tensor] = {}
+
+    def leave_group(self) -> None:
+        """Stop sharing a threshold; the others' is then made over the rest."""
+        if self.group is not None:
+            self.group.masks = [m for m in self.group.masks if m is not self]
+            self.group.refresh()
+            self.group = None
+
+    def _select(self) -> Selection:
+        """The current selection; made anew where the scores have changed."""
+        if self.group is not None:
+            return self.group.selection_of(self)
+        source = self.mask if self.scores is None else self.scores
+        key = _version(source)
+        if key is None or key != self._scores_key:
+            if self.scores is None:
+                self._selection = Fixed(self.mask)
+            elif self.n_m:
+                self._selection = select_n_m(self.scores, *self.n_m)
+            else:
+                [self._selection] = select([self.scores], removed_count(self.sparsity, self.scores.numel()))
+            self._scores_key = key
+        return self._selection
+
+    def _current(self, weight: Tensor, dtype: torch.dtype) -> tuple[Selection, Tensor]:
+        # Tensors made in inference mode could not be used in training later: leave it.
+        with torch.inference_mode(False), torch.no_grad():
+            selection = self._select()
+            key = _version(weight)
+            if key is None or key != self._weight_key or selection is not self._applied:
+                self._masked = {}
+                self._weight_key, self._applied = key, selection
+            if dtype not in self._masked:
+                self._masked[dtype] = selection.apply(weight, self.scores).to(dtype)
+            return selection, self._masked[dtype]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> WeightMask:
+        self.refresh()  # .to() and its like replace the tensors' data
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies make their own masks: no use in copying these.
+        made = {"_scores_key": None, "_weight_key": None, "_selection": None, "_applied": None, "_masked": {}}
+        return self.__dict__ | made
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take on what the state dict holds: scores to train on, or a fixed mask."""
+        scores, mask = state_dict.get(prefix + "scores"), state_dict.get(prefix + "mask")
+        if mask is not None and mask.dtype != torch.bool:
+            raise CheckpointError(f"{prefix}mask: expected bool, found {mask.dtype}")
+        here = self.mask if self.scores is None else self.scores
+        if mask is not None and self.mask is None:
+            self.fix(torch.empty_like(mask, device=here.device))
+        elif scores is not None and self.scores is None:
+            self.mask = None
+            self.scores = nn.Parameter(torch.empty_like(scores, device=here.device))
+        self.refresh()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        if self.scores is None:
+            return "fixed"
+        amount = f"{self.n_m[0]}:{self.n_m[1]}" if self.n_m else f"sparsity={self.sparsity}"
+        return f"{amount}, {self.estimator}"
+
+
+class _Masked(torch.autograd.Function):
+    """Hand out the masked weight that is kept already; send its gradient to the scores (and to the weight)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, scores: Tensor | None, masked: Tensor, selection: Selection, estimator: str
+    ) -> Tensor:
+        ctx.save_for_backward(*(t for t in (weight, scores) if t is not None))
+        ctx.selection = selection
+        ctx.estimator = estimator
+        ctx.has_scores = scores is not None
+        # An alias: the kept tensor itself must not become part of a graph.
+        return masked.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Sequence[Tensor | None]:
+        weight, scores = ctx.saved_tensors if ctx.has_scores else (*ctx.saved_tensors, None)
+        weight_grad = score_grad = None
+        if ctx.needs_input_grad[0]:
+            weight_grad = ctx.selection.apply(grad.to(weight.dtype), scores)
+        if ctx.needs_input_grad[1]:
+            # One buffer, edited in place: at base size every temporary is 9 MB for each of 24 weights.
+            score_grad = grad.to(weight.dtype, copy=True).mul_(weight)
+            for dim in range(2):
+                if scores.shape[dim] == 1 != score_grad.shape[dim]:
+                    score_grad = score_grad.sum(dim, keepdim=True)
+            score_grad = score_grad.to(scores.dtype)
+            score_grad.mul_(torch.copysign(scores.new_ones(()), scores))
+            if ctx.estimator == "sigmoid":
+                slope = torch.sigmoid(scores.abs())
+                score_grad.mul_(slope).mul_(slope.neg_().add_(1))
+        return weight_grad, score_grad, None, None, None
+
+
+def _version(tensor: Tensor) -> tuple[Any, ...] | None:
+    """What changes when the tensor does; None where that cannot be known (tensors made in inference mode)."""
+    if tensor.is_inference():
+        return None
+    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device
