@@ -1,0 +1,91 @@
+"""From a Kaldi data directory to ESPnet's inputs, without ESPnet's statistics stage.
+
+ESPnet learns the length of every utterance by a pass over the audio (``--collect_stats``); the data directory knows
+it already. Audio comes through `s3router.data.audio`, so that every source of a ``wav.scp`` works at any rate.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import os
+from pathlib import Path
+
+import numpy as np
+
+from s3router.asr.files import replacing
+from s3router.data.audio import read_audio
+from s3router.data.kaldi import DataDir, summary
+from s3router.data.tokens import TokenIds
+from s3router.errors import DataError
+
+SAMPLE_RATE = 16000
+AUDIO = "s3router_audio"
+"""Our name among ESPnet's data types, for ``--train_data_path_and_name_and_type wav.scp,speech,s3router_audio``."""
+
+
+class AudioReader(collections.abc.Mapping):
+    """utterance id -> float32 (samples,) at 16 kHz, read when asked for."""
+
+    def __init__(self, path: str | os.PathLike):
+        with open(path, encoding="utf-8") as file:
+            self.sources = dict(line.rstrip("\n").split(maxsplit=1) for line in file)
+
+    def __getitem__(self, utt: str) -> np.ndarray:
+        return read_audio(self.sources[utt], SAMPLE_RATE)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self):
+        return iter(self.sources)
+
+
+def register() -> None:
+    """Tell ESPnet about our data type."""
+    from espnet2.train.dataset import DATA_TYPES
+
+    DATA_TYPES[AUDIO] = {
+        "func": AudioReader,
+        "kwargs": [],
+        "help": "Any audio source of a wav.scp, resampled to 16 kHz (see s3router.data.audio).",
+    }
+
+
+def check_tokens(data: DataDir, tokens: TokenIds) -> None:
+    """Refuse transcripts that the token list cannot write; ESPnet would train on ``<unk>`` in silence.
+
+    Raises:
+        DataError: every such utterance with its characters.
+    """
+    problems = [
+        f"{u.utt}: not in the token list: {' '.join(missing)}; normalise the text, or build the list from it"
+        for u in data.utts
+        if (missing := tokens.unknown(u.text))
+    ]
+    if problems:
+        raise DataError(summary(data.path, problems))
+
+
+def write_inputs(data: DataDir, folder: Path) -> None:
+    """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz), each at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    utts = data.with_durations().utts
+    lines = {
+        "wav.scp": [f"{u.utt} {u.source}" for u in utts],
+        "text": [f"{u.utt} {u.text}" for u in utts],
+        "speech_shape": [f"{u.utt} {round(u.duration * SAMPLE_RATE)}" for u in utts],
+    }
+    for name, content in lines.items():
+        with replacing(folder / name) as file:
+            file.writelines(f"{line}\n" for line in content)
+
+
+def espnet_options(folder: Path, split: str) -> dict[str, list]:
+    """ESPnet's options that name what `write_inputs` wrote; ``split`` is ``train`` or ``valid``."""
+    return {
+        f"{split}_data_path_and_name_and_type": [
+            [str(folder / "wav.scp"), "speech", AUDIO],
+            [str(folder / "text"), "text", "text"],
+        ],
+        f"{split}_shape_file": [str(folder / "speech_shape")],
+    }

@@ -1,0 +1,45 @@
+"""Where log lines go: all of them into the experiment's ``train.log``, ours and what is wrong onto the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def on_screen(record: logging.LogRecord) -> bool:
+    """Our own lines, errors, and warnings of ESPnet's training loop (gradients that are not finite)."""
+    if record.name.startswith("s3router"):
+        return record.levelno >= logging.INFO
+    return record.levelno >= (logging.WARNING if record.module == "trainer" else logging.ERROR)
+
+
+@contextlib.contextmanager
+def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterator[None]:
+    """Set up logging while the block runs; of several processes only rank 0 (or None: a single one) speaks."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+    screen.addFilter(on_screen)
+    handlers: list[logging.Handler] = [screen]
+    if rank in (None, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s (%(name)s %(module)s:%(lineno)d) %(levelname)s: %(message)s"))
+        handlers.append(file)
+    else:
+        screen.setLevel(logging.ERROR)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
+        for handler in handlers:
+            handler.close()

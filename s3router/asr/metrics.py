@@ -1,0 +1,58 @@
+"""Error counts over a whole validation set, from greedy CTC output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from s3router.data.tokens import TokenIds
+
+
+@dataclass
+class ErrorCounts:
+    """Sums over utterances; rates are of the whole set, as in scoring, not means over batches.
+
+    ESPnet's own calculator also decodes padding frames, leaves blanks out, and averages over batches.
+    """
+
+    char_errors: int = 0
+    chars: int = 0
+    word_errors: int = 0
+    words: int = 0
+    utts: int = 0
+    empty: int = 0
+
+    def add(self, hypothesis: str, reference: str) -> None:
+        """Count one utterance."""
+        from rapidfuzz.distance import Levenshtein
+
+        self.char_errors += Levenshtein.distance(hypothesis, reference)
+        self.chars += len(reference)
+        self.word_errors += Levenshtein.distance(hypothesis.split(), reference.split())
+        self.words += len(reference.split())
+        self.utts += 1
+        self.empty += not hypothesis
+
+    @property
+    def cer(self) -> float:
+        """Character errors per reference character, blanks between words included."""
+        return self.char_errors / max(1, self.chars)
+
+    @property
+    def wer(self) -> float:
+        """Word errors per reference word."""
+        return self.word_errors / max(1, self.words)
+
+    def all_empty(self) -> bool:
+        """Whether the model says nothing at all: the sign of CTC's collapse onto blanks."""
+        return 0 < self.utts == self.empty
+
+    def as_list(self) -> list[int]:
+        """The sums in the order of the fields, for adding up over processes."""
+        return [getattr(self, f.name) for f in fields(self)]
+
+
+def greedy_text(ids: Sequence[int], tokens: TokenIds, blank: int = 0) -> str:
+    """Collapse repeats, drop blanks, and read the rest as text."""
+    kept = [i for i, before in zip(ids, [blank, *ids], strict=False) if i != before and i != blank]
+    return tokens.decode(kept)

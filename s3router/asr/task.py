@@ -1,0 +1,115 @@
+"""The ESPnet2 task: ASRTask with our model, trainer, learning rates and options."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from espnet2.tasks.abs_task import optim_classes
+from espnet2.tasks.asr import ASRTask, model_choices
+from espnet2.train.distributed_utils import resolve_distributed_mode
+from espnet2.utils.nested_dict_action import NestedDictAction
+
+from s3router.asr import inputs, logs, options
+from s3router.asr.model import RoutedCTCModel
+from s3router.asr.policy import apply_method, param_groups
+from s3router.asr.trainer import RoutedTrainer
+from s3router.data.kaldi import DataDir
+from s3router.data.tokens import TokenIds, read_token_list
+from s3router.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+model_choices.classes["routed"] = RoutedCTCModel
+inputs.register()
+
+
+class RoutedASRTask(ASRTask):
+    """ASR by masks on a frozen upstream, or by what it is compared with (``--method``)."""
+
+    trainer = RoutedTrainer
+
+    @classmethod
+    def get_parser(cls):
+        """ESPnet's parser with our options and defaults; a wrong option raises ConfigError."""
+        parser = super().get_parser()
+        parser.set_defaults(**options.ESPNET_DEFAULTS)
+        parser.error = lambda message: _refuse(parser, message)
+        return parser
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """ESPnet's options for ASR, and ours."""
+        super().add_task_arguments(parser)
+        options.add_arguments(parser, NestedDictAction)
+
+    @classmethod
+    def main(cls, args: argparse.Namespace | None = None, cmd=None) -> None:
+        """Check everything, write ESPnet's inputs, train.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
+        """
+        if args is None:
+            args = cls.get_parser().parse_args(cmd)
+        if args.print_config:
+            cls.print_config()
+            return
+        options.check(args)
+        tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)
+        data = {"train": DataDir.read(args.train_dir), "valid": DataDir.read(args.valid_dir)}
+        for part in data.values():
+            inputs.check_tokens(part, tokens)
+        options.translate(args)
+        for split, part in data.items():
+            folder = Path(args.output_dir) / "inputs" / split
+            inputs.write_inputs(part, folder)
+            vars(args).update(inputs.espnet_options(folder, split))
+        resolve_distributed_mode(args)
+        if args.distributed and args.multiprocessing_distributed:
+            super().main(args=args)  # ESPnet starts one process a GPU, each in main_worker
+        else:
+            cls.main_worker(args)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train in this process: everything goes to ``train.log``, the essence to the screen."""
+        rank = args.dist_rank if args.distributed else None
+        with logs.to_files(Path(args.output_dir) / "train.log", args.log_level, rank):
+            super().main_worker(args)
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> RoutedCTCModel:
+        """The model with ``requires_grad`` set by the method."""
+        if args.frontend_conf["frontend_conf"]["upstream"] == "s3router":
+            from s3router.upstreams import hub
+
+            hub.register()
+        model = super().build_model(args)
+        apply_method(model, args.method)
+        model.frontend.pretrained_params = {}  # S3prlFrontend's second copy of the whole upstream
+        return model
+
+    @classmethod
+    def build_optimizers(cls, args: argparse.Namespace, model) -> list:
+        """One optimizer; scores, weights and head each have their own learning rate."""
+        lrs = {"scores": args.score_lr, "weights": args.weight_lr, "head": args.head_lr}
+        groups = param_groups(model, lrs)
+        for group in groups:
+            count = sum(p.numel() for p in group["params"])
+            logger.info(
+                "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
+            )
+        return [optim_classes[args.optim](groups, **args.optim_conf)]
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> None:
+    import difflib
+
+    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    words = [word for word in message.split() if word.startswith("--")]
+    if message.startswith("unrecognized arguments") and words:
+        near = difflib.get_close_matches(words[0], known, n=3)
+        message += f" (did you mean {' or '.join(near)}?)" if near else "; --help lists the known ones"
+    raise ConfigError(message)

@@ -1,0 +1,144 @@
+"""ESPnet's trainer with files that survive a kill, progress on the screen, and whole-set validation figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import torch
+from espnet2.train.trainer import Trainer, TrainerOptions
+
+from s3router.asr.files import CHECKPOINT, atomic_saves, read_states, repair
+from s3router.asr.metrics import ErrorCounts
+from s3router.asr.progress import Progress
+from s3router.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+COLLAPSE_AFTER = 1 / 3
+"""Share of the updates after which saying nothing at all is no longer the normal start of CTC training."""
+
+
+@dataclasses.dataclass
+class RoutedTrainerOptions(TrainerOptions):
+    """ESPnet's options and ours."""
+
+    max_updates: int
+    valid_interval: int
+    progress_interval: int
+
+
+class RoutedTrainer(Trainer):
+    """Saves atomically, resumes exactly.
+
+    ESPnet seeds every random generator and the batch order anew for each epoch, so a run that was killed repeats the
+    epoch it was in (``--valid_interval`` updates at most) with the same numbers, and ends as if nothing had happened.
+    """
+
+    @classmethod
+    def build_options(cls, args) -> RoutedTrainerOptions:
+        """From the parsed command line."""
+        names = [field.name for field in dataclasses.fields(RoutedTrainerOptions)]
+        return RoutedTrainerOptions(**{name: getattr(args, name) for name in names})
+
+    @classmethod
+    def run(cls, model, *, trainer_options: RoutedTrainerOptions, distributed_option, **kwargs) -> None:
+        """Train to the end, from ``checkpoint.pth`` where there is one."""
+        output_dir = Path(trainer_options.output_dir)
+        main_process = not distributed_option.distributed or distributed_option.dist_rank == 0
+        if main_process:
+            repair(output_dir, trainer_options.best_model_criterion)
+        done, best = _so_far(output_dir, trainer_options)
+        progress = Progress(
+            trainer_options.max_updates, trainer_options.accum_grad, trainer_options.progress_interval, done
+        )
+        progress.best = best
+        if done:
+            logger.info("resuming at update %d of %d", done, trainer_options.max_updates)
+        trainer_options.progress = progress
+        with atomic_saves():
+            super().run(model=model, trainer_options=trainer_options, distributed_option=distributed_option, **kwargs)
+        if main_process and progress.best:
+            error, update = progress.best
+            logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * error, update)
+
+    @staticmethod
+    def resume(checkpoint, model, reporter, optimizers, schedulers, scaler, ngpu=0, strict=True) -> None:
+        """Load ``checkpoint`` into everything given; the file may hold tensors and plain values only.
+
+        Raises:
+            CheckpointError: damaged, or of another model.
+        """
+        states = read_states(checkpoint, f"cuda:{torch.cuda.current_device()}" if ngpu > 0 else "cpu")
+        try:
+            model.load_state_dict(states["model"], strict=strict)
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint}: {error}, or another --output_dir") from error
+        reporter.load_state_dict(states["reporter"])
+        for optimizer, state in zip(optimizers, states["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        for scheduler, state in zip(schedulers, states["schedulers"], strict=True):
+            if scheduler is not None:
+                scheduler.load_state_dict(state)
+
+    @classmethod
+    def train_one_epoch(cls, *, iterator, reporter, options, **kwargs) -> bool:
+        """As ESPnet's, with progress lines."""
+
+        def mean_loss(batches: int) -> float:
+            values = [v.value for v in reporter.stats.get("loss", [])[-batches:] if math.isfinite(v.value)]
+            return sum(values) / len(values) if values else math.nan
+
+        tracked = options.progress.track(iterator, mean_loss)
+        return super().train_one_epoch(iterator=tracked, reporter=reporter, options=options, **kwargs)
+
+    @classmethod
+    def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:
+        """As ESPnet's; then CER and WER of the whole set, as ``cer_ctc`` and ``wer_ctc``."""
+        bare = getattr(model, "module", model)
+        bare.errors = ErrorCounts()
+        super().validate_one_epoch(
+            model=model, reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+        )
+        errors = bare.errors
+        if distributed_option.distributed:
+            sums = torch.tensor(errors.as_list(), device="cuda" if options.ngpu > 0 else "cpu")
+            torch.distributed.all_reduce(sums)
+            errors = ErrorCounts(*sums.tolist())
+        losses = [(v.value, v.weight) for v in reporter.stats["loss"] if math.isfinite(v.value)]
+        loss = sum(v * w for v, w in losses) / max(1, sum(w for _, w in losses))
+        reporter.register({"cer_ctc": errors.cer, "wer_ctc": errors.wer}, weight=1)
+        reporter.next()
+        _announce(options.progress, loss, errors)
+
+
+def _announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
+    better = progress.best is None or errors.cer < progress.best[0]
+    if better:
+        progress.best = (errors.cer, progress.update)
+    note = "best so far" if better else f"best {100 * progress.best[0]:.2f} % at update {progress.best[1]}"
+    logger.info(
+        "update %d validated: loss %.3g  CER %.2f %%  WER %.2f %%  (%s)",
+        *(progress.update, loss, 100 * errors.cer, 100 * errors.wer, note),
+    )
+    if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
+        logger.warning(
+            "at update %d the model still answers every validation utterance with nothing but blanks; "
+            "raise the learning rates or --max_updates, or give it more data",
+            progress.update,
+        )
+
+
+def _so_far(output_dir: Path, options: RoutedTrainerOptions) -> tuple[int, tuple[float, int] | None]:
+    """Updates done by an earlier run, and its best validation (CER, update)."""
+    if not options.resume or not (output_dir / CHECKPOINT).exists():
+        return 0, None
+    report = read_states(output_dir / CHECKPOINT)["reporter"]
+
+    def updates(epoch: int) -> int:
+        return min(epoch * options.valid_interval, options.max_updates)
+
+    validated = [(stats["valid"]["cer_ctc"], updates(e)) for e, stats in report["stats"].items() if "valid" in stats]
+    return updates(report["epoch"]), min(validated, default=None)
