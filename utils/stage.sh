@@ -1,0 +1,94 @@
+# shellcheck shell=bash
+# Source this: what the stage scripts are made of. Checks of options, needed files, stages, and steps that run once.
+
+log() { printf '%s %s\n' "$(date '+%H:%M:%S')" "$*"; }
+
+die() {
+    printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# --- checks of options: option_is_one_of NAME KNOWN..., option_in_range NAME LOW HIGH (number, HIGH itself excluded)
+option_is_one_of() {
+    local name=$1 known
+    shift
+    for known in "$@"; do
+        [ "${!name}" != "${known}" ] || return 0
+    done
+    die "--${name//_/-} '${!name}' is not known; the known ones are: $*"
+}
+
+option_in_range() {
+    if [[ ! ${!1} =~ ^[0-9]*\.?[0-9]+$ ]] ||
+        ! awk -v x="${!1}" -v low="$2" -v high="$3" 'BEGIN { exit !(x >= low && x < high) }'; then
+        die "--${1//_/-} '${!1}' is not a number from $2 up to, but not including, $3"
+    fi
+}
+
+option_is_word() {
+    [[ ${!1} =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] ||
+        die "--${1//_/-} '${!1}' becomes part of a folder's name: use letters, digits and _ . - only"
+}
+
+# need FILE COMMAND: stop, unless FILE is there and not empty, naming the command that makes it.
+need() {
+    [ -s "$1" ] || [ -d "$1" ] || die "$1 is missing. It is made by: $2"
+}
+
+# run_stage NUMBER TITLE FUNCTION: runs FUNCTION when NUMBER lies between ${stage} and ${stop_stage}, two options of the
+# sourcing script.
+run_stage() {
+    # shellcheck disable=SC2154
+    if [ "$1" -lt "${stage}" ] || [ "$1" -gt "${stop_stage}" ]; then return 0; fi
+    log "Stage $1: $2"
+    "$3"
+}
+
+# run_once LOG [--show] [--inputs FILE...] [--outputs FILE...] -- COMMAND...
+#
+# Runs COMMAND with its output in LOG (and, with --show, on the screen), unless it has been run before with the same
+# words on the same inputs (by name, size and time) and its outputs are still there: LOG.done remembers that. A command
+# that fails shows the last lines of its log and ends the recipe; its outputs do not count as finished.
+run_once() {
+    local log_file=$1 list='' show=false key file status=0
+    local inputs=() outputs=()
+    shift
+    while [ "$1" != -- ]; do
+        case $1 in
+            --show) show=true ;;
+            --inputs | --outputs) list=$1 ;;
+            *) if [ "${list}" = --inputs ]; then inputs+=("$1"); else outputs+=("$1"); fi ;;
+        esac
+        shift
+    done
+    shift
+    for file in ${inputs[@]+"${inputs[@]}"}; do [ -e "${file}" ] || die "$* needs ${file}, which is missing"; done
+    key=$({
+        printf '%s\n' "$*"
+        [ ${#inputs[@]} -eq 0 ] || find -L "${inputs[@]}" -type f ! -name '.*' -printf '%p %s %T@\n' | sort
+    } | sha256sum)
+    if [ "$(cat "${log_file}.done" 2>/dev/null)" = "${key}" ] && all_exist ${outputs[@]+"${outputs[@]}"}; then
+        log "  finished before: $(basename "${log_file}" .log) (again: rm ${log_file}.done)"
+        return
+    fi
+    mkdir -p "$(dirname "${log_file}")"
+    rm -f "${log_file}.done"
+    if [ "${show}" = true ]; then
+        "$@" 2>&1 | tee "${log_file}" || status=${PIPESTATUS[0]}
+    else
+        "$@" >"${log_file}" 2>&1 || status=$?
+    fi
+    if [ "${status}" -ne 0 ]; then
+        [ "${show}" = true ] || { printf -- '--- the last lines of %s:\n' "${log_file}" && tail -n 15 "${log_file}"; } >&2
+        die "'$*' failed (status ${status}); its output is in ${log_file}"
+    fi
+    for file in ${outputs[@]+"${outputs[@]}"}; do
+        [ -e "${file}" ] || die "'$*' has ended well but left no ${file}; its output is in ${log_file}"
+    done
+    printf '%s\n' "${key}" >"${log_file}.done"
+}
+
+all_exist() {
+    local file
+    for file in "$@"; do [ -e "${file}" ] || return 1; done
+}
