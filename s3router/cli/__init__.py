@@ -1,0 +1,56 @@
+"""The ``s3router`` command. A subcommand parses and calls; this file only finds it.
+
+Each entry names a module with ``main(argv) -> int``. It is imported when it is chosen, so that ``s3router --help`` and
+a mistyped name answer at once, without torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from s3router.errors import S3RouterError
+
+COMMANDS = {
+    "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
+    "train": ("s3router.asr.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
+    "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
+    "score": ("s3router.scoring.wer", "word and character error rates of two Kaldi text files"),
+    "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
+}
+
+
+def usage() -> str:
+    """The text of ``s3router --help``."""
+    lines = ["usage: s3router COMMAND [OPTIONS]        (s3router COMMAND --help lists the options)", "", "commands:"]
+    lines += [f"  {name:10s} {meaning}" for name, (_, meaning) in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status (0 well, 1 an error that was explained, 2 a wrong command line)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name = arguments[0]
+    if name == "--version":
+        import s3router
+
+        print(s3router.__version__)
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        print(f"s3router: unknown command {name}{hint}; the known ones are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+    except S3RouterError as error:
+        print(f"s3router {name}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        sys.stderr.close()
+        return 0

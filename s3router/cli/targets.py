@@ -1,0 +1,60 @@
+"""``s3router targets``: what a mask would cover in an upstream, by role, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from s3router.masks import Target
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    result = argparse.ArgumentParser(prog="s3router targets", description=__doc__)
+    result.add_argument("--upstream", default="tiny", help="an s3prl upstream's name, or tiny (%(default)s)")
+    result.add_argument("--upstream-ckpt", "--upstream_ckpt", help="its checkpoint: path or URL")
+    result.add_argument(
+        "--targets",
+        nargs="+",
+        default=["ffn"],
+        help="roles (ffn, attention, projection) or name patterns (%(default)s)",
+    )
+    result.add_argument("--sparsity", type=float, default=0.1, help="share of weights removed (%(default)s)")
+    result.add_argument("--names", action="store_true", help="one line for every weight")
+    return result
+
+
+def report(targets: Sequence[Target], sparsity: float, total: int, names: bool = False) -> str:
+    """A table of the targets by role; ``total`` is the number of parameters of the whole model."""
+    lines = []
+    if names:
+        lines += [f"{t.name}  {t.shape[0]}x{t.shape[1]}  {t.role or 'by pattern'}" for t in targets] + [""]
+    groups: dict[str, list[int]] = collections.defaultdict(list)
+    for target in targets:
+        groups[target.role or "by pattern"].append(target.shape[0] * target.shape[1])
+    for role, sizes in groups.items():
+        lines.append(f"{role:12s} {len(sizes):4d} tensors  {sum(sizes):12,d} weights  {sum(sizes) / total:6.1%} of all")
+    sizes = [size for group in groups.values() for size in group]
+    removed = sum(int(sparsity * size) for size in sizes)
+    lines.append(
+        f"{'together':12s} {len(sizes):4d} tensors  {sum(sizes):12,d} weights  {sum(sizes) / total:6.1%} of all"
+    )
+    lines.append(f"a mask of sparsity {sparsity:g} removes {removed:,d} weights and takes {sum(sizes) / 8e6:.2f} MB")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Load the upstream, find the targets, print the table."""
+    args = parser().parse_args(argv)
+    from s3router.masks import MaskConfig, find_targets
+
+    config = MaskConfig.from_dict({"targets": args.targets, "sparsity": args.sparsity})
+    from s3router.upstreams.hub import build
+
+    backbone = build(ckpt=args.upstream_ckpt, upstream=args.upstream).backbone
+    total = sum(parameter.numel() for parameter in backbone.parameters())
+    print(report(find_targets(backbone, config), args.sparsity, total, args.names))
+    return 0

@@ -1,0 +1,89 @@
+"""Imports point down only, and importing a package costs nothing that it does not use."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "s3router"
+
+# What each part may import from s3router besides itself. A new part needs a line here.
+BELOW = {
+    "__init__": set(),
+    "errors": set(),
+    "masks": {"errors"},
+    "packs": {"errors", "masks"},
+    "upstreams": {"errors", "masks", "packs"},
+    "data": {"errors"},
+    "scoring": {"errors"},
+    "asr": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
+    "superb": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
+    "prune": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
+    "analysis": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
+    "cli": {"*"},
+    "__main__": {"cli"},
+}
+HEAVY = {"torch", "torchaudio", "espnet2", "s3prl", "transformers", "jiwer", "av", "matplotlib", "sklearn"}
+MASKS_NEED = {"torch", "numpy"}  # numpy comes with torch
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """(line, dotted name) of every import in a file, lazy ones inside functions included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            # `from s3router import masks` names a part as an attribute
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == "s3router" else [module]
+            found += [(node.lineno, name) for name in names]
+    return found
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_package_was_found():
+    assert {part_of(path) for path in SOURCES} >= {"errors", "masks", "data", "asr", "cli"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path):
+    part = part_of(path)
+    assert part in BELOW, f"{part} is new: say in BELOW what it may import"
+    for line, name in imports_of(path):
+        assert not name.startswith("."), f"{path}:{line}: relative import {name}"
+        top, *rest = name.split(".")
+        if top != "s3router":
+            continue
+        target = rest[0] if rest else "__init__"
+        if target.startswith("__version__") or "*" in BELOW[part]:
+            continue
+        allowed = BELOW[part] | {part}
+        assert target in allowed, f"{path}:{line}: {part} must not import s3router.{target} (only {sorted(allowed)})"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "masks").glob("*.py")), ids=lambda path: path.name)
+def test_masks_need_torch_alone(path: Path):
+    foreign = {name.split(".")[0] for _, name in imports_of(path)} - sys.stdlib_module_names - {"s3router"}
+    assert foreign <= MASKS_NEED
+
+
+def test_importing_is_cheap():
+    packages = [f"s3router.{p.parent.name}" for p in PACKAGE.glob("*/__init__.py") if p.parent.name != "masks"]
+    code = f"import sys, s3router, {', '.join(packages)}; print(*(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    assert done.stdout.split() == [], f"imported by the packages' __init__ files: {done.stdout}"
+
+
+def test_no_file_is_too_long():
+    assert {path.name: n for path in SOURCES if (n := len(path.read_text(encoding="utf-8").splitlines())) > 450} == {}
