@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Compare one language's recordings and transcripts with local/checksums.txt.
 #
-#   local/checksum.sh LANG VOICE_DIR TRANSCRIPTS
+#   local/checksum.sh LANG SOUNDS_DIR TRANSCRIPTS
 #
 # The sums are of the content (every .g722 with its name; the text uncompressed), not of packages, so that every
 # release of Debian and the Asterisk project's archives are held to the same. Another content is used all the same,
 # with a warning: a newer release of the prompts is a corpus too, but its figures cannot be compared with ours.
 set -euo pipefail
 
-lang=$1 voice=$2 transcripts=$3
+lang=$1 transcripts=$3
+mark=$(find "$2/" -path '*/digits/1.g722' | head -n 1) # every voice has it; the names are summed from its folder
+voice=${mark:+$(dirname "$(dirname "$mark")")}
+voice=${voice:-$2}
 table=$(dirname "${BASH_SOURCE[0]}")/checksums.txt
 
 sum_of() { sha256sum | cut -d ' ' -f 1; }

@@ -97,16 +97,16 @@ fi
 
 work=$(mktemp -d "$downloads/.unpack.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-for file in "${files[@]}"; do unpack "$file" "$work"; done
-marks=$(find "$work" -path '*/digits/1.g722')
-text=$(find "$work" -name "core-sounds-$lang.txt*" | head -n 1)
+mkdir "$work/raw" "$work/ready"
+for file in "${files[@]}"; do unpack "$file" "$work/raw"; done
+marks=$(find "$work/raw" -path '*/digits/1.g722')
+text=$(find "$work/raw" -name "core-sounds-$lang.txt*" | head -n 1)
 if [[ $(grep -c . <<<"$marks") != 1 || -z $text ]]; then
     say "${files[*]}: expected one G.722 voice and core-sounds-$lang.txt in it; delete and run again"
     exit 1
 fi
-mkdir "$work/ready"
+if [[ $text == *.gz ]]; then gzip -dc "$text"; else cat "$text"; fi >"$work/ready/core-sounds-$lang.txt"
 mv "$(dirname "$(dirname "$marks")")" "$work/ready/voice"
-if [[ $text == *.gz ]]; then gzip -dc "$text" >"$work/ready/core-sounds-$lang.txt"; else mv "$text" "$work/ready/"; fi
 "$here/checksum.sh" "$lang" "$work/ready/voice" "$work/ready/core-sounds-$lang.txt"
 rm -rf "${downloads:?}/$lang"
 mv "$work/ready" "$downloads/$lang"
