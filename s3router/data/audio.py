@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import subprocess
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -77,14 +78,7 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
         samples, rate = _decode(source)
     else:
         samples, rate = _decode_cached(source)
-        first, last = round(start * rate), round(end * rate)
-        # Kaldi's own tools let a segment end up to half a second behind the recording
-        if not 0 <= first < last or last > len(samples) + rate // 2:
-            raise DataError(
-                f"{source}: the stretch {start}-{end} s is not inside the recording ({len(samples) / rate:.2f} s); "
-                f"correct the segments file"
-            )
-        samples = samples[first:last].copy()
+        samples = cut(samples, rate, start, end, source)
     if samples.size == 0:
         raise DataError(f"{source}: no audio in it; fetch or make the recording again, or take it out of wav.scp")
     if not np.isfinite(samples).all():
@@ -92,30 +86,59 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
-def duration(source: str | os.PathLike) -> Seconds:
-    """Length in seconds, from the header alone where the format allows it (wav, flac, ogg, mp3).
+def cut(samples: np.ndarray, rate: int, start: Seconds, end: Seconds, source: str) -> np.ndarray:
+    """A copy of the stretch; one that ends up to half a second behind the recording is cut there, as Kaldi does.
 
     Raises:
-        DataError: as `read_audio`.
+        DataError: the stretch is not inside; ``source`` is named.
     """
-    source, start, end = split_stretch(os.fspath(source))
-    if start is not None:
-        return end - start
+    first, last = round(start * rate), round(end * rate)
+    if not 0 <= first < min(last, len(samples)) or last > len(samples) + rate // 2:
+        raise DataError(
+            f"{source}: the stretch {start}-{end} s is not inside the recording ({len(samples) / rate:.2f} s); "
+            f"correct the segments file"
+        )
+    return samples[first:last].copy()
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a header says: seconds, sample rate in Hz, channels, and libsndfile's name of the container."""
+
+    seconds: Seconds
+    rate: int
+    channels: int
+    format: str
+
+
+def probe(source: str | os.PathLike) -> AudioInfo:
+    """From the header where libsndfile knows the format, else by decoding (pipes, archives, other formats).
+
+    Raises:
+        DataError: as `read_audio`; cut-off files other than wav may pass here.
+    """
+    source = os.fspath(source)
     path = file_of(source)
     if path is not None and os.fspath(path) == source and path.suffix != ".g722":
         import soundfile
 
+        with open(_existing(path), "rb") as file:
+            _check_riff(file, source)
         try:
-            with open(_existing(path), "rb") as file:
-                _check_riff(file, source)
             info = soundfile.info(source)
         except soundfile.LibsndfileError:
             pass  # not a format of libsndfile: decode it
         else:
             if info.frames > 0:
-                return info.frames / info.samplerate
+                return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels, info.format)
     samples, rate = read_native(source)
-    return len(samples) / rate
+    return AudioInfo(len(samples) / rate, rate, 1, "decoded")
+
+
+def duration(source: str | os.PathLike) -> Seconds:
+    """Length in seconds, see `probe`; of a stretch, its own."""
+    base, start, end = split_stretch(os.fspath(source))
+    return probe(base).seconds if start is None else end - start
 
 
 def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,27 @@ class DataDir:
         """The same with every duration known; audio headers (for pipes and archives the audio) are read."""
         filled = [u if u.duration is not None else replace(u, duration=duration(u.source)) for u in self.utts]
         return DataDir(self.path, filled)
+
+    def subset(self, minutes: float) -> DataDir:
+        """About ``minutes`` of it: the utterances in the order of their ids' SHA-256, up to the nearest total.
+
+        Always a prefix of that order, so smaller subsets lie inside larger ones, and nothing is passed over.
+
+        Raises:
+            DataError: there is less than that.
+        """
+        filled, wanted = self.with_durations(), minutes * 60
+        if not 0 < wanted <= filled.seconds:
+            raise DataError(
+                f"{self.path}: {minutes:g} minutes wanted, it has {filled.seconds / 60:.2f}; ask for less, or use all"
+            )
+        chosen, total = [], 0.0
+        for u in sorted(filled.utts, key=lambda u: hashlib.sha256(u.utt.encode()).digest()):
+            if chosen and abs(total + u.duration - wanted) > abs(total - wanted):
+                break
+            chosen.append(u)
+            total += u.duration
+        return DataDir(self.path, sorted(chosen, key=lambda u: u.utt))
 
     @property
     def seconds(self) -> Seconds:

@@ -5,13 +5,15 @@ A token list is ESPnet's: one token a line, ``<blank>`` first (the CTC blank), `
 
 from __future__ import annotations
 
+import argparse
 import collections
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s3router.errors import ConfigError, DataError
+from s3router.errors import ConfigError, DataError, S3RouterError
 
 BLANK, UNKNOWN, SPACE, SOS_EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
 TOKEN_TYPES = ("char", "phn", "bpe")
@@ -68,6 +70,34 @@ def read_token_list(path: str | os.PathLike) -> list[str]:
     if tokens[:2] != [BLANK, UNKNOWN] or tokens[-1] != SOS_EOS:
         raise DataError(f"{path}: a token list starts with {BLANK}, {UNKNOWN} and ends with {SOS_EOS}")
     return tokens
+
+
+def train_bpe(texts: Iterable[str], size: int, prefix: str | os.PathLike) -> list[str]:
+    """Train a sentencepiece unigram model, write ``prefix.model`` and return its token list in ESPnet's order.
+
+    Raises:
+        DataError: the texts do not support that many units.
+    """
+    import sentencepiece
+
+    prefix = Path(prefix)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    temporary = prefix.with_name(f".{prefix.name}.tmp")
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(list(texts)),
+            model_prefix=os.fspath(temporary),
+            vocab_size=size,
+            character_coverage=1.0,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise DataError(f"no sentencepiece model of {size} units from these texts: {error}") from error
+    Path(f"{temporary}.vocab").unlink()
+    Path(f"{temporary}.model").replace(f"{prefix}.model")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    own = {pieces.unk_id(), pieces.bos_id(), pieces.eos_id()}
+    return [BLANK, UNKNOWN, *(pieces.id_to_piece(i) for i in range(len(pieces)) if i not in own), SOS_EOS]
 
 
 class TokenIds:
@@ -129,3 +159,34 @@ class TokenIds:
 def min_ctc_frames(tokens: Sequence) -> int:
     """Frames that CTC needs to emit ``tokens``: one each, and a blank between equal neighbours."""
     return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the token list of one or more data directories; returns the exit status."""
+    from s3router.data.kaldi import DataDir
+
+    parser = argparse.ArgumentParser(prog="python -m s3router.data.tokens", description=main.__doc__)
+    parser.add_argument("dirs", nargs="+", help="data directories; only their training texts belong here")
+    parser.add_argument("--output", required=True, help="the token list, one token a line")
+    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES)
+    parser.add_argument("--bpe-size", type=int, default=200, help="units of --token-type bpe")
+    parser.add_argument("--bpe-prefix", help="writes PREFIX.model for --token-type bpe")
+    args = parser.parse_args(argv)
+    try:
+        if (args.token_type == "bpe") != (args.bpe_prefix is not None):
+            raise ConfigError("--token-type bpe needs --bpe-prefix, and only bpe does")
+        texts = [u.text for path in args.dirs for u in DataDir.read(path).utts]
+        if args.token_type == "bpe":
+            tokens = train_bpe(texts, args.bpe_size, args.bpe_prefix)
+        else:
+            tokens = build_token_list(texts, args.token_type)
+        write_token_list(args.output, tokens)
+    except S3RouterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{args.output}: {len(tokens)} tokens")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
