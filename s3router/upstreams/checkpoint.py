@@ -36,7 +36,7 @@ def read_torch_file(path: str | os.PathLike) -> Any:
         raise CheckpointError(_unsafe_message(path, found[1] if found else "")) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a torch checkpoint ({_first_line(error)}). "
+            f"{path}: cannot be read as a torch checkpoint ({first_line(error)}). "
             "It may be cut short or of another format: copy or download it again."
         ) from error
 
@@ -70,7 +70,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"{path}: cannot be read as safetensors ({_first_line(error)}). Copy or download it again."
+                f"{path}: cannot be read as safetensors ({first_line(error)}). Copy or download it again."
             ) from error
     state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -124,5 +124,5 @@ def _listed(keys: list[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,9 +24,13 @@ import torch
 from torch import nn
 
 from s3router.errors import CheckpointError, ConfigError
+from s3router.upstreams.anatomy import set_dropout
+from s3router.upstreams.extractor import CacheConfig
 from s3router.upstreams.huggingface import FAMILIES, load_huggingface
+from s3router.upstreams.random_init import reinitialise
 from s3router.upstreams.routed import RoutedUpstream
 from s3router.upstreams.s3prl_models import known_names, load_s3prl, unknown_name
+from s3router.upstreams.specaug import SpecAugConfig
 
 TINY_FOLDER = Path(__file__).parent / "tiny"
 
@@ -51,15 +55,47 @@ def build(
     refresh: bool = False,
     upstream: str = "tiny",
     mask: dict[str, Any] | None = None,
+    specaug: dict[str, Any] | None = None,
+    feature_cache: str | dict[str, Any] | None = None,
     random_init: bool = False,
+    dropout: float | None = None,
     seed: int = 0,
     options: dict[str, Any] | None = None,
 ) -> RoutedUpstream:
-    """Load an upstream and put masks on it."""
+    """Load an upstream and put on it what is asked for.
+
+    The convolutional feature extractor comes frozen (with ``random_init`` trainable); everything else is trainable,
+    unless a mask is given: `s3router.masks.attach` then freezes all that the mask's ``train`` does not name.
+
+    Args:
+        ckpt: file, folder, URL or HuggingFace repository; None for ``tiny`` and for names that download their own.
+        refresh: download again.
+        upstream: ``tiny``, ``hf_{hubert,wav2vec2,wavlm,data2vec}_custom``, or any name of s3prl's hub.
+        mask: fields of `s3router.masks.MaskConfig`; None: no mask.
+        specaug: fields of `SpecAugConfig` ({} for its defaults); None: no masking of features.
+        feature_cache: folder, or {path, max_gb}: keep the output of the feature extractor there (`CacheConfig`).
+        random_init: the same architecture with fresh weights. s3prl's upstreams still read the checkpoint to learn
+            the architecture; a HuggingFace folder needs its configuration files only.
+        dropout: probability for every dropout of the transformer in training mode; None: what the checkpoint says.
+        seed: of the fresh weights.
+        options: further keyword arguments of s3prl's function of that name.
+
+    Raises:
+        ConfigError: unknown upstream (with close matches), or values that do not fit.
+        CheckpointError: the checkpoint is missing, unsafe, damaged or partial.
+    """
+    specaug_config = None if specaug is None else SpecAugConfig.from_dict(specaug)
+    cache = None if feature_cache is None else CacheConfig.of(feature_cache)
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ConfigError(f"dropout must be at least 0 and below 1, found {dropout!r}.")
+    if random_init and cache is not None:
+        raise ConfigError("feature_cache: random_init trains the feature extractor, so its output cannot be kept.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         expert = load_expert(upstream, ckpt, refresh, random_init, options)
-    routed = RoutedUpstream(expert)
+    routed = RoutedUpstream(expert, specaug_config, cache, train_feature_extractor=random_init)
+    if dropout is not None:
+        set_dropout(routed.backbone, dropout)
     if mask is not None:
         from s3router.masks import MaskConfig, attach
 
@@ -79,7 +115,10 @@ def load_expert(
         return load_huggingface(name, str(ckpt), random_init)
     if name not in known_names():
         raise unknown_name(name, ["tiny", *FAMILIES, *known_names()])
-    return load_s3prl(name, None if ckpt is None else str(ckpt), refresh, options)
+    expert = load_s3prl(name, None if ckpt is None else str(ckpt), refresh, options)
+    if random_init:
+        reinitialise(expert)
+    return expert
 
 
 def tiny_folder() -> Path:
@@ -91,3 +130,7 @@ def tiny_folder() -> Path:
             "pretrain it with egs/asterisk/ssl1/run.sh, or let S3ROUTER_TINY name a HuBERT folder."
         )
     return folder
+
+
+if __name__ == "__main__":
+    print("\n".join(["tiny", *FAMILIES, *known_names()]))

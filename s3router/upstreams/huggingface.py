@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3router.errors import CheckpointError
-from s3router.upstreams.checkpoint import _first_line, read_tensors, refuse_partial
+from s3router.upstreams.checkpoint import first_line, read_tensors, refuse_partial
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# Heads of pretraining or of an earlier finetuning: not part of the upstream, whatever the folder holds of them.
+# Heads of pretraining or of an earlier finetuning: not part of the upstream, whatever a folder holds of them.
 _HEADS = re.compile(
     r"^(\w+\.)?(quantizer|project_q|project_hid|lm_head|final_proj|label_embs_concat|classifier|projector)\b"
 )
@@ -99,10 +99,7 @@ def load_huggingface(name: str, source: str, random_init: bool = False) -> Huggi
     # Layer drop would change the number of hidden states from batch to batch, and masking is done by our own SpecAug.
     settings.layerdrop = 0.0
     settings.apply_spec_augment = False
-    if random_init:
-        model = model_class(settings).float()
-    else:
-        model = _load_weights(model_class, settings, folder)
+    model = model_class(settings).float() if random_init else _load_weights(model_class, settings, folder)
     return HuggingFaceUpstream(model, normalize=bool(preprocessor["do_normalize"]))
 
 
@@ -118,7 +115,7 @@ def _load_weights(model_class: Any, settings: Any, folder: Path) -> nn.Module:
             folder, config=settings, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
     except (RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: the weights cannot be loaded ({_first_line(error)}).") from error
+        raise CheckpointError(f"{folder}: the weights cannot be loaded ({first_line(error)}).") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
@@ -154,7 +151,7 @@ def _folder(source: str) -> Path:
         )
     except Exception as error:  # the client raises a dozen kinds, from its own and from two HTTP libraries
         raise CheckpointError(
-            f"{source}: no such folder, and it cannot be downloaded from huggingface.co ({_first_line(error)}). "
+            f"{source}: no such folder, and it cannot be downloaded from huggingface.co ({first_line(error)}). "
             "Download config.json, preprocessor_config.json and model.safetensors elsewhere, put them into one folder, "
             "and give that folder as path_or_url."
         ) from error

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from s3router.errors import CheckpointError, ConfigError, S3RouterError
-from s3router.upstreams.checkpoint import _first_line, read_torch_file, refuse_partial, rename_weight_norm
+from s3router.upstreams.checkpoint import first_line, read_torch_file, refuse_partial, rename_weight_norm
 
 _NEED_A_FILE = ("_custom", "_local", "_url")
 _building = threading.Lock()  # the stand-ins are global while they are in place
@@ -82,11 +82,11 @@ def load_s3prl(
         except S3RouterError:
             raise
         except TypeError as error:
-            raise ConfigError(f"upstream {name} cannot be built with {arguments}: {_first_line(error)}") from error
+            raise ConfigError(f"upstream {name} cannot be built with {arguments}: {first_line(error)}") from error
         except Exception as error:  # s3prl's experts raise whatever the missing piece leads to (KeyError, Assertion...)
             raise CheckpointError(
                 f"upstream {name} cannot be built from {source or 'its download'}: "
-                f"{type(error).__name__}: {_first_line(error)}. Is it a checkpoint of this family?"
+                f"{type(error).__name__}: {first_line(error)}. Is it a checkpoint of this family?"
             ) from error
 
 
@@ -113,8 +113,8 @@ def _guarded(name: str) -> Iterator[None]:
             fetch(filepath, url, refresh=refresh, new_enough_secs=new_enough_secs)
         except Exception as error:
             raise CheckpointError(
-                f"upstream {name}: {url} cannot be downloaded ({_first_line(error)}). Fetch it elsewhere, then give the "
-                f"file as path_or_url (--upstream_ckpt), or put it at {filepath}."
+                f"upstream {name}: {url} cannot be downloaded ({first_line(error)}). Fetch it elsewhere, then "
+                f"give the file as path_or_url (--upstream_ckpt), or put it at {filepath}."
             ) from error
 
     def checked_load(file: Any, *_: Any, **__: Any) -> Any:

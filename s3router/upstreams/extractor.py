@@ -1,0 +1,187 @@
+"""The convolutions over the waveform, made aware of utterance lengths, of being frozen, and of the feature cache."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from s3router.errors import ConfigError
+from s3router.upstreams.anatomy import ConvGeometry
+from s3router.upstreams.digest import weights_hash
+from s3router.upstreams.feature_cache import KEY_BYTES, FeatureCache
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Where frozen features are kept.
+
+    Args:
+        path: folder for the stores of any number of upstreams.
+        max_gb: upper size of one store in units of 1e9 bytes; None: no limit.
+    """
+
+    path: str
+    max_gb: float | None = None
+
+    @classmethod
+    def of(cls, value: str | Path | dict[str, Any]) -> CacheConfig:
+        """From a path, or a mapping with ``path`` and ``max_gb``; raises ConfigError."""
+        if isinstance(value, str | Path):
+            return cls(str(value))
+        if not isinstance(value, dict) or "path" not in value or set(value) - {"path", "max_gb"}:
+            raise ConfigError(f"feature_cache must be a folder, or a mapping of path and max_gb; found {value!r}.")
+        limit = value.get("max_gb")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
+            raise ConfigError(f"feature_cache: max_gb must be a number above 0, found {limit!r}.")
+        return cls(str(value["path"]), limit)
+
+
+class FeaturesStored(Exception):
+    """Ends a forward pass that was only made to fill the cache."""
+
+
+@dataclass
+class ExtractorControl:
+    """What a `RoutedUpstream` tells its feature extractor.
+
+    Args:
+        geometry: lengths of samples -> lengths of frames.
+        settings: all that shapes the features besides the weights (kind of the upstream, normalisation).
+        cache: where features are kept, or None.
+        wavs: the waveforms of the running batch as they came in, [(samples,)]; None outside of a batch.
+        frames: valid frames of each of them.
+        only_store: end the forward pass once the features are in the cache.
+    """
+
+    geometry: ConvGeometry
+    settings: str = ""
+    cache: CacheConfig | None = None
+    wavs: list[Tensor] | None = None
+    frames: list[int] | None = None
+    only_store: bool = False
+    store: FeatureCache | None = field(default=None, repr=False)
+
+
+class _Controlled:
+    """Mixed into the class of a feature extractor: (B, samples) -> (B, C, T), torchaudio: -> (B, T, C) and lengths.
+
+    - Frozen convolutions build no graph.
+    - Where the norm runs over time (group norm), each length is computed without its padding, so an utterance's
+      features do not depend on the batch it is in.
+    - With a cache, features are computed once an utterance, in float32, and read back ever after.
+    """
+
+    control: ExtractorControl
+
+    def forward(self, x: Tensor, *length: Tensor | None) -> Any:
+        control = self.control
+        wavs = control.wavs if control.wavs is not None and len(control.wavs) == x.size(0) else None
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        if control.cache is not None and trained:
+            raise ConfigError(
+                "feature_cache: the feature extractor is being trained (method scratch, random_init), so its features "
+                "change and cannot be kept. Leave feature_cache out."
+            )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (trained or x.requires_grad)):
+            if wavs is None:
+                return super().forward(x, *length)
+            if control.cache is not None and not any(wav.requires_grad for wav in wavs):
+                features = self._cached(x, wavs)
+            elif self._norm_over_time and len({len(wav) for wav in wavs}) > 1:
+                features = self._by_length(x, [len(wav) for wav in wavs])
+            else:
+                return super().forward(x, *length)
+        padded = pad_sequence(features, batch_first=True)  # (B, T, C)
+        if not self._takes_length:
+            return padded.transpose(1, 2)
+        given = length[0] if length else None
+        return padded, None if given is None else torch.tensor([len(f) for f in features], device=given.device)
+
+    @property
+    def _norm_over_time(self) -> bool:
+        return any(isinstance(module, nn.GroupNorm) for module in self.modules())
+
+    @property
+    def _takes_length(self) -> bool:
+        return "length" in inspect.signature(super().forward).parameters
+
+    def _frames_major(self, x: Tensor) -> Tensor:
+        """(B, samples) without padding -> (B, T, C)."""
+        if self._takes_length:
+            return super().forward(x, None)[0]
+        return super().forward(x).transpose(1, 2)
+
+    def _by_length(self, x: Tensor, lengths: list[int]) -> list[Tensor]:
+        features: list[Tensor] = [x] * len(lengths)
+        for length in set(lengths):
+            rows = [row for row, other in enumerate(lengths) if other == length]
+            for row, value in zip(rows, self._frames_major(x[rows, :length]), strict=True):
+                features[row] = value
+        return features
+
+    def _cached(self, x: Tensor, wavs: list[Tensor]) -> list[Tensor]:
+        store = self._store()
+        keys = [wav_key(wav) for wav in wavs]
+        found = {key: store.get(key) for key in keys}
+        new: dict[bytes, Tensor] = {}
+        for row, key in enumerate(keys):
+            if found[key] is None and key not in new:
+                # One by one, in float32 whatever autocast says: what is stored must not depend on who stored it.
+                with torch.autocast(x.device.type, enabled=False):
+                    value = self._frames_major(x[row : row + 1, : len(wavs[row])].float())[0]
+                new[key] = value.detach().cpu().to(torch.bfloat16)
+        store.add(new)
+        if self.control.only_store:
+            raise FeaturesStored
+        dtype = x.dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        # Copied here: the store's own tensors are views into its file.
+        batch = [new[key] if key in new else found[key] for key in keys]
+        return [value.to(device=x.device, dtype=dtype, copy=True) for value in batch]
+
+    def _store(self) -> FeatureCache:
+        control = self.control
+        if control.store is None:
+            name = extractor_key(self, control.settings)
+            channels = [module for module in self.modules() if isinstance(module, nn.Conv1d)][-1].out_channels
+            limit = None if control.cache.max_gb is None else int(control.cache.max_gb * 1e9)
+            control.store = FeatureCache(Path(control.cache.path) / name, channels, limit)
+        return control.store
+
+
+def control_extractor(extractor: nn.Module, control: ExtractorControl) -> None:
+    """Make ``extractor`` obey ``control``, in place. Names, state dict and its place in the model stay as they are."""
+    kind = type(extractor)
+    extractor.__class__ = type(f"Controlled{kind.__name__}", (_Controlled, kind), {"__module__": kind.__module__})
+    extractor.control = control
+
+
+def silence_padding(control: ExtractorControl, conv: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """Pre-hook for a convolution over frames, (B, C, T): zeros past the end of each utterance, as alone in a batch."""
+    (x,) = inputs
+    frames = control.frames
+    if frames is None or len(frames) != x.size(0) or len(set(frames)) == 1 or x.size(2) < max(frames):
+        return None
+    beyond = torch.arange(x.size(2), device=x.device) >= torch.tensor(frames, device=x.device)[:, None]
+    return (x.masked_fill(beyond[:, None], 0),)
+
+
+def wav_key(wav: Tensor) -> bytes:
+    """The key of a waveform (samples,): a hash of its float32 samples."""
+    samples = wav.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    return hashlib.blake2b(samples.data, digest_size=KEY_BYTES).digest()
+
+
+def extractor_key(extractor: nn.Module, settings: str) -> str:
+    """The name of an extractor's store: everything that shapes its features, hashed."""
+    # The text of a module states its strides, norms and activations.
+    content = f"{weights_hash(extractor)}\n{extractor}\n{settings}"
+    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
