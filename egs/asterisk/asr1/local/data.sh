@@ -33,7 +33,8 @@ esac
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
 python=python3
-if [[ -x $root/tools/venv/bin/python ]]; then python=$root/tools/venv/bin/python; fi
+venv=${S3ROUTER_VENV:-$root/tools/venv}
+if [[ -x $venv/bin/python ]]; then python=$venv/bin/python; fi
 mkdir -p "$downloads" "$data"
 if command -v flock >/dev/null; then # two runs at once: the second waits and finds the work done
     exec 9>"$data/.$lang.lock"

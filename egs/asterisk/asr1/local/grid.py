@@ -1,4 +1,4 @@
-"""The grid of the results table: which runs there are, in which order, and what earlier results decide about later ones.
+"""The grid of the results table: its runs, their order, and what earlier results decide about later runs.
 
 Everything here is a function of the grid file and the result files, so that a table that was killed goes on where it
 was, and the report finds the runs it needs. A run is known by a hash of all that decides its outcome (`Run.key`):
@@ -23,8 +23,43 @@ from s3router.errors import ConfigError, DataError
 METHODS = ("frozen", "weight", "router", "scratch")
 RATES = ("weight_lr", "score_lr", "head_lr")
 METRICS = ("cer", "wer")
-Results = Mapping[str, dict]
-"""Key of a run -> what its ``result.json`` holds."""
+FAILED = "failed.txt"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of runs: key -> content of the result file, and the keys of those that failed."""
+
+    results: Mapping[str, dict]
+    failed: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, folder: Path) -> Known:
+        """All result files of a folder, and the list of failed runs among them.
+
+        Raises:
+            DataError: a file is not a result file; it is named.
+        """
+        results = {}
+        for path in sorted(folder.glob("*.json")):
+            try:
+                result = json.loads(path.read_text(encoding="utf-8"))
+                result["dev"]["cer"], result["test"]["utts"], result["seconds"]
+                results[result["key"]] = result
+            except (json.JSONDecodeError, KeyError, TypeError) as err:
+                raise DataError(
+                    f"{path}: not a result file ({err!r}); delete it, run_table.sh makes it again"
+                ) from None
+        file = folder / FAILED
+        lines = file.read_text(encoding="utf-8").split() if file.is_file() else []
+        return cls(results, frozenset(name.rsplit("_", 1)[-1] for name in lines) - results.keys())
+
+    def done(self, run: Run) -> bool:
+        return run.key in self.results
+
+    def settled(self, run: Run) -> bool:
+        """Finished or failed: nothing more is to come."""
+        return run.key in self.results or run.key in self.failed
 
 
 @dataclass(frozen=True)
@@ -84,7 +119,7 @@ class Cell:
 
     @property
     def rows(self) -> list[tuple[str, float | None]]:
-        """(method, sparsity) in order; router at its first sparsity stands where the methods have it."""
+        """(method, sparsity) in order."""
         return [
             (method, sparsity)
             for method in self.methods
@@ -133,9 +168,8 @@ class Grid:
         problems = list(_problems(raw))
         if problems:
             raise ConfigError(f"{path}: " + "; ".join(problems))
-        shared = raw.get("train") or {}
         override = {} if max_updates is None else {"max_updates": max_updates}
-        methods = {name: _numbers({**shared, **(own or {}), **override}) for name, own in raw["methods"].items()}
+        methods = {name: {**_method(raw, name), **override} for name in raw["methods"]}
         sweep = raw["sweep"]
         return cls(
             upstream=raw["upstream"],
@@ -160,85 +194,92 @@ class Grid:
 
     # --- what results decide -----------------------------------------------------------------------------------------
 
-    def sweeps(self, method: str, results: Results, failed: frozenset[str] = frozenset()) -> list[Sweep]:
+    def sweeps(self, method: str, known: Known) -> list[Sweep]:
         """The sweeps of a method's learning rates, up to the first that is not decided yet."""
         lang, subset, sparsity = self.sweep_at
         cell = Cell(lang, subset, (method,))
-        options = {name: value[0] if isinstance(value, list) else value for name, value in self.methods[method].items()}
+        options = self._first_values(method)
         found: list[Sweep] = []
         for rate, values in self.methods[method].items():
             if not isinstance(values, list):
                 continue
             at = sparsity if method == "router" else None
             runs = tuple(self.run(cell, method, at, self.seeds[0], {**options, rate: value}) for value in values)
-            done = {run: self.dev(run, results) for run in runs if run.key in results}
-            complete = all(run.key in results or run.key in failed for run in runs)
-            best = min(done, key=done.get) if done and complete else None
+            done = {run: self.dev(run, known) for run in runs if known.done(run)}
+            best = min(done, key=done.get) if done and all(map(known.settled, runs)) else None
             found.append(Sweep(method, rate, runs, best and best.rates[rate]))
             if best is None:
                 break
             options[rate] = best.rates[rate]
         return found
 
-    def options(self, method: str, results: Results, failed: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def options(self, method: str, known: Known) -> dict[str, Any]:
         """A method's options with every swept rate decided, or the first of its values where that is open."""
-        options = {name: value[0] if isinstance(value, list) else value for name, value in self.methods[method].items()}
-        decided = {sweep.rate: sweep.best for sweep in self.sweeps(method, results, failed) if sweep.best is not None}
-        return options | decided
+        decided = {sweep.rate: sweep.best for sweep in self.sweeps(method, known) if sweep.best is not None}
+        return self._first_values(method) | decided
 
-    def decided(self, method: str, results: Results, failed: frozenset[str] = frozenset()) -> bool:
+    def decided(self, method: str, known: Known) -> bool:
         """Whether all learning rates of a method are fixed or swept to the end."""
         wanted = sum(isinstance(value, list) for value in self.methods[method].values())
-        return sum(sweep.best is not None for sweep in self.sweeps(method, results, failed)) == wanted
+        return sum(sweep.best is not None for sweep in self.sweeps(method, known)) == wanted
 
-    def dev(self, run: Run, results: Results) -> float:
+    def dev(self, run: Run, known: Known) -> float:
         """The figure that selects, of a finished run."""
-        return results[run.key]["dev"][self.select]
+        return known.results[run.key]["dev"][self.select]
 
-    def row(self, cell: Cell, method: str, sparsity: float | None, results: Results) -> list[Run]:
-        """The runs of a row, one a seed, by what the results say about learning rates so far."""
-        options = {**self.options(method, results), **cell.options}
+    def row(self, cell: Cell, method: str, sparsity: float | None, known: Known) -> list[Run]:
+        """The runs of a row, one a seed, by what is known about learning rates so far."""
+        options = {**self.options(method, known), **cell.options}
         return [self.run(cell, method, sparsity, seed, options) for seed in self.seeds]
 
-    def best_sparsity(self, cell: Cell, results: Results) -> float | None:
+    def best_sparsity(self, cell: Cell, known: Known) -> float | None:
         """The sparsity that is best on dev with the first seed, of those that are in; None when none is."""
-        first = {s: self.row(cell, "router", s, results)[0] for s in cell.sparsities}
-        done = {s: self.dev(run, results) for s, run in first.items() if run.key in results}
-        return min(done, key=done.get) if done and "router" in cell.methods else None
+        first = {row[1]: self.row(cell, *row, known)[0] for row in cell.rows if row[0] == "router"}
+        done = {sparsity: self.dev(run, known) for sparsity, run in first.items() if known.done(run)}
+        return min(done, key=done.get) if done else None
 
-    def plan(self, results: Results, failed: frozenset[str] = frozenset(), sweep: bool = True) -> list[Run]:
+    def plan(self, known: Known, sweep: bool = True) -> list[Run]:
         """Every run that is known to be wanted, finished or not, in the order in which they should be made.
 
         Sweeps come first; rows of a method wait for its sweeps (unless `sweep` is false: then the first value of every
-        list is used), further seeds for all first seeds of their cell.
+        list is used), further seeds for all first seeds of their method in the cell.
         """
         runs: list[Run] = []
         if sweep:
             wanted = {method for cell in self.cells for method in cell.methods}
-            for method in sorted(wanted, key=METHODS.index):
-                runs += [run for found in self.sweeps(method, results, failed) for run in found.runs]
+            runs += [r for method in METHODS if method in wanted for s in self.sweeps(method, known) for r in s.runs]
         for cell in self.cells:
-            ready = [row for row in cell.rows if not sweep or self.decided(row[0], results, failed)]
-            first = {row: self.row(cell, *row, results) for row in ready}
-            runs += [seeds[0] for seeds in first.values()]
-            best = self.best_sparsity(cell, results)
-            for (method, sparsity), seeds in first.items():
-                if method not in self.repeat or (method == "router" and sparsity != best):
-                    continue
-                waiting = [s[0] for row, s in first.items() if row[0] == method and s[0].key not in results]
-                if len([r for r in cell.rows if r[0] == method]) == len([r for r in first if r[0] == method]):
-                    runs += [] if any(run.key not in failed for run in waiting) else seeds[1:]
-        return list(dict.fromkeys(runs))
+            ready = [method for method in cell.methods if not sweep or self.decided(method, known)]
+            first = {row: self.row(cell, *row, known)[0] for row in cell.rows if row[0] in ready}
+            runs += first.values()
+            for method in (method for method in ready if method in self.repeat):
+                best = self.best_sparsity(cell, known) if method == "router" else None
+                settled = all(known.settled(run) for row, run in first.items() if row[0] == method)
+                if settled and (method != "router" or best is not None):
+                    runs += self.row(cell, method, best, known)[1:]
+        unique: dict[str, Run] = {}
+        for run in runs:
+            unique.setdefault(run.key, run)
+        return list(unique.values())
 
-    def everything(self, results: Results, failed: frozenset[str] = frozenset(), sweep: bool = True) -> list[Run]:
+    def everything(self, known: Known, sweep: bool = True) -> list[Run]:
         """As `plan`, with invented results for runs still to come: as many runs as the whole table will have."""
-        known = dict(results)
         while True:
-            plan = self.plan(known, failed, sweep)
-            new = [run for run in plan if run.key not in known and run.key not in failed]
+            plan = self.plan(known, sweep)
+            new = {run.key: {"dev": dict.fromkeys(METRICS, 9.9)} for run in plan if not known.settled(run)}
             if not new:
                 return plan
-            known |= {run.key: {"dev": dict.fromkeys(METRICS, 1.0)} for run in new}
+            known = Known({**known.results, **new}, known.failed)
+
+    def _first_values(self, method: str) -> dict[str, Any]:
+        return {name: value[0] if isinstance(value, list) else value for name, value in self.methods[method].items()}
+
+
+def used(method: str, rate: str) -> bool:
+    """Whether a learning rate has anything to train under a method."""
+    return rate == "head_lr" or rate == {"router": "score_lr", "weight": "weight_lr", "scratch": "weight_lr"}.get(
+        method
+    )
 
 
 def upstream_id(name: str, checkpoint: str | None) -> str:
@@ -264,21 +305,18 @@ def upstream_id(name: str, checkpoint: str | None) -> str:
     return digest.hexdigest()[:12]
 
 
-def read_results(folder: Path) -> dict[str, dict]:
-    """All result files of a folder by the key of their run.
-
-    Raises:
-        DataError: a file is not one; it is named.
-    """
-    results = {}
-    for path in sorted(folder.glob("*.json")):
+def _method(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Options of a method: the shared ones, those of its configuration file (``config``), and its own."""
+    options = {**(raw.get("train") or {}), **(raw["methods"][name] or {})}
+    config = options.pop("config", None)
+    if config is not None:
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            result["dev"]["cer"], result["test"]["wer"], result["seconds"]
-            results[result["key"]] = result
-        except (json.JSONDecodeError, KeyError, TypeError) as err:
-            raise DataError(f"{path}: not a result file ({err!r}); delete it, run_table.sh makes it again") from None
-    return results
+            options = {**yaml.safe_load(Path(config).read_text(encoding="utf-8")), **options}
+        except (OSError, yaml.YAMLError, TypeError) as err:
+            raise ConfigError(f"methods: {name}: config {config} cannot be read: {err}") from None
+    if "max_updates" not in options:
+        raise ConfigError(f"methods: {name} has no max_updates")
+    return _numbers(options)
 
 
 def _cells(entries: list[dict]) -> Iterator[Cell]:
@@ -327,8 +365,6 @@ def _problems(raw: Any) -> Iterator[str]:
         if name not in METHODS:
             yield f"unknown method {name!r} (known: {', '.join(METHODS)})"
         options = {**(raw.get("train") or {}), **(options or {})}
-        if "max_updates" not in options:
-            yield f"methods: {name} has no max_updates"
         lists = [option for option, value in options.items() if isinstance(value, list)]
         yield from (f"methods: {name}: only {', '.join(RATES)} are swept, not {o}" for o in lists if o not in RATES)
     subsets = raw["data"].get("train", {})

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import struct
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+
+from s3router.data.audio import (
+    duration,
+    file_of,
+    join_stretch,
+    probe,
+    read_audio,
+    read_native,
+    resample,
+    split_stretch,
+    write_audio,
+)
+from s3router.data.kaldi import DataDir
+from s3router.errors import DataError
+
+
+@pytest.fixture
+def speech(five) -> np.ndarray:
+    """float32 (25600,), 1.6 s of real speech at 16 kHz."""
+    return read_audio(DataDir.read(five).utts[0].source)
+
+
+def best_correlation(a: np.ndarray, b: np.ndarray, delay: int = 0) -> float:
+    """Of ``b`` with ``a`` delayed by up to so many samples (coders shift)."""
+    size = min(len(a), len(b)) - delay
+    return max(float(np.corrcoef(a[lag : lag + size], b[:size])[0, 1]) for lag in range(delay + 1))
+
+
+def test_written_and_read_back_bit_by_bit(tmp_path, speech):
+    for name in ("a.wav", "a.flac"):
+        write_audio(tmp_path / name, speech, 16000)
+        back = read_audio(tmp_path / name)
+        assert back.dtype == np.float32
+        np.testing.assert_array_equal(back, speech)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "delay"), [("wav", 8000, 0), ("flac", 44100, 0), ("ogg", 48000, 0), ("mp3", 22050, 1600)]
+)
+def test_any_rate_and_format_is_resampled(tmp_path, speech, suffix, rate, delay):
+    soundfile.write(tmp_path / f"a.{suffix}", resample(speech, 16000, rate), rate)
+    assert read_native(tmp_path / f"a.{suffix}")[1] == rate
+    back = read_audio(tmp_path / f"a.{suffix}")
+    assert abs(len(back) - len(speech)) <= delay + 2
+    assert best_correlation(back, speech, delay) > 0.95
+
+
+def test_stereo_is_the_mean_of_its_channels(tmp_path, speech):
+    soundfile.write(tmp_path / "a.wav", np.stack([speech, np.zeros_like(speech)], 1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), speech / 2, atol=1e-7)
+
+
+def test_pipes(tmp_path, speech):
+    write_audio(tmp_path / "a b.wav", speech, 16000)
+    np.testing.assert_array_equal(read_audio(f"cat '{tmp_path}/a b.wav' |"), speech)
+    with pytest.raises(DataError, match=r"failed with status 1: .*No such file"):
+        read_audio("cat /nowhere/a.wav | cat |")
+    with pytest.raises(DataError, match="wrote nothing"):
+        read_audio("true |")
+
+
+def test_archives_with_offsets(tmp_path, speech):
+    with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp") as writer:
+        writer("one", (16000, (speech[:1600] * 32768).astype(np.int16)))
+        writer("two", (16000, (speech * 32768).astype(np.int16)))
+    first, second = (line.split()[1] for line in (tmp_path / "a.scp").read_text().splitlines())
+    assert file_of(second) == tmp_path / "a.ark"
+    np.testing.assert_array_equal(read_audio(first), speech[:1600])
+    np.testing.assert_array_equal(read_audio(second), speech)
+    assert duration(second) == len(speech) / 16000
+    with pytest.raises(DataError, match=r"a\.ark:7: no readable audio at this offset"):
+        read_audio(f"{tmp_path}/a.ark:7")
+
+
+def test_an_archive_of_features_is_not_audio(tmp_path):
+    with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp") as writer:
+        writer("one", np.zeros((5, 13), np.float32))
+    with pytest.raises(DataError, match="a matrix, not audio"):
+        read_audio((tmp_path / "a.scp").read_text().split()[1])
+
+
+def write_g722(path, samples: np.ndarray) -> None:
+    import av
+
+    with av.open(str(path), "w", format="g722") as out:
+        stream = out.add_stream("g722", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray((samples[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+
+
+def test_g722_is_decoded(tmp_path, speech):
+    write_g722(tmp_path / "a.g722", speech)
+    back = read_audio(tmp_path / "a.g722")
+    assert abs(len(back) - len(speech)) <= 640
+    assert best_correlation(back, speech, 40) > 0.95
+    assert duration(tmp_path / "a.g722") == len(back) / 16000
+
+
+def test_stretches(tmp_path, speech):
+    write_audio(tmp_path / "a.wav", speech, 16000)
+    source = join_stretch(f"{tmp_path}/a.wav", 0.25, 1)
+    assert split_stretch(source) == (f"{tmp_path}/a.wav", 0.25, 1.0)
+    np.testing.assert_array_equal(read_audio(source), speech[4000:16000])
+    assert duration(source) == 0.75
+    np.testing.assert_array_equal(read_audio(f"{tmp_path}/a.wav#t=1,2"), speech[16000:])  # within Kaldi's tolerance
+    with pytest.raises(DataError, match="not inside the recording"):
+        read_audio(f"{tmp_path}/a.wav#t=1,9")
+
+
+def test_probe_reads_the_header(tmp_path, speech):
+    soundfile.write(tmp_path / "a.flac", np.stack([speech, speech], 1), 8000)
+    found = probe(tmp_path / "a.flac")
+    assert (found.seconds, found.rate, found.channels, found.format) == (len(speech) / 8000, 8000, 2, "FLAC")
+
+
+def test_missing_empty_and_foreign_files(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_audio(tmp_path / "none.wav")
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(DataError, match="the file is empty"):
+        read_audio(tmp_path / "empty.wav")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(0), 16000)
+    with pytest.raises(DataError, match="no audio in it"):
+        read_audio(tmp_path / "silent.wav")
+    (tmp_path / "text.wav").write_text("this is not audio")
+    with pytest.raises(DataError, match="not audio that can be decoded"):
+        read_audio(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan, np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(DataError, match="not numbers"):
+        read_audio(tmp_path / "nan.wav")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_truncated_files_are_refused(tmp_path, speech, suffix):
+    path = tmp_path / f"a.{suffix}"
+    write_audio(path, speech, 16000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="truncated"):
+        read_audio(path)
+
+
+def test_a_streamed_wav_without_a_length_is_read(tmp_path, speech):
+    write_audio(tmp_path / "a.wav", speech, 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)  # what ffmpeg and sox write into a pipe
+    (tmp_path / "b.wav").write_bytes(content)
+    np.testing.assert_array_equal(read_audio(f"cat {tmp_path}/b.wav |"), speech)
