@@ -67,9 +67,12 @@ def check_tokens(data: DataDir, tokens: TokenIds) -> None:
 
 
 def write_inputs(data: DataDir, folder: Path) -> None:
-    """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz), each at once."""
+    """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz), each at once.
+
+    Every process of a distributed run writes the same. All durations must be known (`DataDir.with_durations`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    utts = data.with_durations().utts
+    utts = data.utts
     lines = {
         "wav.scp": [f"{u.utt} {u.source}" for u in utts],
         "text": [f"{u.utt} {u.text}" for u in utts],

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3router.asr import engine
 from s3router.asr.files import read_states
 from s3router.errors import CheckpointError
 
@@ -17,7 +18,10 @@ BEST = "valid.cer_ctc.best.pth"
 
 
 def load_asr_model(
-    exp_dir: str | os.PathLike, checkpoint: str | os.PathLike | None = None, device: str = "cpu"
+    exp_dir: str | os.PathLike,
+    checkpoint: str | os.PathLike | None = None,
+    device: str = "cpu",
+    amp_dtype: str = "float32",
 ) -> tuple[RoutedCTCModel, list[str]]:
     """Build the model that ``config.yaml`` describes and load what was trained.
 
@@ -25,6 +29,7 @@ def load_asr_model(
         exp_dir: what training wrote.
         checkpoint: a name in ``exp_dir`` or a path; by default the best on the validation set.
         device: "cpu", "cuda", "cuda:1".
+        amp_dtype: "bfloat16" to run the upstream under autocast by itself; the caller may do so as well.
 
     Returns:
         The model in evaluation mode (``encode(speech (batch, samples), lengths (batch,))`` gives features
@@ -35,8 +40,6 @@ def load_asr_model(
     """
     import yaml
 
-    from s3router.asr.task import RoutedASRTask
-
     exp_dir = Path(exp_dir)
     config = exp_dir / "config.yaml"
     if not config.is_file():
@@ -46,11 +49,12 @@ def load_asr_model(
         raise CheckpointError(f"{config}: not a configuration of s3router.asr.train; run the training command again")
     args = argparse.Namespace(**values)
     args.frontend_conf["frontend_conf"].get("extra_conf", {}).pop("feature_cache", None)
+    args.model_conf["amp_dtype"] = amp_dtype
     path = _find(exp_dir, checkpoint)
     states = read_states(path)
     if "model" in states and "optimizers" in states:
         states = states["model"]
-    model = RoutedASRTask.build_model(args)
+    model = engine.routed_task().build_model(args)
     try:
         model.load_state_dict(states)
     except CheckpointError as error:

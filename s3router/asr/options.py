@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from s3router.asr.policy import METHODS
 from s3router.errors import ConfigError
 
 FEATURES = ("weighted", "last")
+ARITHMETIC = ("auto", "bfloat16", "float32")
 
 ESPNET_DEFAULTS = {
     "frontend": "s3prl",
@@ -22,8 +24,6 @@ ESPNET_DEFAULTS = {
     "scheduler": "tristagelr",
     "batch_type": "numel",
     "num_workers": 0,
-    "accum_grad": 1,
-    "grad_clip": 5.0,
     "keep_nbest_models": [1],
     "best_model_criterion": [["valid", "cer_ctc", "min"]],
     "early_stopping_criterion": ["valid", "cer_ctc", "min"],
@@ -37,31 +37,44 @@ ESPNET_DEFAULTS = {
 
 ADAM = {"betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.0, "fused": True}
 TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr_scale": 0.01, "final_lr_scale": 0.05}
+MASKING = {"time_prob": 0.65, "time_length": 10, "channel_prob": 0.25, "channel_length": 64}
+"""S3-Router's settings for little data (arXiv 2211.01522), but for the batch size and the peak learning rates."""
+
+FREE_TO_CHANGE = {
+    *("config", "output_dir", "ngpu", "log_level", "log_interval", "progress_interval", "num_workers", "resume"),
+    *("keep_nbest_models", "use_tensorboard", "amp_dtype", "feature_cache", "version", "distributed", "local_rank"),
+    *("wandb_id", "wandb_name", "wandb_project", "wandb_entity", "use_wandb", "wandb_model_log_interval"),
+    *("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type", "train_shape_file"),
+    *("valid_shape_file", "token_list", "frontend_conf", "model_conf", "upstream_fingerprint", "required"),
+}
+"""What may differ when a run goes on; the lower rows follow from other options, or are compared on their own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Action]) -> None:
     """Add our options; ``nested_dict`` is ESPnet's action for ``--x_conf key=value``."""
     group = parser.add_argument_group("S3-Router")
-    group.add_argument("--method", choices=list(METHODS), default="router", help="what trains")
-    group.add_argument("--upstream", default="tiny", help="an s3prl upstream's name, or tiny")
-    group.add_argument("--upstream_ckpt", default=None, help="checkpoint of the upstream: path or URL")
-    group.add_argument("--sparsity", type=float, default=None, help="share of weights removed (method router)")
-    group.add_argument("--mask_conf", action=nested_dict, default={}, help="other fields of MaskConfig, key=value")
-    group.add_argument("--feature_masking", action=nested_dict, default={}, help="time and channel masking, key=value")
-    group.add_argument("--feature_cache", default=None, help="folder that keeps the feature extractor's output")
-    group.add_argument("--features", choices=FEATURES, default="weighted", help="sum over layers, or the last alone")
-    group.add_argument("--normalize_features", type=_bool, default=False, help="layer norm on every layer's output")
-    group.add_argument("--train_dir", default=None, help="Kaldi data directory")
-    group.add_argument("--valid_dir", default=None, help="Kaldi data directory; selects the best model")
-    group.add_argument("--batch_seconds", type=float, default=32.0, help="audio in a batch, padding included")
-    group.add_argument("--max_updates", type=int, default=1500, help="optimizer steps")
-    group.add_argument("--valid_interval", type=int, default=100, help="optimizer steps between validations")
-    group.add_argument("--progress_interval", type=int, default=25, help="optimizer steps between progress lines")
-    group.add_argument("--score_lr", type=float, default=5e-3, help="peak learning rate of mask scores")
-    group.add_argument("--weight_lr", type=float, default=5e-4, help="peak learning rate of upstream weights")
-    group.add_argument("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
-    group.add_argument("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
-    group.add_argument("--amp_dtype", choices=["bfloat16", "float32"], default="bfloat16", help="arithmetic")
+    add = group.add_argument
+    add("--method", choices=list(METHODS), default="router", help="what trains")
+    add("--upstream", default="tiny", help="an s3prl upstream's name, or tiny")
+    add("--upstream_ckpt", default=None, help="checkpoint of the upstream: path or URL")
+    add("--upstream_dropout", type=float, default=None, help="of the transformer (as its checkpoint says)")
+    add("--sparsity", type=float, default=None, help="share of weights removed (method router)")
+    add("--mask_conf", action=nested_dict, default={}, help="other fields of MaskConfig, key=value")
+    add("--feature_masking", action=nested_dict, default=MASKING, help="time and channel masking, key=value")
+    add("--feature_cache", default=None, help="folder that keeps the feature extractor's output")
+    add("--features", choices=FEATURES, default="weighted", help="learnt sum over all layers, or the last alone")
+    add("--normalize_features", type=_bool, default=False, help="layer norm on every layer's output")
+    add("--train_dir", default=None, help="Kaldi data directory")
+    add("--valid_dir", default=None, help="Kaldi data directory; selects the best model")
+    add("--batch_seconds", type=float, default=32.0, help="audio in a batch, padding included")
+    add("--max_updates", type=int, default=1500, help="optimizer steps")
+    add("--valid_interval", type=int, default=100, help="optimizer steps between validations")
+    add("--progress_interval", type=int, default=25, help="optimizer steps between progress lines")
+    add("--score_lr", type=float, default=5e-3, help="peak learning rate of mask scores")
+    add("--weight_lr", type=float, default=5e-4, help="peak learning rate of upstream weights")
+    add("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
+    add("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
+    add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: bfloat16 where hardware has it")
 
 
 def _bool(text: str) -> bool:
@@ -84,47 +97,66 @@ def extra_conf(args: argparse.Namespace) -> dict:
     wanted = {
         "upstream": args.upstream,
         "mask": mask_conf(args),
-        "specaug": args.feature_masking or None,
+        "specaug": args.feature_masking,
         "feature_cache": args.feature_cache,
         "random_init": args.method == "scratch" or None,
+        "dropout": args.upstream_dropout,
         "seed": args.seed,
     }
     return {key: value for key, value in wanted.items() if value is not None}
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work, before any file is written.
+    """Refuse what cannot work, before any file is written. A YAML file's values come here unchecked by the parser.
 
     Raises:
         ConfigError: all problems at once.
     """
-    problems = []
-    if args.method not in METHODS:
-        problems.append(f"--method: unknown method {args.method!r}; known: {', '.join(METHODS)}")
+    problems: list[str] = []
+
+    def one_of(name: str, known) -> None:
+        if getattr(args, name) not in known:
+            problems.append(f"--{name}: unknown value {getattr(args, name)!r}; known: {', '.join(known)}")
+
+    def number(name: str, fits: Callable[[float], bool], range_: str, kind=(int, float), optional=False) -> None:
+        value = getattr(args, name)
+        good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and fits(value)
+        if not (good or (optional and value is None)):
+            problems.append(f"--{name} must be {range_}, found {value!r}")
+
+    one_of("method", METHODS)
+    one_of("features", FEATURES)
+    one_of("amp_dtype", ARITHMETIC)
     for name in ("output_dir", "token_list", "train_dir", "valid_dir"):
         if getattr(args, name) is None:
             problems.append(f"--{name} is missing")
-    if args.method != "router" and (args.sparsity is not None or args.mask_conf):
-        problems.append(f"--sparsity and --mask_conf need --method router, not {args.method}")
-    if args.method == "router":
-        from s3router.masks import MaskConfig
-
-        try:
-            MaskConfig.from_dict(mask_conf(args))
-        except ConfigError as error:
-            problems.append(str(error))
-    for name in ("max_updates", "valid_interval", "progress_interval", "batch_seconds", "accum_grad"):
-        if getattr(args, name) <= 0:
-            problems.append(f"--{name} must be above 0, found {getattr(args, name)}")
+    for name in ("max_updates", "valid_interval", "progress_interval", "accum_grad"):
+        number(name, lambda v: v > 0, "a whole number above 0", int)
+    number("batch_seconds", lambda v: v > 0, "a number above 0")
     for name in ("score_lr", "weight_lr", "head_lr"):
-        if not 0 <= getattr(args, name) < math.inf:
-            problems.append(f"--{name} must be 0 or more, found {getattr(args, name)}")
-    if not 0 <= args.head_dropout < 1:
-        problems.append(f"--head_dropout must be in [0, 1), found {args.head_dropout}")
+        number(name, lambda v: v >= 0, "a number of 0 or more")
+    number("head_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1")
+    number("upstream_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1", optional=True)
+    if args.method == "router":
+        problems += _mask_problems(args)
+    elif args.sparsity is not None or args.mask_conf:
+        problems.append(f"--sparsity and --mask_conf are for --method router, not {args.method}; leave them out")
+    if args.method == "scratch" and args.feature_cache is not None:
+        problems.append("--feature_cache: method scratch trains the feature extractor; leave it out")
     if args.use_amp:
         problems.append("--use_amp is float16 with loss scaling; use --amp_dtype bfloat16")
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _mask_problems(args: argparse.Namespace) -> list[str]:
+    from s3router.masks import MaskConfig
+
+    try:
+        MaskConfig.from_dict(mask_conf(args))
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def translate(args: argparse.Namespace) -> None:
@@ -133,6 +165,8 @@ def translate(args: argparse.Namespace) -> None:
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
     args.max_epoch = -(-args.max_updates // args.valid_interval)
     args.batch_bins = round(args.batch_seconds * 16000)
+    if args.amp_dtype == "auto":
+        args.amp_dtype = "bfloat16" if has_bfloat16(args.ngpu) else "float32"
     args.frontend_conf = {
         "frontend_conf": {
             "upstream": "s3router",
@@ -156,3 +190,45 @@ def translate(args: argparse.Namespace) -> None:
     if args.log_interval is None:
         args.log_interval = args.num_iters_per_epoch
     args.output_dir = str(Path(args.output_dir))
+
+
+def has_bfloat16(ngpu: int) -> bool:
+    """Whether matrix products in bfloat16 are done by hardware here; elsewhere they are slower than float32's."""
+    import torch
+
+    if ngpu > 0:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16"))
+
+
+def check_same_run(args: argparse.Namespace, before: dict) -> None:
+    """Refuse to go on with a run under other options: it would be neither the one nor the other.
+
+    Args:
+        args: after `translate`.
+        before: what ``config.yaml`` of the interrupted run says.
+
+    Raises:
+        ConfigError: names every option that differs.
+    """
+    now = vars(args)
+    differ = [
+        f"--{name} was {before[name]}, is {now[name]}"
+        for name in sorted(before.keys() & now.keys() - FREE_TO_CHANGE)
+        if not name.startswith("dist") and _plain(before[name]) != _plain(now[name])
+    ]
+    if differ:
+        raise ConfigError(
+            f"{args.output_dir} holds a run with other options ({'; '.join(differ)}); "
+            f"take another --output_dir, or delete it"
+        )
+
+
+def _plain(value):
+    """Tuples as lists throughout, as YAML has them."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return value

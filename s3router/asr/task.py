@@ -6,18 +6,20 @@ import argparse
 import logging
 from pathlib import Path
 
+import yaml
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.tasks.asr import ASRTask, model_choices
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from s3router.asr import inputs, logs, options
+from s3router.asr.files import CHECKPOINT
 from s3router.asr.model import RoutedCTCModel
 from s3router.asr.policy import apply_method, param_groups
 from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
-from s3router.errors import ConfigError
+from s3router.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +61,11 @@ class RoutedASRTask(ASRTask):
         options.check(args)
         tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)
         data = {"train": DataDir.read(args.train_dir), "valid": DataDir.read(args.valid_dir)}
-        for part in data.values():
+        for split, part in data.items():
             inputs.check_tokens(part, tokens)
+            data[split] = part.with_durations()
         options.translate(args)
+        _continue(args, tokens)
         for split, part in data.items():
             folder = Path(args.output_dir) / "inputs" / split
             inputs.write_inputs(part, folder)
@@ -81,12 +85,17 @@ class RoutedASRTask(ASRTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> RoutedCTCModel:
-        """The model with ``requires_grad`` set by the method."""
+        """The model with ``requires_grad`` set by the method.
+
+        Raises:
+            CheckpointError: ``args.upstream_fingerprint`` is there, and the upstream is another one now.
+        """
         if args.frontend_conf["frontend_conf"]["upstream"] == "s3router":
             from s3router.upstreams import hub
 
             hub.register()
         model = super().build_model(args)
+        _check_upstream(args, model)
         apply_method(model, args.method)
         model.frontend.pretrained_params = {}  # S3prlFrontend's second copy of the whole upstream
         return model
@@ -102,6 +111,37 @@ class RoutedASRTask(ASRTask):
                 "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
             )
         return [optim_classes[args.optim](groups, **args.optim_conf)]
+
+
+def _continue(args: argparse.Namespace, tokens: TokenIds) -> None:
+    """Where the output folder holds an interrupted run, see to it that this is the same one."""
+    config = Path(args.output_dir) / "config.yaml"
+    if not (args.resume and config.is_file() and config.with_name(CHECKPOINT).is_file()):
+        return
+    try:
+        before = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        before = None
+    if not isinstance(before, dict):
+        return  # cut off by a kill while it was written anew; the checkpoint's own checks remain
+    options.check_same_run(args, before)
+    if list(before.get("token_list", tokens.tokens)) != tokens.tokens:
+        raise ConfigError(f"{args.output_dir} holds a run with another token list; take another --output_dir")
+    args.upstream_fingerprint = before.get("upstream_fingerprint")
+
+
+def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:
+    """Note which weights the upstream has; checkpoints, which leave them out, are worth nothing on others."""
+    if args.method == "scratch":
+        return
+    found = model.frontend.upstream.upstream.backbone_fingerprint
+    known = getattr(args, "upstream_fingerprint", None)
+    if known is not None and known != found:
+        raise CheckpointError(
+            f"upstream {args.upstream_ckpt or args.upstream}: its weights are not those that {args.output_dir} was "
+            f"trained on (fingerprint {found}, then {known}); bring the old upstream back, or train anew"
+        )
+    args.upstream_fingerprint = found
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> None:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from s3router.asr import engine
 from s3router.errors import S3RouterError
 
 
 def preload() -> None:
     """Import everything heavy (ESPnet takes seconds), for children that are forked afterwards."""
-    import s3router.asr.task  # noqa: F401
+    engine.routed_task()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Errors of the user's are one line on stderr."""
     try:
-        from s3router.asr.task import RoutedASRTask
-
-        RoutedASRTask.main(cmd=list(sys.argv[1:] if argv is None else argv))
+        engine.routed_task().main(cmd=list(sys.argv[1:] if argv is None else argv))
     except S3RouterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

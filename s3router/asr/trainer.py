@@ -13,12 +13,16 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from s3router.asr.files import CHECKPOINT, atomic_saves, read_states, repair
 from s3router.asr.metrics import ErrorCounts
 from s3router.asr.progress import Progress
-from s3router.errors import CheckpointError
+from s3router.errors import CheckpointError, S3RouterError
 
 logger = logging.getLogger(__name__)
 
 COLLAPSE_AFTER = 1 / 3
 """Share of the updates after which saying nothing at all is no longer the normal start of CTC training."""
+
+
+class TrainingError(S3RouterError):
+    """Training cannot go on."""
 
 
 @dataclasses.dataclass
@@ -85,14 +89,23 @@ class RoutedTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, *, iterator, reporter, options, **kwargs) -> bool:
-        """As ESPnet's, with progress lines."""
+        """As ESPnet's, with progress lines.
+
+        Raises:
+            TrainingError: no gradient was finite. ESPnet would end the run as if it had succeeded.
+        """
 
         def mean_loss(batches: int) -> float:
             values = [v.value for v in reporter.stats.get("loss", [])[-batches:] if math.isfinite(v.value)]
             return sum(values) / len(values) if values else math.nan
 
         tracked = options.progress.track(iterator, mean_loss)
-        return super().train_one_epoch(iterator=tracked, reporter=reporter, options=options, **kwargs)
+        if super().train_one_epoch(iterator=tracked, reporter=reporter, options=options, **kwargs):
+            raise TrainingError(
+                f"update {options.progress.update}: not one gradient since the last validation was a finite number; "
+                f"lower the learning rates, or look in train.log for the utterances with such a loss"
+            )
+        return False
 
     @classmethod
     def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:

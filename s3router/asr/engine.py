@@ -1,0 +1,45 @@
+"""ESPnet's import, quick and quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import sys
+import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from s3router.asr.task import RoutedASRTask
+
+
+def routed_task() -> type[RoutedASRTask]:
+    """`s3router.asr.task.RoutedASRTask`; the first call imports ESPnet (seconds)."""
+    _defer("g2p_en")
+    with contextlib.redirect_stdout(io.StringIO()):  # ESPnet prints which optional packages it misses
+        from s3router.asr.task import RoutedASRTask
+    return RoutedASRTask
+
+
+def _defer(name: str) -> None:
+    """Let ``import name`` do nothing until something of it is used.
+
+    ESPnet imports g2p_en with every task; that takes seconds and tries to download dictionaries, and only
+    English grapheme-to-phoneme conversion needs it.
+    """
+    if name not in sys.modules and (spec := importlib.util.find_spec(name)) is not None:
+        module = sys.modules[name] = _Deferred(name)
+        module.__file__, module.__spec__ = spec.origin, spec
+
+
+class _Deferred(types.ModuleType):
+    """Stands for a module until one of its names is asked for. (`importlib.util.LazyLoader` loads at the first look,
+    and `inspect` looks at every module.)
+    """
+
+    def __getattr__(self, attribute: str):
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), attribute)
