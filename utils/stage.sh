@@ -30,9 +30,32 @@ option_is_word() {
         die "--${1//_/-} '${!1}' becomes part of a folder's name: use letters, digits and _ . - only"
 }
 
-# need FILE COMMAND: stop, unless FILE is there and not empty, naming the command that makes it.
-need() {
-    [ -s "$1" ] || [ -d "$1" ] || die "$1 is missing. It is made by: $2"
+option_is_count() {
+    [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "--${1//_/-} '${!1}' is not a whole number above 0"
+}
+
+# need_file FILE WHAT: stop, unless FILE is there and not empty, saying what makes it.
+need_file() {
+    [ -s "$1" ] || die "$1 is missing or empty. It is made by $2"
+}
+
+# same_settings FOLDER OPTIONS FILE...: a folder with checkpoints goes on with the options and configuration files that
+# it was begun with, or not at all. Without checkpoints it takes the new ones.
+same_settings() {
+    local folder=$1 new="${1}/.settings.new" file
+    mkdir -p "${folder}"
+    {
+        # one option a line, so that a difference can be read
+        printf '%s\n' "${2// --/$'\n'--}"
+        for file in "${@:3}"; do printf '# %s\n' "${file}" && cat "${file}"; done
+    } >"${new}"
+    if [ -s "${folder}/settings" ] && compgen -G "${folder}/*.pth" >/dev/null && ! cmp -s "${new}" "${folder}/settings"; then
+        diff "${folder}/settings" "${new}" | sed -n 's/^</  before:/p; s/^>/  now:   /p' >&2 || true
+        rm -f "${new}"
+        die "${folder} holds a model of other settings (above). Give this one a name of its own with --tag NAME," \
+            "or remove the folder"
+    fi
+    mv "${new}" "${folder}/settings"
 }
 
 # run_stage NUMBER TITLE FUNCTION: runs FUNCTION when NUMBER lies between ${stage} and ${stop_stage}, two options of the
@@ -47,7 +70,7 @@ run_stage() {
 # run_once LOG [--show] [--inputs FILE...] [--outputs FILE...] -- COMMAND...
 #
 # Runs COMMAND with its output in LOG (and, with --show, on the screen), unless it has been run before with the same
-# words on the same inputs (by name, size and time) and its outputs are still there: LOG.done remembers that. A command
+# words on the same inputs (files, or the files in a folder, by name, size and time) and its outputs are still there: LOG.done remembers that. A command
 # that fails shows the last lines of its log and ends the recipe; its outputs do not count as finished.
 run_once() {
     local log_file=$1 list='' show=false key file status=0
@@ -65,7 +88,7 @@ run_once() {
     for file in ${inputs[@]+"${inputs[@]}"}; do [ -e "${file}" ] || die "$* needs ${file}, which is missing"; done
     key=$({
         printf '%s\n' "$*"
-        [ ${#inputs[@]} -eq 0 ] || find -L "${inputs[@]}" -type f ! -name '.*' -printf '%p %s %T@\n' | sort
+        [ ${#inputs[@]} -eq 0 ] || find -L "${inputs[@]}" -maxdepth 1 -type f ! -name '.*' ! -name 'log*' -printf '%p %s %T@\n' | sort
     } | sha256sum)
     if [ "$(cat "${log_file}.done" 2>/dev/null)" = "${key}" ] && all_exist ${outputs[@]+"${outputs[@]}"}; then
         log "  finished before: $(basename "${log_file}" .log) (again: rm ${log_file}.done)"

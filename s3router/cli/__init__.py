@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("s3router.asr.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
     "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
     "score": ("s3router.scoring.wer", "word and character error rates of two Kaldi text files"),
+    "results": ("s3router.cli.results", "the WER/CER table of trained models"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }
 

@@ -35,13 +35,11 @@ def report(targets: Sequence[Target], sparsity: float, total: int, names: bool =
     groups: dict[str, list[int]] = collections.defaultdict(list)
     for target in targets:
         groups[target.role or "by pattern"].append(target.shape[0] * target.shape[1])
-    for role, sizes in groups.items():
-        lines.append(f"{role:12s} {len(sizes):4d} tensors  {sum(sizes):12,d} weights  {sum(sizes) / total:6.1%} of all")
     sizes = [size for group in groups.values() for size in group]
+    for name, group in [*groups.items(), ("together", sizes)]:
+        share = sum(group) / total
+        lines.append(f"{name:12s} {len(group):4d} tensors  {sum(group):12,d} weights  {share:6.1%} of all")
     removed = sum(int(sparsity * size) for size in sizes)
-    lines.append(
-        f"{'together':12s} {len(sizes):4d} tensors  {sum(sizes):12,d} weights  {sum(sizes) / total:6.1%} of all"
-    )
     lines.append(f"a mask of sparsity {sparsity:g} removes {removed:,d} weights and takes {sum(sizes) / 8e6:.2f} MB")
     return "\n".join(lines)
 

@@ -1,0 +1,220 @@
+# shellcheck shell=bash
+# Train one ASR model on a frozen or finetuned speech upstream, decode, and score: from a corpus to a table.
+#
+# Sourced by the run.sh of a recipe, with the names of its sets and then the options that the user gave:
+#   ./run.sh --lang fr --sparsity 0.06 --stage 3 --stop-stage 5
+#   ./run.sh --skip-data-prep --train-set /my/train --valid-set /my/dev --test-sets "/my/test1 /my/test2"
+# Stages: 1 corpus, 2 subsets, checks and token list, 3 feature cache, 4 training, 5 decoding, 6 table. What is
+# finished is skipped, what was interrupted goes on. All of one model lies in exp/NAME. Paths are relative to the
+# recipe's folder.
+set -euo pipefail
+
+S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+. "${S3ROUTER_ROOT}/utils/path.sh"
+. "${S3ROUTER_ROOT}/utils/stage.sh"
+
+# what to run
+stage=1               # first stage
+stop_stage=6          # last stage
+ngpu=0                # GPUs on each machine (0: CPU)
+num_nodes=1           # machines that train together (see the README)
+nj=2                  # threads that read and convert audio
+# data
+lang=en               # language: the folder under data/
+known_langs=          # languages that the recipe's corpus has (for recipes)
+subset=all            # labelled part of the training set: 2min, 5min or all
+skip_data_prep=false  # do not run local/data.sh: the sets below are there already
+local_data_opts=      # further options of local/data.sh
+train_set=train       # Kaldi directory: a path, or a name under data/LANG
+valid_set=dev         # Kaldi directory that selects the best checkpoint
+test_sets="test"      # Kaldi directories to decode besides it, separated by spaces
+token_sets=           # sets whose characters make the token list (default: the training and the validation set)
+max_seconds=40        # longer training utterances are left out, with a report
+# model
+method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.10)
+upstream=tiny         # the upstream: tiny, or a name that s3prl knows, such as hf_hubert_custom
+upstream_ckpt=        # its checkpoint, where the name does not imply one
+seed=0                # of initialisation, batches and dropout
+config=               # training configuration (default: conf/train_METHOD.yaml)
+max_updates=          # optimizer steps (default: as the configuration says)
+train_args=           # further options of s3router.asr.train, such as "--score_lr 1e-2"
+tag=                  # name of the experiment's folder (default: made from the options)
+# decoding
+beam_size=1           # 1: greedy; above: beam search (needs tools/setup.sh --with-lm)
+lm=                   # n-gram language model for the beam search, ARPA
+decode_args=          # further options of s3router.asr.decode
+. "${S3ROUTER_ROOT}/utils/parse_options.sh"
+
+main() {
+    check_options
+    name_everything
+    "${S3ROUTER_ROOT}/tools/setup.sh"
+    run_stage 1 "corpus -> ${data}" prepare_corpus
+    run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
+    run_stage 3 "feature cache -> ${cache}" fill_cache
+    run_stage 4 "training -> ${exp}" train
+    run_stage 5 "decoding -> ${exp}/decode_*" decode
+    run_stage 6 "table -> ${exp}/RESULTS.md" report
+}
+
+# Everything that can be refused is refused here, before anything has been made.
+check_options() {
+    local known
+    read -ra known <<<"${known_langs}"
+    option_is_one_of method router weight frozen scratch
+    option_is_one_of subset 2min 5min all
+    [ ${#known[@]} -eq 0 ] || [ "${skip_data_prep}" = true ] || option_is_one_of lang "${known[@]}"
+    option_is_word lang
+    option_is_word upstream
+    [ -z "${tag}" ] || option_is_word tag
+    [ -z "${max_updates}" ] || option_is_count max_updates
+    option_is_count nj
+    option_is_count num_nodes
+    option_is_count beam_size
+    option_in_range max_seconds 0.1 100000
+    if [ "${method}" = router ]; then
+        sparsity=${sparsity:-0.10}
+        option_in_range sparsity 0 1
+    elif [ -n "${sparsity}" ]; then
+        die "--sparsity is for --method router: with ${method} there are no masks"
+    fi
+    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+    [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
+    [ -z "${lm}" ] || need_file "${lm}" "you, or leave out --lm"
+    if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
+        die "--upstream-ckpt ${upstream_ckpt}: no such file"
+    fi
+    config=${config:-conf/train_${method}.yaml}
+    need_file "${config}" "you, or name another with --config"
+}
+
+# Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
+name_everything() {
+    local name set
+    data=data/${lang}
+    dump=dump/${lang}
+    cache=dump/features
+    raw_train=$(locate "${train_set}")
+    [ "${subset}" = all ] || raw_train=${raw_train}_${subset}
+    sets=("${raw_train}")
+    for set in ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
+    for set in "${sets[@]}"; do
+        name=$(basename "${set}")
+        case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
+        names+=("${name}")
+    done
+    token_list=${data}/token_list/char/tokens.txt
+    [ "${skip_data_prep}" = false ] || token_list=${dump}/token_list/${names[0]}/tokens.txt
+    exp=exp/${tag:-${lang}_${names[0]#train_}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
+    best=${exp}/valid.cer_ctc.best.pth
+}
+
+locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
+
+prepare_corpus() {
+    local opts
+    if [ "${skip_data_prep}" = true ]; then
+        log "  left out (--skip-data-prep)"
+        return
+    fi
+    read -ra opts <<<"${local_data_opts}"
+    local/data.sh --lang "${lang}" ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
+}
+
+prepare_sets() {
+    local i set token_dirs=()
+    for set in ${token_sets:-${train_set} ${valid_set}}; do token_dirs+=("$(locate "${set}")"); done
+    for set in "${token_dirs[@]}" "${sets[@]:1}"; do need_set "${set}"; done
+    make_subsets
+    run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
+        python -m s3router.data.tokens "${token_dirs[@]}" --output "${token_list}"
+    for i in "${!sets[@]}"; do
+        local limits=()
+        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}")
+        run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
+            python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
+    done
+}
+
+make_subsets() {
+    local whole minutes
+    whole=$(locate "${train_set}")
+    for minutes in 2 5; do
+        [ "${skip_data_prep}" = false ] || [ "${subset}" = ${minutes}min ] || continue
+        run_once "${whole}_${minutes}min/log" --show --inputs "${whole}" --outputs "${whole}_${minutes}min/wav.scp" -- \
+            python "${S3ROUTER_ROOT}/utils/subset_data_dir.py" --minutes "${minutes}" "${whole}" "${whole}_${minutes}min"
+    done
+}
+
+fill_cache() {
+    if [ "${method}" = scratch ]; then
+        log "  left out: with --method scratch the feature extractor trains, too"
+        return
+    fi
+    need_formatted
+    local opts=()
+    [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
+    [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+    run_once "${cache}/log/${lang}_${names[0]}_${upstream}.log" --show \
+        --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" --outputs "${cache}" -- \
+        python -m s3router.upstreams.cache_features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
+        --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"
+}
+
+train() {
+    local opts=() more
+    need_formatted
+    read -ra more <<<"${train_args}"
+    [ "${method}" != router ] || opts+=(--sparsity "${sparsity}")
+    [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
+    [ -z "${upstream_ckpt}" ] || opts+=(--upstream_ckpt "${upstream_ckpt}")
+    [ -z "${max_updates}" ] || opts+=(--max_updates "${max_updates}")
+    opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
+        --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
+        ${more[@]+"${more[@]}"})
+    same_settings "${exp}" "${opts[*]}" "${config}"
+    [ "${num_nodes}" -eq 1 ] || opts+=(--dist_world_size "${num_nodes}")
+    run_once "${exp}/console.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
+        "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
+        python -m s3router.asr.train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
+}
+
+decode() {
+    local name more
+    need_file "${best}" "--stage 4 --stop-stage 4 of this command"
+    need_formatted
+    read -ra more <<<"${decode_args}"
+    [ "${ngpu}" -eq 0 ] || more+=(--device cuda)
+    [ -z "${lm}" ] || more+=(--lm "${lm}")
+    for name in "${names[@]:1}"; do
+        run_once "${exp}/decode_${name}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
+            --outputs "${exp}/decode_${name}/result.json" -- \
+            python -m s3router.asr.decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
+            --output-dir "${exp}/decode_${name}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
+    done
+}
+
+report() {
+    local name
+    for name in "${names[@]:1}"; do
+        need_file "${exp}/decode_${name}/result.json" "--stage 5 --stop-stage 5 of this command"
+    done
+    python -m s3router results "${exp}" --sets "${names[@]:1}" --output "${exp}/RESULTS.md"
+}
+
+need_set() {
+    local how="you: name another with --train-set, --valid-set, --test-sets"
+    [ "${skip_data_prep}" = true ] || how="--stage 1 --stop-stage 1 of this command"
+    need_file "$1/wav.scp" "${how}"
+    need_file "$1/text" "${how}"
+}
+
+need_formatted() {
+    local name
+    for name in "${names[@]}"; do need_file "${dump}/${name}/wav.scp" "--stage 2 --stop-stage 2 of this command"; done
+    need_file "${token_list}" "--stage 2 --stop-stage 2 of this command"
+}
+
+names=()
+main
