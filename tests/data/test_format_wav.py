@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+
+from s3router.data import format_wav
+from s3router.data.audio import read_audio, resample, write_audio
+from s3router.data.format_wav import format_dir, main
+from s3router.data.kaldi import DataDir
+from s3router.data.tokens import TokenIds, build_token_list
+from s3router.data.validate import validate
+from s3router.errors import DataError
+
+
+@pytest.fixture
+def mixed(five, tmp_path):
+    """The five utterances as flac 16 kHz (as is), stereo wav at 44.1 kHz, mp3, an ark offset and a pipe."""
+    u = {v.utt: v for v in DataDir.read(five).utts}
+    speech = {utt: read_audio(v.source) for utt, v in u.items()}
+    names = sorted(u)
+    stereo = resample(speech[names[1]], 16000, 44100)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([stereo, stereo], 1), 44100)
+    soundfile.write(tmp_path / "a.mp3", speech[names[2]], 16000)
+    with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp") as writer:
+        writer(names[3], (16000, (speech[names[3]] * 32768).astype(np.int16)))
+    write_audio(tmp_path / "piped.wav", speech[names[4]], 16000)
+    sources = [u[names[0]].source, f"{tmp_path}/stereo.wav", f"{tmp_path}/a.mp3"]
+    sources += [(tmp_path / "a.scp").read_text().split()[1], f"cat {tmp_path}/piped.wav |"]
+    (five / "wav.scp").write_text("".join(f"{n} {s}\n" for n, s in zip(names, sources, strict=True)))
+    (five / "utt2dur").unlink()
+    return five, speech
+
+
+def test_espnet_reads_the_result(mixed, tmp_path):
+    reader = pytest.importorskip("espnet2.fileio.sound_scp").SoundScpReader
+    source, speech = mixed
+    result = format_dir(source, tmp_path / "out", nj=2)
+    assert result.left_out == []
+    loaded = reader(tmp_path / "out/wav.scp", dtype="float32")
+    for utt, original in speech.items():
+        rate, samples = loaded[utt]
+        assert rate == 16000
+        assert samples.ndim == 1
+        assert abs(len(samples) - len(original)) < 1700  # mp3 pads
+        if not utt.endswith("is-in-use"):
+            assert np.corrcoef(samples[: len(original)], original[: len(samples)])[0, 1] > 0.99
+    assert validate(tmp_path / "out", sample_rate=16000).problems == []
+    texts = [u.text for u in DataDir.read(source).utts]
+    assert [u.text for u in result.data.utts] == texts
+
+
+def test_what_espnet_reads_already_is_not_copied(mixed, tmp_path):
+    source, _ = mixed
+    result = format_dir(source, tmp_path / "out")
+    assert result.data.utts[0].source == DataDir.read(source).utts[0].source
+    assert len(list((tmp_path / "out/wav").iterdir())) == 4
+
+
+def test_a_second_run_decodes_nothing_and_a_changed_file_is_redone(mixed, tmp_path, monkeypatch):
+    source, speech = mixed
+    first = format_dir(source, tmp_path / "out")
+    decoded = []
+    original = format_wav.read_native
+    monkeypatch.setattr(format_wav, "read_native", lambda s: decoded.append(s) or original(s))
+    assert format_dir(source, tmp_path / "out").data == first.data
+    assert decoded == []
+    soundfile.write(tmp_path / "stereo.wav", np.full(8000, 0.1), 8000)
+    again = format_dir(source, tmp_path / "out")
+    assert decoded == [f"{tmp_path}/stereo.wav"]
+    assert again.data.utts[1].duration == pytest.approx(1.0)
+    assert len(list((tmp_path / "out/wav").iterdir())) == 4, "what nothing refers to is removed"
+
+
+def test_segments_are_cut_out_with_one_decoding(five, tmp_path, monkeypatch):
+    recording = DataDir.read(five).utts[0]
+    (five / "segments").write_text(f"a/1 {recording.utt} 0.0 0.8\na/2 {recording.utt} 0.8 1.6\n")
+    (five / "text").write_text("a/1 premere zero\na/2 per l'aiuto\n")
+    for name in ("utt2spk", "utt2dur"):
+        (five / name).unlink()
+    decoded = []
+    original = format_wav.read_native
+    monkeypatch.setattr(format_wav, "read_native", lambda s: decoded.append(s) or original(s))
+    result = format_dir(five, tmp_path / "out")
+    assert decoded == [recording.source]
+    whole = read_audio(recording.source)
+    np.testing.assert_array_equal(read_audio(result.data.utts[0].source), whole[:12800])
+    np.testing.assert_array_equal(read_audio(result.data.utts[1].source), whole[12800:])
+
+
+def test_what_cannot_be_used_is_left_out_and_listed(five, change, tmp_path):
+    change("text", "domani", "ono" * 9)
+    tokens = TokenIds(build_token_list(u.text for u in DataDir.read(five).utts))
+    result = format_dir(five, tmp_path / "out", tokens=tokens, max_seconds=1.5, min_frames=36)
+    assert [u.utt for u in result.data.utts] == ["it_carlo-is-in-use", "it_carlo-vm-Cust2"]
+    table = (tmp_path / "out/left_out.tsv").read_text().splitlines()
+    assert [line.split(":")[0] for line in table] == [
+        "utterance\treason",
+        "it_carlo-dictate_forhelp\ttoo long",
+        "it_carlo-digits_tomorrow\ttoo short",
+        "it_carlo-vm-goodbye\ttoo short",
+    ]
+    result = format_dir(five, tmp_path / "out", tokens=tokens)
+    assert [utt for utt, _ in result.left_out] == ["it_carlo-digits_tomorrow"]
+    assert result.left_out[0][1].startswith("too many tokens: CTC needs 35 frames")
+
+
+def test_nothing_left_is_an_error(five, tmp_path):
+    with pytest.raises(DataError, match="nothing is left, e.g. it_carlo-dictate_forhelp: too short"):
+        format_dir(five, tmp_path / "out", min_frames=1000)
+    assert not (tmp_path / "out/wav.scp").exists()
+
+
+def test_broken_audio_is_named_and_no_directory_appears(mixed, tmp_path, capsys):
+    source, _ = mixed
+    (tmp_path / "stereo.wav").write_bytes(b"RIFF")
+    (tmp_path / "piped.wav").write_bytes(b"")
+    assert main([str(source), str(tmp_path / "out"), "--nj", "2"]) == 1
+    message = capsys.readouterr().err
+    assert "2 problems" in message
+    assert "stereo.wav: damaged or truncated" in message
+    assert "piped.wav | wrote nothing" in message
+    assert not (tmp_path / "out/wav.scp").exists()
+
+
+def test_input_and_output_must_differ(five):
+    with pytest.raises(DataError, match="are the same directory"):
+        format_dir(five, five)
+
+
+def test_command(five, tmp_path, capsys):
+    assert main([str(five), str(tmp_path / "out"), "--max-seconds", "1.5"]) == 0
+    captured = capsys.readouterr()
+    assert "4 utterances, 0.0 min; 1 left out" in captured.out
+    assert "left out it_carlo-dictate_forhelp: too long: 1.6 s" in captured.err

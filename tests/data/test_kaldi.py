@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+
+from s3router.data.kaldi import DataDir, Utterance
+from s3router.errors import DataError
+
+
+def problems(path, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        DataDir.read(path, **options)
+    return str(caught.value)
+
+
+def test_reads_the_fixture(five):
+    data = DataDir.read(five)
+    assert [u.utt for u in data.utts] == sorted(u.utt for u in data.utts)
+    assert data.utts[2].text == "è in uso"
+    assert {u.speaker for u in data.utts} == {"it_carlo"}
+    assert data.seconds == pytest.approx(4.51, abs=0.01)
+
+
+def test_durations_are_measured_where_unknown(five):
+    (five / "utt2dur").unlink()
+    data = DataDir.read(five)
+    with pytest.raises(DataError, match="no duration known for 5 utterances"):
+        _ = data.seconds
+    assert data.with_durations().seconds == pytest.approx(4.51, abs=0.01)
+
+
+def test_written_directories_read_back(five, tmp_path):
+    data = DataDir.read(five)
+    DataDir(five, data.utts[::-1]).write(tmp_path / "out")
+    assert DataDir.read(tmp_path / "out").utts == data.utts
+    assert (tmp_path / "out/spk2utt").read_text().split() == ["it_carlo", *(u.utt for u in data.utts)]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_segments_become_stretches(five):
+    recording = DataDir.read(five).utts[0]
+    (five / "segments").write_text(f"seg-a {recording.utt} 0.0 0.8\nseg-b {recording.utt} 0.8 1.6\n")
+    (five / "text").write_text("seg-a premere zero\nseg-b per l'aiuto\n")
+    (five / "utt2spk").unlink()
+    (five / "utt2dur").unlink()
+    a, b = DataDir.read(five).utts
+    assert a == Utterance("seg-a", f"{recording.source}#t=0.00000,0.80000", "premere zero", "seg-a", 0.8)
+    assert b.duration == 0.8
+    with pytest.raises(DataError, match="segments are cut out by"):
+        DataDir(five, [a]).write(five)
+
+
+def test_no_file(tmp_path):
+    assert "wav.scp: no such file; a data directory needs wav.scp and text" in problems(tmp_path)
+    assert problems(tmp_path, need_text=False).endswith("wav.scp: no such file; a data directory needs wav.scp")
+
+
+def test_without_transcripts(five):
+    (five / "text").unlink()
+    assert len(DataDir.read(five, need_text=False).utts) == 5
+
+
+def test_missing_recording(change):
+    message = problems(change("wav.scp", "vm-Cust2.flac", "vm-Cust3.flac"))
+    assert "wav.scp: it_carlo-vm-Cust2: the recording" in message
+    assert "vm-Cust3.flac is missing; correct the path" in message
+
+
+def test_missing_archive(five, change):
+    source = DataDir.read(five).utts[1].source
+    assert "the archive /nowhere/a.ark is missing" in problems(change("wav.scp", source, "/nowhere/a.ark:12"))
+
+
+def test_one_id_on_two_lines(five):
+    line = (five / "wav.scp").read_text().splitlines()[4]
+    with open(five / "wav.scp", "a") as file:
+        file.write(line + "\n")
+    assert "wav.scp:6: it_carlo-vm-goodbye stands on two lines; ids must be unique" in problems(five)
+
+
+def test_a_transcript_without_audio(five):
+    with open(five / "text", "a") as file:
+        file.write("zzz ciao\n")
+    assert "text: zzz: a transcript without audio (not in wav.scp)" in problems(five)
+
+
+def test_audio_without_a_transcript(change):
+    message = problems(change("text", "it_carlo-digits_tomorrow domani\n", ""))
+    assert "wav.scp: it_carlo-digits_tomorrow: audio without a transcript (not in text)" in message
+
+
+def test_an_empty_transcript(change):
+    assert "it_carlo-digits_tomorrow: the transcript is empty" in problems(change("text", "tomorrow domani", "tomorrow"))
+
+
+def test_unsorted(change):
+    message = problems(change("text", "it_carlo-is-in-use", "it_carlo-a"))
+    assert "text:3: not sorted (it_carlo-a after it_carlo-digits_tomorrow); LC_ALL=C sort -o" in message
+
+
+def test_speakers_that_do_not_match(change):
+    message = problems(change("utt2spk", "it_carlo-is-in-use", "it_carlo-is-in-usf"))
+    assert "an utterance without a speaker" in message
+    assert "a speaker for an utterance without audio" in message
+
+
+def test_latin1(five):
+    (five / "text").write_bytes((five / "text").read_text().encode("latin1"))
+    assert "not UTF-8" in problems(five)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("s nobody 0 1", "recording nobody is not in wav.scp"),
+        ("s it_carlo-vm-goodbye 1 0.5", "starts at 1.0 s and ends at 0.5 s"),
+        ("s it_carlo-vm-goodbye 1", "expected 'utterance recording start end'"),
+    ],
+)
+def test_broken_segments(five, line, expected):
+    (five / "segments").write_text(line + "\n")
+    assert expected in problems(five)
+
+
+def test_all_problems_come_at_once(five, change):
+    change("text", "it_carlo-digits_tomorrow domani\n", "")
+    change("wav.scp", "vm-Cust2.flac", "vm-Cust3.flac")
+    assert problems(five).startswith(f"{five}: 2 problems:")
+
+
+def test_many_problems_are_counted(five):
+    with open(five / "text", "a") as file:
+        file.writelines(f"z{i:03d} ciao\n" for i in range(50))
+    assert problems(five).endswith("… and 30 more")
+
+
+def corpus(count: int) -> DataDir:
+    return DataDir("corpus", [Utterance(f"u{i:03d}", f"{i}.wav", "a", "s", 1 + i % 7) for i in range(count)])
+
+
+def test_subsets_are_nested_and_near_what_was_asked():
+    data = corpus(300)
+    ids = {m: [u.utt for u in data.subset(m).utts] for m in (1, 2, 5, 10)}
+    for smaller, larger in ((1, 2), (2, 5), (5, 10)):
+        assert set(ids[smaller]) < set(ids[larger])
+    for minutes in ids:
+        assert abs(data.subset(minutes).seconds - 60 * minutes) <= 3.5  # half of the longest
+    assert ids[1][:3] == ["u041", "u060", "u071"], "the choice is part of every published result"
+    reordered = DataDir("corpus", data.utts[::-1])
+    assert reordered.subset(2).utts == data.subset(2).utts
+
+
+def test_a_subset_larger_than_the_whole_is_refused():
+    with pytest.raises(DataError, match=r"corpus: 50 minutes wanted, it has 1\.92"):
+        corpus(30).subset(50)
