@@ -1,9 +1,9 @@
 """Audio reading, the one place: any source a ``wav.scp`` may name becomes a mono float32 array at one sample rate.
 
 A *source* is the second column of ``wav.scp``: a path (wav, flac, mp3, ogg, opus, m4a, headerless ``.g722`` …), an
-offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``). A stretch of a recording
-is written as ``source#t=start,end`` in seconds (the notation of W3C media fragments), which is what
-`s3router.data.kaldi` makes of a ``segments`` file.
+offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``), which bash runs, as in Kaldi:
+use a ``wav.scp`` whose author you trust. A stretch of a recording is written as ``source#t=start,end`` in seconds (the
+notation of W3C media fragments), which is what `s3router.data.kaldi` makes of a ``segments`` file.
 """
 
 from __future__ import annotations

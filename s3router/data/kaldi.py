@@ -56,10 +56,13 @@ class DataDir:
     def write(self, path: str | os.PathLike) -> DataDir:
         """Write ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, where all are known, ``utt2dur``, sorted.
 
-        Each file is whole or absent, and ``wav.scp`` comes last: a directory that has it is complete.
+        Each file is whole or absent, and ``wav.scp`` comes last: a directory that has it is complete. Segments are
+        written into it as ``source#t=start,end``, which this package reads; `s3router.data.format_wav` cuts them out.
         """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
+        for name in ("wav.scp", "segments", "utt2dur"):  # of an earlier content
+            (path / name).unlink(missing_ok=True)
         utts = sorted(self.utts, key=lambda u: u.utt)
         speakers: dict[str, list[str]] = {}
         for u in utts:
@@ -69,11 +72,6 @@ class DataDir:
         files["spk2utt"] = [f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())]
         if all(u.duration is not None for u in utts):
             files["utt2dur"] = [f"{u.utt} {u.duration:.3f}" for u in utts]
-        else:
-            (path / "utt2dur").unlink(missing_ok=True)
-        stretches = [u for u in utts if "#t=" in u.source]
-        if stretches:
-            raise DataError(f"{stretches[0].utt}: segments are cut out by s3router.data.format_wav before writing")
         files["wav.scp"] = [f"{u.utt} {u.source}" for u in utts]
         for name, lines in files.items():
             temporary = path / f".{name}.tmp"
@@ -136,7 +134,7 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
     speakers = _columns(path / "utt2spk", problems) if (path / "utt2spk").is_file() else {}
     lengths = _columns(path / "utt2dur", problems) if (path / "utt2dur").is_file() else {}
     for recording, source in sources.items():
-        file = file_of(source)
+        file = file_of(source) if source else None
         if file is not None and not file.is_file():
             kind = "the archive" if os.fspath(file) != source else "the recording"
             problems.append(
@@ -190,7 +188,7 @@ def _columns(path: Path, problems: list[str]) -> dict[str, str]:
             problems.append(unsorted)
         table[key] = rest[0] if rest else ""
         if path.name == "wav.scp" and not rest:
-            problems.append(f"wav.scp:{number}: {key} has no file")
+            problems.append(f"wav.scp:{number}: {key} has no file; write its path, or take the line out")
         last = key
     return table
 

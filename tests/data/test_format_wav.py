@@ -59,7 +59,7 @@ def test_what_espnet_reads_already_is_not_copied(mixed, tmp_path):
 
 
 def test_a_second_run_decodes_nothing_and_a_changed_file_is_redone(mixed, tmp_path, monkeypatch):
-    source, speech = mixed
+    source, _ = mixed
     first = format_dir(source, tmp_path / "out")
     decoded = []
     original = format_wav.read_native
@@ -107,7 +107,7 @@ def test_what_cannot_be_used_is_left_out_and_listed(five, change, tmp_path):
 
 
 def test_nothing_left_is_an_error(five, tmp_path):
-    with pytest.raises(DataError, match="nothing is left, e.g. it_carlo-dictate_forhelp: too short"):
+    with pytest.raises(DataError, match=r"nothing is left, e\.g\. it_carlo-dictate_forhelp: too short"):
         format_dir(five, tmp_path / "out", min_frames=1000)
     assert not (tmp_path / "out/wav.scp").exists()
 

@@ -45,8 +45,7 @@ def test_segments_become_stretches(five):
     a, b = DataDir.read(five).utts
     assert a == Utterance("seg-a", f"{recording.source}#t=0.00000,0.80000", "premere zero", "seg-a", 0.8)
     assert b.duration == 0.8
-    with pytest.raises(DataError, match="segments are cut out by"):
-        DataDir(five, [a]).write(five)
+    assert DataDir.read(DataDir(five, [a]).write(five).path).utts == [a], "written, they stay stretches"
 
 
 def test_no_file(tmp_path):
@@ -70,6 +69,13 @@ def test_missing_archive(five, change):
     assert "the archive /nowhere/a.ark is missing" in problems(change("wav.scp", source, "/nowhere/a.ark:12"))
 
 
+def test_a_line_without_a_file(five, change):
+    source = DataDir.read(five).utts[1].source
+    message = problems(change("wav.scp", f" {source}", ""))
+    assert message.count("\n") == 1
+    assert "wav.scp:2: it_carlo-digits_tomorrow has no file" in message
+
+
 def test_one_id_on_two_lines(five):
     line = (five / "wav.scp").read_text().splitlines()[4]
     with open(five / "wav.scp", "a") as file:
@@ -89,7 +95,9 @@ def test_audio_without_a_transcript(change):
 
 
 def test_an_empty_transcript(change):
-    assert "it_carlo-digits_tomorrow: the transcript is empty" in problems(change("text", "tomorrow domani", "tomorrow"))
+    assert "it_carlo-digits_tomorrow: the transcript is empty" in problems(
+        change("text", "tomorrow domani", "tomorrow")
+    )
 
 
 def test_unsorted(change):

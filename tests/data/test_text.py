@@ -9,7 +9,11 @@ from s3router.errors import ConfigError, DataError
 @pytest.mark.parametrize(
     ("lang", "raw", "expected"),
     [
-        ("en", "Please press 1 to mute, 2-3 to \"unmute\"; it's Waldo’s.", "please press one to mute two three to unmute it's waldo's"),
+        (
+            "en",
+            'Press 1 to mute, 2-3 to "unmute"; it\'s Waldo’s.',
+            "press one to mute two three to unmute it's waldo's",
+        ),
         ("en", "Dial 5 to a polite 'don't call' menu", "dial five to a polite don't call menu"),
         ("en", "3D audio at [@] 20", "three d audio at twenty"),
         ("es", "¿Está en la contraseña número 21?", "esta en la contraseña numero veintiuno"),
@@ -17,7 +21,7 @@ from s3router.errors import ConfigError, DataError
         ("it", "L’utente: e' in uso. Perché? C'è un po' di 8", "l'utente è in uso perché c'è un po' di otto"),
         ("ru", "Нажмите «решётку» - ещё 2!", "нажмите решетку еще два"),
     ],
-)  # fmt: skip
+)
 def test_normalised(lang, raw, expected):
     text = normalize(raw, lang)
     assert text == expected

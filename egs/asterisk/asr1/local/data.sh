@@ -37,7 +37,7 @@ venv=${S3ROUTER_VENV:-$root/tools/venv}
 if [[ -x $venv/bin/python ]]; then python=$venv/bin/python; fi
 mkdir -p "$downloads" "$data"
 if command -v flock >/dev/null; then # two runs at once: the second waits and finds the work done
-    exec 9>"$data/.$lang.lock"
+    exec 9>>"$data/.$lang.lock"
     flock 9
 fi
 
@@ -69,7 +69,7 @@ PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" "$here/prepare.py" \
     --lang "$lang" --sounds "$sounds" --transcripts "$transcripts" --out "$data/$lang" | tee "$data/$lang/prepare.log"
 {
     echo "$rules"
-    echo "data/$lang is ready (drops: $data/$lang/dropped.tsv)"
+    echo "$data/$lang is ready (drops: $data/$lang/dropped.tsv)"
     grep -A 4 '^  train' "$data/$lang/prepare.log"
 } >"$stamp.tmp"
 mv "$stamp.tmp" "$stamp"

@@ -40,20 +40,27 @@ class Place:
     def folder(self, run: Run) -> Path:
         return self.runs / run.name
 
-    def check(self, grid: Grid, runs: list[Run]) -> None:
-        """Whether the data of all runs is there.
 
-        Raises:
-            DataError: it is not; the message names every missing folder or file.
-        """
-        wanted = {path: run.lang for run in runs for path in inputs(grid, run).values()}
-        missing = {path: lang for path, lang in wanted.items() if not path.exists()}
-        if missing:
-            langs = sorted(set(missing.values()))
-            raise DataError(
-                f"missing: {', '.join(map(str, sorted(missing)))}; prepare the data with "
-                + " and ".join(f"./run.sh --lang {lang} --stop-stage 2" for lang in langs)
-            )
+def prepare(grid: Grid, runs: list[Run]) -> None:
+    """Have the recipe make the data of all runs, where it is not there yet; its output goes to the screen.
+
+    Raises:
+        DataError: the recipe failed, or did not leave what the grid names.
+    """
+    lacking = {(run.lang, run.subset): _missing(grid, run) for run in runs}
+    for (lang, subset), missing in lacking.items():
+        if not missing:
+            continue
+        command = ["./run.sh", "--lang", lang, "--subset", subset, "--stop-stage", "2"]
+        status = subprocess.run(command).returncode if Path(command[0]).is_file() else 127
+        run = next(run for run in runs if (run.lang, run.subset) == (lang, subset))
+        if status or _missing(grid, run):
+            why = f"failed with status {status}" if status else "did not make it"
+            raise DataError(f"missing: {', '.join(map(str, missing))}; {' '.join(command)} {why}: see above")
+
+
+def _missing(grid: Grid, run: Run) -> list[Path]:
+    return [path for path in inputs(grid, run).values() if not path.exists()]
 
 
 def inputs(grid: Grid, run: Run) -> dict[str, Path]:
@@ -210,7 +217,7 @@ def per_utterance(output: Path) -> dict[str, list[int]]:
 
 def commit() -> str:
     """Short hash of the clone's commit, with "+" where code differs from it; "unknown" outside a clone."""
-    root = Path(__file__).resolve().parents[4]
+    root = Path(__file__).resolve().parents[5]
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True

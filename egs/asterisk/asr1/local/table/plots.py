@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from table import Row
+    from report import Row
 
 # Blue, orange, green and violet of Okabe and Ito's palette: told apart by colour-blind readers and in print.
 COLOURS = {"router": "#0072B2", "weight": "#D55E00", "frozen": "#009E73", "scratch": "#8C6BB1"}

@@ -20,8 +20,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from grid import FAILED, Grid, Known, Run
-from one_run import LOG, Place, commit, run_one
-from table import write_report
+from one_run import LOG, Place, commit, prepare, run_one
+from report import write_report
 
 from s3router.asr.progress import clock
 from s3router.errors import ConfigError, S3RouterError
@@ -207,7 +207,7 @@ def main() -> int:
             return 0
         table.say(table.status())
         if table.todo():
-            place.check(grid, table.todo())
+            prepare(grid, [run for run in grid.everything(table.known, not args.no_sweep) if table.wanted(run)])
             from s3router.asr import train
 
             train.preload()

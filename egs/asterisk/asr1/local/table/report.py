@@ -82,9 +82,9 @@ def _head(grid: Grid) -> list[str]:
     return [
         "# Results",
         "",
-        "Written by `./run_table.sh` from `results/*.json`; words in between from `results/notes.md`. Error rates are in",
+        "Written by `./run_table.sh` from `results/*.json`; words in between: `results/notes.md`. Error rates are in",
         "percent on **test**, by greedy decoding without a language model. Everything is selected on **dev**: the",
-        f"checkpoint of a run (by CER), the learning rates and the sparsity (by {grid.select.upper()}). Test is only read.",
+        f"checkpoint of a run (by CER), learning rates and sparsity (by {grid.select.upper()}). Test is only read.",
         f"± is the standard deviation over seeds; {NONE} is not measured yet.",
         "",
     ]
