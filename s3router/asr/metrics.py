@@ -1,11 +1,8 @@
-"""Error counts over a whole validation set, from greedy CTC output."""
+"""Error counts over a whole validation set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-
-from s3router.data.tokens import TokenIds
 
 
 @dataclass
@@ -50,9 +47,3 @@ class ErrorCounts:
     def as_list(self) -> list[int]:
         """The sums in the order of the fields, for adding up over processes."""
         return [getattr(self, f.name) for f in fields(self)]
-
-
-def greedy_text(ids: Sequence[int], tokens: TokenIds, blank: int = 0) -> str:
-    """Collapse repeats, drop blanks, and read the rest as text."""
-    kept = [i for i, before in zip(ids, [blank, *ids], strict=False) if i != before and i != blank]
-    return tokens.decode(kept)

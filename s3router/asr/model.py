@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from espnet2.asr.espnet_model import ESPnetASRModel
 
-from s3router.asr.metrics import ErrorCounts, greedy_text
+from s3router.asr.ctc_decode import collapse
+from s3router.asr.metrics import ErrorCounts
 from s3router.asr.policy import trained_names
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError
@@ -89,7 +90,7 @@ class RoutedCTCModel(ESPnetASRModel):
     def _count_errors(self, encoder_out, lengths, ys_pad, ys_lens) -> None:
         best = self.ctc.argmax(encoder_out).tolist()
         for ids, length, reference, size in zip(best, lengths.tolist(), ys_pad.tolist(), ys_lens.tolist(), strict=True):
-            hypothesis = greedy_text(ids[:length], self.tokens, self.blank_id)
+            hypothesis = self.tokens.decode(collapse(ids[:length], self.blank_id))
             self.errors.add(hypothesis, self.tokens.decode(reference[:size]))
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):

@@ -40,14 +40,15 @@ TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr
 MASKING = {"time_prob": 0.65, "time_length": 10, "channel_prob": 0.25, "channel_length": 64}
 """S3-Router's settings for little data (arXiv 2211.01522), but for the batch size and the peak learning rates."""
 
-FREE_TO_CHANGE = {
-    *("config", "output_dir", "ngpu", "log_level", "log_interval", "progress_interval", "num_workers", "resume"),
-    *("keep_nbest_models", "use_tensorboard", "amp_dtype", "feature_cache", "version", "distributed", "local_rank"),
-    *("wandb_id", "wandb_name", "wandb_project", "wandb_entity", "use_wandb", "wandb_model_log_interval"),
-    *("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type", "train_shape_file"),
-    *("valid_shape_file", "token_list", "frontend_conf", "model_conf", "upstream_fingerprint", "required"),
-}
-"""What may differ when a run goes on; the lower rows follow from other options, or are compared on their own."""
+DECISIVE = (
+    *("method", "upstream", "upstream_ckpt", "upstream_dropout", "sparsity", "mask_conf", "feature_masking"),
+    *("features", "normalize_features", "train_dir", "valid_dir", "token_type", "bpemodel", "seed", "max_updates"),
+    *("valid_interval", "batch_seconds", "batch_type", "accum_grad", "score_lr", "weight_lr", "head_lr"),
+    *("head_dropout", "optim", "optim_conf", "scheduler", "scheduler_conf", "grad_clip", "grad_clip_type"),
+    *("grad_noise", "init_param", "freeze_param", "ctc_conf", "frontend", "specaug", "specaug_conf", "normalize"),
+    *("preencoder", "encoder", "encoder_conf", "postencoder", "model"),
+)
+"""Options that make a run what it is: they must not change when it goes on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Action]) -> None:
@@ -183,6 +184,7 @@ def translate(args: argparse.Namespace) -> None:
         "token_type": args.token_type,
         "bpemodel": args.bpemodel,
     }
+    args.optim_conf, args.scheduler_conf = _numbers(args.optim_conf), _numbers(args.scheduler_conf)
     if args.optim == "adam":
         args.optim_conf = {**ADAM, **args.optim_conf}
     if args.scheduler == "tristagelr":
@@ -190,6 +192,18 @@ def translate(args: argparse.Namespace) -> None:
     if args.log_interval is None:
         args.log_interval = args.num_iters_per_epoch
     args.output_dir = str(Path(args.output_dir))
+
+
+def _numbers(conf: dict) -> dict:
+    """YAML takes ``1e-4`` (without a point) for a word; a learning rate it is."""
+
+    def number(value):
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    return {key: number(value) for key, value in conf.items()}
 
 
 def has_bfloat16(ngpu: int) -> bool:
@@ -215,8 +229,8 @@ def check_same_run(args: argparse.Namespace, before: dict) -> None:
     now = vars(args)
     differ = [
         f"--{name} was {before[name]}, is {now[name]}"
-        for name in sorted(before.keys() & now.keys() - FREE_TO_CHANGE)
-        if not name.startswith("dist") and _plain(before[name]) != _plain(now[name])
+        for name in DECISIVE
+        if name in before and _plain(before[name]) != _plain(now[name])
     ]
     if differ:
         raise ConfigError(

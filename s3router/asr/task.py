@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+import torch
 import yaml
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.tasks.asr import ASRTask, model_choices
@@ -110,7 +111,15 @@ class RoutedASRTask(ASRTask):
             logger.info(
                 "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
             )
-        return [optim_classes[args.optim](groups, **args.optim_conf)]
+        optimizer = optim_classes[args.optim](groups, **args.optim_conf)
+        optimizer.register_step_post_hook(_mark_changed)
+        return [optimizer]
+
+
+def _mark_changed(optimizer, *_) -> None:
+    """Count up the versions of all parameters: torch's fused optimizers forget to, and masks are made anew by them."""
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version(group["params"])
 
 
 def _continue(args: argparse.Namespace, tokens: TokenIds) -> None:

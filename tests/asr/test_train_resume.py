@@ -1,0 +1,140 @@
+"""Runs that are killed at the worst moments and go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router.asr.files import read_states
+
+OPTIONS = ("--method", "router", "--sparsity", "0.2", "--upstream_dropout", "0.1")
+
+
+@pytest.fixture(scope="module")
+def whole(zygote, tmp_path_factory) -> Path:
+    """The run that nothing interrupts; dropout and feature masking are on."""
+    return zygote.run(tmp_path_factory.mktemp("resume") / "whole", *OPTIONS).exp
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """Same final state, same history, same best model, no litter."""
+    first, second = (read_states(exp / "checkpoint.pth") for exp in (one, two))
+    assert first["model"].keys() == second["model"].keys()
+    for name, tensor in first["model"].items():
+        assert torch.equal(tensor, second["model"][name]), name
+    for index, state in first["optimizers"][0]["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, second["optimizers"][0]["state"][index][key]), (index, key)
+    assert first["schedulers"] == second["schedulers"]
+    assert figures(first) == figures(second)
+    assert {p.name: os.readlink(p) for p in one.glob("*.pth") if p.is_symlink()} == {
+        p.name: os.readlink(p) for p in two.glob("*.pth") if p.is_symlink()
+    }
+    assert sorted(p.name for p in one.glob("*.pth")) == sorted(p.name for p in two.glob("*.pth"))
+    assert not list(two.glob(".*"))
+    for path in two.glob("*.pth"):
+        read_states(path)
+
+
+def figures(states: dict) -> dict:
+    """What the reporter says, without the clock."""
+    return {
+        (epoch, phase, key): value
+        for epoch, phases in states["reporter"]["stats"].items()
+        for phase, stats in phases.items()
+        for key, value in stats.items()
+        if "time" not in key
+    }
+
+
+def test_killed_in_mid_epoch(zygote, whole, tmp_path):
+    run = zygote.start(tmp_path / "exp", *OPTIONS)
+    deadline = time.monotonic() + 60
+    while "update 3/6" not in run.screen:  # one update into the second epoch
+        assert time.monotonic() < deadline, run.screen
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert read_states(tmp_path / "exp" / "checkpoint.pth")["reporter"]["epoch"] < 3
+    again = zygote.run(tmp_path / "exp", *OPTIONS)
+    assert "resuming at update" in again.screen
+    assert_same(whole, tmp_path / "exp")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "nth", "epochs_kept"),
+    [
+        ("save", "1epoch.pth", 1, None),
+        ("save", "checkpoint.pth", 1, None),
+        ("save", "2epoch.pth", 1, 1),
+        ("save", "checkpoint.pth", 3, 2),
+        ("link", "latest.pth", 2, 2),
+        ("link", "valid.cer_ctc.best.pth", 1, 1),
+        ("link", "valid.cer_ctc.ave_1best.pth", 1, 3),
+    ],
+)
+def test_killed_in_mid_save(zygote, whole, tmp_path, where, name, nth, epochs_kept):
+    exp = tmp_path / "exp"
+    zygote.run(exp, *OPTIONS, kill={"in": where, "of": name, "nth": nth}, status=-signal.SIGKILL)
+    checkpoint = exp / "checkpoint.pth"
+    if epochs_kept is None:
+        assert not checkpoint.exists()
+    else:
+        assert read_states(checkpoint)["reporter"]["epoch"] == epochs_kept
+        read_states(exp / f"{epochs_kept}epoch.pth")  # a checkpoint's epoch is always there, and whole
+    zygote.run(exp, *OPTIONS)
+    assert_same(whole, exp)
+
+
+def test_a_finished_run_is_left_as_it_is(zygote, whole):
+    before = (whole / "checkpoint.pth").stat().st_mtime_ns
+    zygote.run(whole, *OPTIONS)
+    assert (whole / "checkpoint.pth").stat().st_mtime_ns == before
+
+
+def test_other_options_are_refused(zygote, whole):
+    run = zygote.run(whole, *OPTIONS, "--head_lr", "0.5", "--max_updates", "8", status=1)
+    assert "--head_lr was 0.002, is 0.5" in run.screen
+    assert "--max_updates was 6, is 8" in run.screen
+
+
+def test_another_upstream_is_refused(zygote, whole, tmp_path):
+    import shutil
+
+    from transformers import HubertConfig, HubertModel
+
+    from tests.asr.conftest import save_upstream
+
+    exp = tmp_path / "exp"
+    shutil.copytree(whole, exp, symlinks=True)
+    other = save_upstream(HubertModel, HubertConfig, tmp_path / "other", seed=1)
+    run = zygote.run(exp, *OPTIONS, env={"S3ROUTER_TINY": str(other)}, status=1)
+    assert "its weights are not those" in run.screen
+
+
+def test_code_in_a_checkpoint_is_not_run(zygote, whole, tmp_path):
+    import shutil
+
+    exp = tmp_path / "exp"
+    shutil.copytree(whole, exp, symlinks=True)
+    (exp / "checkpoint.pth").unlink()
+    torch.save({"model": Evil(tmp_path / "ran")}, exp / "checkpoint.pth")
+    run = zygote.run(exp, *OPTIONS, status=1)
+    assert "error:" in run.screen
+    assert "checkpoint.pth: refused" in run.screen
+    assert not (tmp_path / "ran").exists()
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
