@@ -17,7 +17,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 1200  # against a hang; a cold disk or a busy machine may take minutes
 
 
 def torch_bf16() -> str:

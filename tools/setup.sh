@@ -46,6 +46,8 @@ main() {
         [ "${check}" = true ] || ! all_ready || return 0
     fi
     if is_foreign; then
+        [ -x "${venv}/bin/python" ] || die "S3ROUTER_VENV=${venv}: there is no bin/python in it; name an environment that" \
+            "is there, or unset it and have ${tools}/venv made"
         say "checking ${venv} (yours: it is not changed)"
     else
         make_venv
@@ -54,8 +56,8 @@ main() {
     local extras=()
     [ "${with_lm}" = false ] || extras+=(--with-lm)
     is_foreign || extras+=(--constraints "${tools}/constraints.txt")
-    "${venv}/bin/python" "${tools}/check_install.py" "${extras[@]}" ||
-        die "${venv} is not usable: see above. To build it anew: rm -r ${venv}, then ${tools}/setup.sh"
+    "${venv}/bin/python" "${tools}/check_install.py" ${extras[@]+"${extras[@]}"} ||
+        die "${venv} is not usable: see above. $(is_foreign || echo "To build it anew: rm -r ${venv}, then ${tools}/setup.sh")"
     write_stamp base
     [ "${with_lm}" = false ] || write_stamp lm
     say "ready: ${venv}"

@@ -17,13 +17,13 @@ _options_of() { # the names, in the order of the script
 }
 
 _option_help() {
-    local name line
+    local _name _line
     sed -n '2,/^[^#]/{/^#/!d; s/^# \{0,1\}//; p}' "$1"
     printf '\nOptions (with what they are if not given):\n'
-    while read -r name; do
-        line=$(grep -m 1 "^${name}=" "$1")
-        case ${line} in *' # '*) line=${line#*' # '} ;; *) line= ;; esac
-        printf '  --%-18s %s%s\n' "${name//_/-}" "${line}" " [${!name}]"
+    while read -r _name; do
+        _line=$(grep -m 1 "^${_name}=" "$1")
+        case ${_line} in *' # '*) _line=${_line#*' # '} ;; *) _line= ;; esac
+        printf '  --%-18s %s%s\n' "${_name//_/-}" "${_line}" " [${!_name}]"
     done < <(_options_of "$1")
 }
 
@@ -32,55 +32,56 @@ _option_die() {
     exit 2
 }
 
+# The locals are called _like_this: an option may have any other name.
 _parse_options() {
-    local script=$1 option name value known default
+    local _script=$1 _option _name _value _known _default
     shift
-    known=" $(_options_of "${script}" | tr '\n' ' ')"
+    _known=" $(_options_of "${_script}" | tr '\n' ' ')"
     while [ $# -gt 0 ]; do
-        option=$1
+        _option=$1
         shift
-        case ${option} in
+        case ${_option} in
             -h | --help)
-                _option_help "${script}"
+                _option_help "${_script}"
                 exit 0
                 ;;
             --?*) ;;
-            *) _option_die "unexpected argument '${option}': options look like --name value (see --help)" ;;
+            *) _option_die "unexpected argument '${_option}': options look like --name value (see --help)" ;;
         esac
-        name=${option#--}
-        name=${name%%=*}
-        name=${name//-/_}
-        case ${known} in
-            *" ${name} "*) ;;
-            *) _option_die "unknown option ${option%%=*}; the known ones are:$(_known_options "${known}")" ;;
+        _name=${_option#--}
+        _name=${_name%%=*}
+        _name=${_name//-/_}
+        case ${_known} in
+            *" ${_name} "*) ;;
+            *) _option_die "unknown option ${_option%%=*}; the known ones are:$(_spelled "${_known}")" ;;
         esac
-        default=${!name}
-        case ${option} in
-            *=*) value=${option#*=} ;;
+        _default=${!_name}
+        case ${_option} in
+            *=*) _value=${_option#*=} ;;
             *)
-                if [[ ${default} =~ ^(true|false)$ ]] && [[ ${1-} != true && ${1-} != false ]]; then
-                    value=true
+                if [[ ${_default} =~ ^(true|false)$ ]] && [[ ${1-} != true && ${1-} != false ]]; then
+                    _value=true
                 elif [ $# -eq 0 ]; then
-                    _option_die "${option} needs a value (see --help)"
+                    _option_die "${_option} needs a value (see --help)"
                 else
-                    value=$1
+                    _value=$1
                     shift
                 fi
                 ;;
         esac
-        if [[ ${default} =~ ^(true|false)$ ]] && [[ ! ${value} =~ ^(true|false)$ ]]; then
-            _option_die "--${name//_/-} is true or false, not '${value}'"
+        if [[ ${_default} =~ ^(true|false)$ ]] && [[ ! ${_value} =~ ^(true|false)$ ]]; then
+            _option_die "--${_name//_/-} is true or false, not '${_value}'"
         fi
-        if [[ ${default} =~ ^[0-9]+$ ]] && [[ ! ${value} =~ ^[0-9]+$ ]]; then
-            _option_die "--${name//_/-} is a whole number, not '${value}'"
+        if [[ ${_default} =~ ^[0-9]+$ ]] && [[ ! ${_value} =~ ^[0-9]+$ ]]; then
+            _option_die "--${_name//_/-} is a whole number, not '${_value}'"
         fi
-        printf -v "${name}" %s "${value}"
+        printf -v "${_name}" %s "${_value}"
     done
 }
 
-_known_options() {
-    local name
-    for name in $1; do printf ' --%s' "${name//_/-}"; done
+_spelled() { # names as options, on one line
+    local _name
+    for _name in $1; do printf ' --%s' "${_name//_/-}"; done
 }
 
 _parse_options "${BASH_SOURCE[1]}" "$@"

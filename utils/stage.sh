@@ -69,7 +69,7 @@ run_stage() {
 
 # run_once LOG [--show] [--inputs FILE...] [--outputs FILE...] -- COMMAND...
 #
-# Runs COMMAND with its output in LOG (and, with --show, on the screen), unless it has been run before with the same
+# Runs COMMAND with its output in LOG (its last line, or with --show all of it, on the screen, too), unless it has been run before with the same
 # words on the same inputs (files, or the files in a folder, by name, size and time) and its outputs are still there: LOG.done remembers that. A command
 # that fails shows the last lines of its log and ends the recipe; its outputs do not count as finished.
 run_once() {
@@ -91,7 +91,7 @@ run_once() {
         [ ${#inputs[@]} -eq 0 ] || find -L "${inputs[@]}" -maxdepth 1 -type f ! -name '.*' ! -name 'log*' -printf '%p %s %T@\n' | sort
     } | sha256sum)
     if [ "$(cat "${log_file}.done" 2>/dev/null)" = "${key}" ] && all_exist ${outputs[@]+"${outputs[@]}"}; then
-        log "  finished before: $(basename "${log_file}" .log) (again: rm ${log_file}.done)"
+        log "  finished before (to do it again: rm ${log_file}.done)"
         return
     fi
     mkdir -p "$(dirname "${log_file}")"
@@ -108,6 +108,7 @@ run_once() {
     for file in ${outputs[@]+"${outputs[@]}"}; do
         [ -e "${file}" ] || die "'$*' has ended well but left no ${file}; its output is in ${log_file}"
     done
+    [ "${show}" = true ] || tail -n 1 "${log_file}"
     printf '%s\n' "${key}" >"${log_file}.done"
 }
 

@@ -142,7 +142,7 @@ make_subsets() {
     whole=$(locate "${train_set}")
     for minutes in 2 5; do
         [ "${skip_data_prep}" = false ] || [ "${subset}" = ${minutes}min ] || continue
-        run_once "${whole}_${minutes}min/log" --show --inputs "${whole}" --outputs "${whole}_${minutes}min/wav.scp" -- \
+        run_once "${whole}_${minutes}min/log" --inputs "${whole}" --outputs "${whole}_${minutes}min/wav.scp" -- \
             python "${S3ROUTER_ROOT}/utils/subset_data_dir.py" --minutes "${minutes}" "${whole}" "${whole}_${minutes}min"
     done
 }
@@ -156,7 +156,7 @@ fill_cache() {
     local opts=()
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
-    run_once "${cache}/log/${lang}_${names[0]}_${upstream}.log" --show \
+    run_once "${cache}/log/${lang}_${names[0]}_${upstream}.log" \
         --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" --outputs "${cache}" -- \
         python -m s3router.upstreams.cache_features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
         --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"

@@ -1,0 +1,198 @@
+"""The recipe's command line: what it refuses, before it sets up, fetches or writes anything; and its shell helpers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "egs/asterisk/asr1"
+RECIPES = sorted(path for path in (ROOT / "egs").glob("*/*/run.sh"))
+
+
+def run(script: Path, *options: str, **env: str) -> subprocess.CompletedProcess:
+    """Run a script with an environment that does not exist, so that nothing beyond the checks could work."""
+    environment = {**os.environ, "S3ROUTER_VENV": "/nonexistent/venv", **env}
+    command = ["bash", str(script), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+
+def bash(code: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, cwd=cwd, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("script", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_help_of_every_recipe(script: Path):
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--stage" in done.stdout
+
+
+def test_help_shows_defaults_in_force():
+    text = run(RECIPE / "run.sh", "--lang", "fr", "--help").stdout
+    assert "[fr]" in text
+    assert "[en es fr it ru]" in text
+    assert "share of the weights that the masks remove" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sparsty", "0.1"], "unknown option --sparsty; the known ones are: --stage --stop-stage"),
+        (["--sparsity", "1.5"], "--sparsity '1.5' is not a number from 0"),
+        (["--sparsity", "1"], "--sparsity '1' is not a number from 0"),
+        (["--sparsity", "ten"], "--sparsity 'ten'"),
+        (["--sparsity", "0.1", "--method", "weight"], "with weight there are no masks"),
+        (["--method", "rooter"], "known ones are: router weight frozen scratch"),
+        (["--lang", "de"], "known ones are: en es fr it ru"),
+        (["--subset", "3min"], "known ones are: 2min 5min all"),
+        (["--stop-stage", "x"], "--stop-stage is a whole number"),
+        (["--stage", "5", "--stop_stage", "4"], "comes after"),
+        (["--max-updates", "0"], "--max-updates '0' is not a whole number above 0"),
+        (["--skip-data-prep", "--tag", "../x"], "becomes part of a folder's name"),
+        (["--config", "conf/none.yaml"], "conf/none.yaml is missing"),
+        (["--upstream-ckpt", "./none.pt"], "./none.pt: no such file"),
+        (["--lm", "a.arpa"], "--lm needs a beam"),
+        (["--test-sets", "dev"], "two of the sets are called dev"),
+        (["--skip-data-prep=maybe"], "--skip-data-prep is true or false"),
+        (["--lang"], "--lang needs a value"),
+        (["fr"], "unexpected argument 'fr'"),
+        (["-x"], "unexpected argument '-x'"),
+    ],
+)
+def test_refused_before_anything_runs(options: list[str], message: str):
+    done = run(RECIPE / "run.sh", *options)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--stop-stage", "--stop_stage"])
+def test_both_spellings(option: str):
+    done = run(RECIPE / "run.sh", "--stage", "2", option, "1")
+    assert "comes after --stop-stage 1" in done.stderr
+
+
+def test_a_set_up_that_is_needed_but_impossible_is_explained():
+    done = run(RECIPE / "run.sh", "--stop-stage", "1")
+    assert done.returncode != 0
+    assert "S3ROUTER_VENV" in done.stderr
+    assert "/nonexistent/venv" in done.stderr
+
+
+OPTIONS = """
+    # shellcheck shell=bash
+    # A script for the test.
+    lang=en        # a language
+    updates=100    # how long
+    dry_run=false  # do nothing
+    value=         # any text
+    . "$ROOT/utils/parse_options.sh"
+    printf '%s|' "$lang" "$updates" "$dry_run" "$value"
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "en|100|false||"),
+        (["--lang", "fr", "--updates=7"], "fr|7|false||"),
+        (["--dry-run", "--lang", "it"], "it|100|true||"),
+        (["--dry-run", "false", "--dry_run", "true"], "en|100|true||"),
+        (
+            ["--value", "--score_lr 1e-2 $(echo no) `echo no` 'q'"],
+            "en|100|false|--score_lr 1e-2 $(echo no) `echo no` 'q'|",
+        ),
+        (["--value="], "en|100|false||"),
+        (["--lang", "en", "--lang", "ru"], "ru|100|false||"),
+    ],
+)
+def test_parse_options(tmp_path: Path, options: list[str], expected: str):
+    script = tmp_path / "script.sh"
+    script.write_text("\n".join(line.strip() for line in OPTIONS.strip().splitlines()) + "\n")
+    done = run(script, *options, ROOT=str(ROOT))
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+def stage(code: str, cwd: Path) -> subprocess.CompletedProcess:
+    return bash(f". {ROOT}/utils/stage.sh\n{code}", cwd)
+
+
+STEP = "run_once log/a.log --inputs in --outputs out -- sh -c 'cat in >>out; echo made'"
+
+
+def test_run_once_skips_what_is_finished(tmp_path: Path):
+    (tmp_path / "in").write_text("x")
+    first, second = stage(STEP, tmp_path), stage(STEP, tmp_path)
+    assert first.stdout == "made\n"
+    assert "finished before" in second.stdout
+    assert (tmp_path / "out").read_text() == "x"
+
+
+@pytest.mark.parametrize("change", ["input", "output", "command"])
+def test_run_once_runs_again_after_a_change(tmp_path: Path, change: str):
+    (tmp_path / "in").write_text("x")
+    stage(STEP, tmp_path)
+    if change == "input":
+        (tmp_path / "in").write_text("yy")
+    elif change == "output":
+        (tmp_path / "out").unlink()
+    command = STEP if change != "command" else STEP.replace("made", "anew")
+    assert "finished before" not in stage(command, tmp_path).stdout
+
+
+def test_run_once_shows_the_end_of_the_log_of_a_failure(tmp_path: Path):
+    (tmp_path / "in").write_text("x")
+    failing = STEP.replace("echo made", "seq 100; echo the reason; exit 3")
+    for _ in range(2):  # a failure is not remembered as finished
+        done = stage(failing + "\necho went on", tmp_path)
+        assert done.returncode == 1
+        assert "the reason\n" in done.stderr
+        assert "status 3" in done.stderr
+        assert "went on" not in done.stdout
+    assert "\n50\n" not in done.stderr
+
+
+def test_run_once_shown_still_sees_a_failure(tmp_path: Path):
+    done = stage("run_once a.log --show -- sh -c 'echo seen; exit 4'", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "seen\n")
+    assert "status 4" in done.stderr
+
+
+def test_run_once_names_a_missing_input_and_a_missing_output(tmp_path: Path):
+    assert "needs in, which is missing" in stage(STEP, tmp_path).stderr
+    assert "left no out" in stage("run_once a.log --outputs out -- true", tmp_path).stderr
+
+
+def test_trained_with_other_settings_is_refused(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("lr: 1\n")
+    begin = "same_settings exp '--seed 0 --sparsity 0.1' c.yaml"
+    assert stage(begin, tmp_path).returncode == 0
+    assert stage(begin.replace("0.1", "0.2"), tmp_path).returncode == 0  # nothing has been trained yet
+    (tmp_path / "exp/checkpoint.pth").touch()
+    refused = stage(begin, tmp_path)
+    assert refused.returncode == 1
+    assert "before: --sparsity 0.2" in refused.stderr
+    assert "now:    --sparsity 0.1" in refused.stderr
+    assert "--tag" in refused.stderr
+    assert stage(begin.replace("0.1", "0.2"), tmp_path).returncode == 0
+
+
+def test_own_sets_must_exist(tmp_path: Path):
+    """Stage 2 on a directory that is not there, with an environment that is ready: named, with what to do."""
+    code = f"""
+        cd {RECIPE}
+        sed 's/^main$//' ../../TEMPLATE/asr1/asr.sh >{tmp_path}/asr.sh
+        sed -i 's#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {tmp_path}/asr.sh
+        . {tmp_path}/asr.sh --skip-data-prep --train-set {tmp_path}/none --valid-set {tmp_path}/dev --test-sets ''
+        check_options && name_everything && prepare_sets
+    """
+    done = bash(code, tmp_path)
+    assert done.returncode == 1
+    assert f"{tmp_path}/none/wav.scp is missing" in done.stderr
+    assert "--train-set" in done.stderr
