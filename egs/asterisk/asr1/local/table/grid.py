@@ -255,7 +255,7 @@ class Grid:
             for method in (method for method in ready if method in self.repeat):
                 best = self.best_sparsity(cell, known) if method == "router" else None
                 settled = all(known.settled(run) for row, run in first.items() if row[0] == method)
-                if settled and (method != "router" or best is not None):
+                if settled and (method, best) in first and known.done(first[method, best]):
                     runs += self.row(cell, method, best, known)[1:]
         unique: dict[str, Run] = {}
         for run in runs:

@@ -100,9 +100,9 @@ def _summary(grid: Grid, known: Known) -> Iterator[str]:
         rows = {m: Row(grid, cell, m, best if m == "router" else None, known) for m in ("frozen", "weight", "router")}
         texts = {m: {x: row.percent("test", x) for x in ("wer", "cer")} for m, row in rows.items()}
         for metric in ("wer", "cer"):
-            known = {m: row.figure("test", metric) for m, row in rows.items() if row.found}
-            if known.keys() >= {"weight", "router"}:
-                winner = min(known, key=lambda m: known[m].mean)
+            figures = {m: row.figure("test", metric).mean for m, row in rows.items() if row.found}
+            if figures.keys() >= {"weight", "router"}:
+                winner = min(figures, key=figures.get)
                 texts[winner][metric] = f"**{texts[winner][metric]}**"
         cells = [texts[m][metric] for metric in ("wer", "cer") for m in rows]
         body.append([describe(cell), *cells, NONE if best is None else f"{best:.2f}"])
@@ -222,7 +222,7 @@ def _origin(grid: Grid, known: Known) -> Iterator[str]:
     yield f"- Dates: {dates[0]} to {dates[-1]}. Training took {hours:.1f} hours in all."
     for versions in {tuple(result["versions"].items()) for result in mine}:
         yield f"- {', '.join(f'{name} {version}' for name, version in versions)}."
-    others = len(known) - len(mine)
+    others = len(known.results) - len(mine)
     if known.failed:
         yield f"- {len(known.failed)} runs failed; `results/failed.txt` names them."
     if others:
