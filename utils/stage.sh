@@ -34,9 +34,9 @@ option_is_count() {
     [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "--${1//_/-} '${!1}' is not a whole number above 0"
 }
 
-# need_file FILE WHAT: stop, unless FILE is there and not empty, saying what makes it.
-need_file() {
-    [ -s "$1" ] || die "$1 is missing or empty. It is made by $2"
+# need FILE COMMAND: stop, unless FILE is there and not empty (or a folder), saying where it comes from.
+need() {
+    [ -d "$1" ] || [ -s "$1" ] || die "$1 is missing or empty. It comes from: $2"
 }
 
 # same_settings FOLDER OPTIONS FILE...: a folder with checkpoints goes on with the options and configuration files that

@@ -81,12 +81,12 @@ check_options() {
     fi
     [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
-    [ -z "${lm}" ] || need_file "${lm}" "you, or leave out --lm"
+    [ -z "${lm}" ] || need "${lm}" "you (or leave out --lm)"
     if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
         die "--upstream-ckpt ${upstream_ckpt}: no such file"
     fi
     config=${config:-conf/train_${method}.yaml}
-    need_file "${config}" "you, or name another with --config"
+    need "${config}" "you (or name another with --config)"
 }
 
 # Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
@@ -182,7 +182,7 @@ train() {
 
 decode() {
     local name more
-    need_file "${best}" "--stage 4 --stop-stage 4 of this command"
+    need "${best}" "this command with --stage 4"
     need_formatted
     read -ra more <<<"${decode_args}"
     [ "${ngpu}" -eq 0 ] || more+=(--device cuda)
@@ -198,22 +198,22 @@ decode() {
 report() {
     local name
     for name in "${names[@]:1}"; do
-        need_file "${exp}/decode_${name}/result.json" "--stage 5 --stop-stage 5 of this command"
+        need "${exp}/decode_${name}/result.json" "this command with --stage 5"
     done
     python -m s3router results "${exp}" --sets "${names[@]:1}" --output "${exp}/RESULTS.md"
 }
 
 need_set() {
-    local how="you: name another with --train-set, --valid-set, --test-sets"
-    [ "${skip_data_prep}" = true ] || how="--stage 1 --stop-stage 1 of this command"
-    need_file "$1/wav.scp" "${how}"
-    need_file "$1/text" "${how}"
+    local how="you (or name another with --train-set, --valid-set or --test-sets)"
+    [ "${skip_data_prep}" = true ] || how="this command with --stage 1"
+    need "$1/wav.scp" "${how}"
+    need "$1/text" "${how}"
 }
 
 need_formatted() {
     local name
-    for name in "${names[@]}"; do need_file "${dump}/${name}/wav.scp" "--stage 2 --stop-stage 2 of this command"; done
-    need_file "${token_list}" "--stage 2 --stop-stage 2 of this command"
+    for name in "${names[@]}"; do need "${dump}/${name}/wav.scp" "this command with --stage 2"; done
+    need "${token_list}" "this command with --stage 2"
 }
 
 names=()

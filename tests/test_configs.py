@@ -1,0 +1,113 @@
+"""Every YAML file of the recipes and presets is read and built once, by the code that uses it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s3router.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+MADE_BY_RECIPES = {"exp", "data", "dump", "downloads"}
+
+
+def configurations() -> list[Path]:
+    found = [path for top in ("conf", "egs") for kind in ("yaml", "yml") for path in (ROOT / top).rglob(f"*.{kind}")]
+    return sorted(path for path in found if not MADE_BY_RECIPES & set(path.relative_to(ROOT).parts))
+
+
+@pytest.fixture(scope="module")
+def task():
+    from s3router.asr.engine import routed_task
+
+    return routed_task()
+
+
+def build_training(path: Path, task) -> None:
+    """A training configuration of the task: known options, values that pass the task's own check."""
+    from s3router.asr import options
+
+    method = path.stem.removeprefix("train_")
+    given = {"method": method, "output_dir": "x", "token_list": "x", "train_dir": "x", "valid_dir": "x"}
+    command = [word for name, value in given.items() for word in (f"--{name}", value)]
+    args = task.get_parser().parse_args(["--config", str(path), *command])
+    for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        assert getattr(args, name) == value
+    options.check(args)
+    options.translate(args)
+    assert args.max_epoch * args.num_iters_per_epoch >= args.max_updates * args.accum_grad
+
+
+def build_grid(path: Path, task) -> None:
+    """The grid of a results table."""
+    source = path.parents[1] / "local/table/grid.py"
+    spec = importlib.util.spec_from_file_location("grid_of_a_recipe", source)
+    grid = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = grid
+    try:
+        spec.loader.exec_module(grid)
+        assert grid.Grid.read(path).plan(grid.Known({}))
+    finally:
+        del sys.modules[spec.name]
+
+
+def build_pretraining(path: Path, task) -> None:
+    """The model of a pretraining configuration, without memory for its weights."""
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = HubertConfig(**settings["model"])
+    with torch.device("meta"):
+        model = HubertModel(config)
+    assert set(settings["model"]) <= set(config.to_dict())
+    assert len(model.encoder.layers) == settings["model"]["num_hidden_layers"]
+    assert {round_["features"] for round_ in settings["rounds"]} <= {"mfcc", "layer"}
+
+
+def build_mask(path: Path, task) -> None:
+    """A preset of a mask."""
+    from s3router.masks import MaskConfig
+
+    MaskConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+BUILDERS = {
+    "egs/*/asr1/conf/train_*.yaml": build_training,
+    "egs/*/asr1/conf/table.yaml": build_grid,
+    "egs/*/ssl1/conf/*.yaml": build_pretraining,
+    "conf/masks/*.yaml": build_mask,
+}
+
+
+@pytest.mark.parametrize("path", configurations(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_configuration_is_built(path: Path, task, monkeypatch):
+    monkeypatch.chdir(path.parents[1])  # where recipes run
+    builders = [builder for pattern, builder in BUILDERS.items() if path.relative_to(ROOT).match(pattern)]
+    assert len(builders) == 1, f"{path}: say in BUILDERS how this kind of file is used"
+    builders[0](path, task)
+
+
+def test_there_is_a_training_configuration_for_every_method():
+    from s3router.asr.policy import METHODS
+
+    for method in METHODS:
+        assert (ROOT / f"egs/asterisk/asr1/conf/train_{method}.yaml").is_file()
+
+
+def test_unknown_key_is_refused(tmp_path: Path, task):
+    path = tmp_path / "train_router.yaml"
+    path.write_text("max_updatess: 10\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="max_updatess"):
+        build_training(path, task)
+
+
+def test_value_that_cannot_work_is_refused(tmp_path: Path, task):
+    path = tmp_path / "train_router.yaml"
+    path.write_text("max_updates: 0\nhead_dropout: 1.5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"max_updates.*head_dropout"):
+        build_training(path, task)
