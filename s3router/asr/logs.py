@@ -16,6 +16,24 @@ def on_screen(record: logging.LogRecord) -> bool:
     return record.levelno >= (logging.WARNING if record.module == "trainer" else logging.ERROR)
 
 
+class PatientFileHandler(logging.FileHandler):
+    """Writes to a file in a folder that does not exist yet; until it does, records wait.
+
+    The folder is made when everything has been checked; a run that is refused leaves none.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.path, self.waiting = path, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.waiting.append(record)
+        if self.path.parent.is_dir():
+            waiting, self.waiting = self.waiting, []
+            for one in waiting:
+                super().emit(one)
+
+
 @contextlib.contextmanager
 def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterator[None]:
     """Set up logging while the block runs; of several processes only rank 0 (or None: a single one) speaks."""
@@ -26,8 +44,7 @@ def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterat
     screen.addFilter(on_screen)
     handlers: list[logging.Handler] = [screen]
     if rank in (None, 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = PatientFileHandler(path)
         file.setFormatter(logging.Formatter("%(asctime)s (%(name)s %(module)s:%(lineno)d) %(levelname)s: %(message)s"))
         handlers.append(file)
     else:

@@ -6,7 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 
+from s3router.asr.metrics import ErrorCounts
+
 logger = logging.getLogger(__name__)
+
+COLLAPSE_AFTER = 1 / 3
+"""Share of the updates after which saying nothing at all is no longer the normal start of CTC training."""
 
 
 def clock(seconds: float) -> str:
@@ -78,3 +83,21 @@ class TrackedBatches:
                 p.update += 1
                 if p.update % p.interval == 0 or p.update == p.max_updates:
                     logger.info(p.line(self.losses(min(count, p.interval * p.accum_grad))))
+
+
+def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
+    """Say how a validation went, and warn of a collapse onto blanks."""
+    better = progress.best is None or errors.cer < progress.best[0]
+    if better:
+        progress.best = (errors.cer, progress.update)
+    note = "best so far" if better else f"best {100 * progress.best[0]:.2f} % at update {progress.best[1]}"
+    logger.info(
+        "update %d validated: loss %.3g  CER %.2f %%  WER %.2f %%  (%s)",
+        *(progress.update, loss, 100 * errors.cer, 100 * errors.wer, note),
+    )
+    if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
+        logger.warning(
+            "at update %d the model still answers every validation utterance with nothing but blanks; "
+            "raise the learning rates or --max_updates, or give it more data",
+            progress.update,
+        )

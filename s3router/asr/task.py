@@ -49,7 +49,7 @@ class RoutedASRTask(ASRTask):
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd=None) -> None:
-        """Check everything, write ESPnet's inputs, train.
+        """Check everything, then train.
 
         Raises:
             ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
@@ -61,16 +61,12 @@ class RoutedASRTask(ASRTask):
             return
         options.check(args)
         tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)
-        data = {"train": DataDir.read(args.train_dir), "valid": DataDir.read(args.valid_dir)}
-        for split, part in data.items():
-            inputs.check_tokens(part, tokens)
-            data[split] = part.with_durations()
+        for path in (args.train_dir, args.valid_dir):
+            inputs.check_tokens(DataDir.read(path), tokens)
         options.translate(args)
         _continue(args, tokens)
-        for split, part in data.items():
-            folder = Path(args.output_dir) / "inputs" / split
-            inputs.write_inputs(part, folder)
-            vars(args).update(inputs.espnet_options(folder, split))
+        for split in ("train", "valid"):
+            vars(args).update(inputs.espnet_options(_inputs(args, split), split))
         resolve_distributed_mode(args)
         if args.distributed and args.multiprocessing_distributed:
             super().main(args=args)  # ESPnet starts one process a GPU, each in main_worker
@@ -102,6 +98,14 @@ class RoutedASRTask(ASRTask):
         return model
 
     @classmethod
+    def build_iter_factory(cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None):
+        """ESPnet's, after its input files have been written: by now everything that can be refused has been."""
+        if mode in ("train", "valid"):
+            path = args.train_dir if mode == "train" else args.valid_dir
+            inputs.write_inputs(DataDir.read(path).with_durations(), _inputs(args, mode))
+        return super().build_iter_factory(args, distributed_option, mode, kwargs)
+
+    @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model) -> list:
         """One optimizer; scores, weights and head each have their own learning rate."""
         lrs = {"scores": args.score_lr, "weights": args.weight_lr, "head": args.head_lr}
@@ -114,6 +118,10 @@ class RoutedASRTask(ASRTask):
         optimizer = optim_classes[args.optim](groups, **args.optim_conf)
         optimizer.register_step_post_hook(_mark_changed)
         return [optimizer]
+
+
+def _inputs(args: argparse.Namespace, split: str) -> Path:
+    return Path(args.output_dir) / "inputs" / split
 
 
 def _mark_changed(optimizer, *_) -> None:

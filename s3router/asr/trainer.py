@@ -12,13 +12,10 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 
 from s3router.asr.files import CHECKPOINT, atomic_saves, read_states, repair
 from s3router.asr.metrics import ErrorCounts
-from s3router.asr.progress import Progress
+from s3router.asr.progress import Progress, announce
 from s3router.errors import CheckpointError, S3RouterError
 
 logger = logging.getLogger(__name__)
-
-COLLAPSE_AFTER = 1 / 3
-"""Share of the updates after which saying nothing at all is no longer the normal start of CTC training."""
 
 
 class TrainingError(S3RouterError):
@@ -124,24 +121,7 @@ class RoutedTrainer(Trainer):
         loss = sum(v * w for v, w in losses) / max(1, sum(w for _, w in losses))
         reporter.register({"cer_ctc": errors.cer, "wer_ctc": errors.wer}, weight=1)
         reporter.next()
-        _announce(options.progress, loss, errors)
-
-
-def _announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
-    better = progress.best is None or errors.cer < progress.best[0]
-    if better:
-        progress.best = (errors.cer, progress.update)
-    note = "best so far" if better else f"best {100 * progress.best[0]:.2f} % at update {progress.best[1]}"
-    logger.info(
-        "update %d validated: loss %.3g  CER %.2f %%  WER %.2f %%  (%s)",
-        *(progress.update, loss, 100 * errors.cer, 100 * errors.wer, note),
-    )
-    if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
-        logger.warning(
-            "at update %d the model still answers every validation utterance with nothing but blanks; "
-            "raise the learning rates or --max_updates, or give it more data",
-            progress.update,
-        )
+        announce(options.progress, loss, errors)
 
 
 def _so_far(output_dir: Path, options: RoutedTrainerOptions) -> tuple[int, tuple[float, int] | None]:

@@ -64,17 +64,12 @@ class Zygote:
 
 
 @pytest.fixture(scope="session")
-def small_upstream(tmp_path_factory) -> Path:
-    """A HuggingFace folder: a random pre-LN HuBERT of two layers."""
+def make_upstream():
+    """(folder, seed) -> folder: a random pre-LN HuBERT of two layers in HuggingFace's format."""
+    import torch
     from transformers import HubertConfig, HubertModel
 
-    return save_upstream(HubertModel, HubertConfig, tmp_path_factory.mktemp("upstream"), seed=0)
-
-
-def save_upstream(model_class, config_class, folder: Path, seed: int) -> Path:
-    import torch
-
-    config = config_class(
+    config = HubertConfig(
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -85,12 +80,22 @@ def save_upstream(model_class, config_class, folder: Path, seed: int) -> Path:
         do_stable_layer_norm=True,
         feat_extract_norm="layer",
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model_class(config).save_pretrained(folder)
-    settings = {"do_normalize": True, "sampling_rate": 16000, "feature_size": 1, "padding_value": 0.0}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
+
+    def make(folder: Path, seed: int) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            HubertModel(config).save_pretrained(folder)
+        settings = {"do_normalize": True, "sampling_rate": 16000, "feature_size": 1, "padding_value": 0.0}
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_upstream(make_upstream, tmp_path_factory) -> Path:
+    """The upstream of all runs here."""
+    return make_upstream(tmp_path_factory.mktemp("upstream"), seed=0)
 
 
 @pytest.fixture(scope="session")

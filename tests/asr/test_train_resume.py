@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -103,23 +104,15 @@ def test_other_options_are_refused(zygote, whole):
     assert "--max_updates was 6, is 8" in run.screen
 
 
-def test_another_upstream_is_refused(zygote, whole, tmp_path):
-    import shutil
-
-    from transformers import HubertConfig, HubertModel
-
-    from tests.asr.conftest import save_upstream
-
+def test_another_upstream_is_refused(zygote, whole, tmp_path, make_upstream):
     exp = tmp_path / "exp"
     shutil.copytree(whole, exp, symlinks=True)
-    other = save_upstream(HubertModel, HubertConfig, tmp_path / "other", seed=1)
+    other = make_upstream(tmp_path / "other", seed=1)
     run = zygote.run(exp, *OPTIONS, env={"S3ROUTER_TINY": str(other)}, status=1)
     assert "its weights are not those" in run.screen
 
 
 def test_code_in_a_checkpoint_is_not_run(zygote, whole, tmp_path):
-    import shutil
-
     exp = tmp_path / "exp"
     shutil.copytree(whole, exp, symlinks=True)
     (exp / "checkpoint.pth").unlink()

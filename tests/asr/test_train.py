@@ -1,0 +1,263 @@
+"""Training end to end on five utterances: what each method trains and keeps, what is refused, what is reported."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router.asr.files import read_states
+from s3router.asr.policy import METHODS
+from s3router.data.kaldi import DataDir
+from s3router.errors import CheckpointError
+
+ROOT = Path(__file__).parents[2]
+FIVE = ROOT / "tests" / "fixtures" / "five"
+HEAD = {"frontend.featurizer.weights", "ctc.ctc_lo.weight", "ctc.ctc_lo.bias"}
+UPSTREAM = "frontend.upstream.upstream.expert.model."
+
+
+@pytest.fixture(scope="module")
+def runs(zygote, tmp_path_factory):
+    """method -> folder of a finished run, made once. Head learning rate high enough to see CER move in six updates."""
+    folder, made = tmp_path_factory.mktemp("methods"), {}
+
+    def run(method: str) -> Path:
+        if method not in made:
+            made[method] = zygote.run(folder / method, "--method", method, "--head_lr", "2e-2").exp
+        return made[method]
+
+    return run
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_holds_what_was_trained(runs, method):
+    names = set(read_states(runs(method) / "checkpoint.pth")["model"])
+    assert names >= HEAD
+    upstream = {name.removeprefix(UPSTREAM) for name in names - HEAD}
+    if method == "frozen":
+        assert upstream == set()
+    elif method == "router":
+        layers = [f"encoder.layers.{k}.feed_forward.{d}_dense" for k in (0, 1) for d in ("intermediate", "output")]
+        assert upstream == {f"{layer}.parametrizations.weight.0.scores" for layer in layers}
+    else:
+        extractor = {name for name in upstream if name.startswith("feature_extractor.")}
+        assert bool(extractor) == (method == "scratch")
+        assert any(name.startswith("encoder.layers.1.attention.") for name in upstream)
+        assert "feature_projection.projection.weight" in upstream
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loaded_model_repeats_the_validation(runs, method, small_upstream, monkeypatch):
+    from s3router.asr.load import load_asr_model
+    from s3router.asr.metrics import ErrorCounts
+    from s3router.data.audio import read_audio
+
+    monkeypatch.setenv("S3ROUTER_TINY", str(small_upstream))
+    exp = runs(method)
+    stats = read_states(exp / "checkpoint.pth")["reporter"]["stats"]
+    best = min(stats[epoch]["valid"]["cer_ctc"] for epoch in stats)
+    model, tokens = load_asr_model(exp)
+    assert tokens[0] == "<blank>"
+    assert not model.training
+    errors = ErrorCounts()
+    for utt in DataDir.read(FIVE).utts:
+        speech = torch.from_numpy(read_audio(utt.source))[None]
+        with torch.no_grad():
+            encoded, lengths = model.encode(speech, torch.tensor([speech.shape[1]]))
+            ids = model.ctc.log_softmax(encoded).argmax(-1)[0, : lengths[0]]
+        errors.add(model.tokens.decode(i for i in torch.unique_consecutive(ids).tolist() if i), utt.text)
+    assert errors.cer == pytest.approx(best, abs=0.02)  # padding moves a frame now and then
+
+
+def test_the_two_learning_rates_follow_the_same_curve(runs):
+    stats = read_states(runs("router") / "checkpoint.pth")["reporter"]["stats"]
+    for epoch in stats:
+        scores, head = (stats[epoch]["train"][f"optim0_lr{k}"] for k in (0, 1))
+        assert scores / head == pytest.approx(5e-3 / 2e-2)
+    assert stats[3]["train"]["optim0_lr1"] < stats[2]["train"]["optim0_lr1"] <= 2e-2
+
+
+def test_masks_train(runs, zygote, tmp_path):
+    """Scores move, and the masks with them: not one but several masks have been in use."""
+    start = zygote.run(tmp_path / "start", "--method", "router", "--score_lr", "0", "--head_lr", "2e-2").exp
+    before, after = (read_states(exp / "checkpoint.pth") for exp in (start, runs("router")))
+    name = f"{UPSTREAM}encoder.layers.0.feed_forward.output_dense.parametrizations.weight.0.scores"
+    old, new = before["model"][name], after["model"][name]
+    removed = [scores.abs().flatten().argsort()[: scores.numel() // 10].sort().values for scores in (old, new)]
+    assert not torch.equal(*removed)
+    losses = [states["reporter"]["stats"][3]["valid"]["loss"] for states in (before, after)]
+    assert losses[0] != losses[1]
+
+
+def test_the_screen_is_short_and_says_how_long(runs):
+    screen = (runs("weight").parent / "weight.screen").read_text()
+    lines = screen.splitlines()
+    assert len([line for line in lines if " left" in line]) == 6
+    assert len([line for line in lines if "validated: loss" in line]) == 3
+    assert "done: best CER" in lines[-1]
+    assert len(lines) < 20, screen
+    assert len((runs("weight") / "train.log").read_text().splitlines()) > 50
+    assert list((runs("weight") / "tensorboard" / "valid").iterdir())
+
+
+def test_bfloat16(runs, zygote, tmp_path):
+    exact = read_states(runs("router") / "checkpoint.pth")["reporter"]["stats"]
+    run = zygote.run(tmp_path / "exp", "--method", "router", "--head_lr", "2e-2", "--amp_dtype", "bfloat16")
+    rough = read_states(run.exp / "checkpoint.pth")
+    first = rough["reporter"]["stats"][1]["train"]["loss"]
+    assert first != exact[1]["train"]["loss"]
+    assert first == pytest.approx(exact[1]["train"]["loss"], rel=0.02)
+    assert all(tensor.dtype == torch.float32 for tensor in rough["model"].values())
+
+
+def test_gradient_accumulation(zygote, tmp_path):
+    """Two batches in a step: the same number of steps and validations, twice the batches."""
+    options = ("--method", "frozen", "--accum_grad", "2", "--max_updates", "3")
+    states = read_states(zygote.run(tmp_path / "exp", *options).exp / "checkpoint.pth")
+    assert states["optimizers"][0]["state"][0]["step"] == 3
+    assert states["reporter"]["stats"][2]["train"]["total_count"] == 6
+
+
+def test_averaging_the_best(zygote, tmp_path):
+    options = ("--method", "router", "--keep_nbest_models", "2")
+    exp = zygote.run(tmp_path / "exp", *options).exp
+    stats = read_states(exp / "checkpoint.pth")["reporter"]["stats"]
+    best = sorted(stats, key=lambda epoch: stats[epoch]["valid"]["cer_ctc"])[:2]
+    average = read_states(exp / "valid.cer_ctc.ave_2best.pth")
+    parts = [read_states(exp / f"{epoch}epoch.pth") for epoch in best]
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, (parts[0][name] + parts[1][name]) / 2)
+
+
+def test_two_processes_train_what_one_does(zygote, tmp_path):
+    """ESPnet's own DDP on two CPU processes (gloo); without dropout the gradients are those of one process."""
+    plain = ["--method", "router", "--head_dropout", "0", "--upstream_dropout", "0"]
+    plain += ["--feature_masking", "time_prob=0", "--feature_masking", "channel_prob=0", "--batch_seconds", "6"]
+    plain += ["--max_updates", "4"]
+    one = zygote.run(tmp_path / "one", *plain).exp
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    both = ["--dist_world_size", "2", "--dist_backend", "gloo", "--dist_master_addr", "localhost"]
+    both += ["--dist_master_port", port]
+    ranks = [zygote.start(tmp_path / "two", *plain, *both, "--dist_rank", str(rank)) for rank in (0, 1)]
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].screen
+    single, double = (read_states(exp / "checkpoint.pth") for exp in (one, tmp_path / "two"))
+    for name, tensor in single["model"].items():
+        torch.testing.assert_close(double["model"][name], tensor, rtol=1e-3, atol=1e-3)
+    figures = [states["reporter"]["stats"][2]["valid"] for states in (single, double)]
+    assert figures[0]["cer_ctc"] == pytest.approx(figures[1]["cer_ctc"], abs=0.05)
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "rooter"], "argument --method: invalid choice: 'rooter'"),
+        (["--sparsity", "1.5"], "1.5"),
+        (["--sparcity", "0.5"], "--sparsity"),
+        (["--mask_conf", "granularty=output"], "unknown key 'granularty'"),
+        (["--method", "frozen", "--sparsity", "0.1"], "--sparsity and --mask_conf are for --method router"),
+        (["--max_updates", "0"], "--max_updates must be a whole number above 0, found 0"),
+        (["--head_lr", "-1"], "--head_lr must be a number of 0 or more"),
+        (["--feature_masking", "time_probb=0.5"], "unknown time_probb"),
+        (["--train_dir", "nowhere"], "nowhere/wav.scp: no such file"),
+        (["--token_list", "nowhere.txt"], "nowhere.txt: no such token list"),
+        (["--upstream", "hf_hubert_custom"], "needs a folder"),
+        (["--upstream", "tiiny"], "tiny"),
+        (["--config", "nowhere.yaml"], "No such file: nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_file(zygote, tmp_path, options, message):
+    run = zygote.run(tmp_path / "exp", *options, status=1)
+    lines = run.screen.strip().splitlines()
+    assert message in run.screen
+    assert lines[0].startswith("error: ")
+    assert len(lines) <= 3, run.screen
+    assert not (tmp_path / "exp").exists()
+
+
+def write_data(folder: Path, **texts: str) -> Path:
+    """The five utterances, some with another transcript."""
+    folder.mkdir()
+    utts = DataDir.read(FIVE).utts
+    (folder / "wav.scp").write_text("".join(f"{u.utt} {u.source}\n" for u in utts))
+    (folder / "text").write_text("".join(f"{u.utt} {texts.get(u.utt.split('-')[-1], u.text)}\n" for u in utts))
+    return folder
+
+
+def test_a_character_outside_the_token_list_is_refused(zygote, tmp_path):
+    data = write_data(tmp_path / "data", goodbye="ciao ß")
+    run = zygote.run(tmp_path / "exp", "--train_dir", str(data), status=1)
+    assert "it_carlo-vm-goodbye: not in the token list: ß" in run.screen
+    assert not (tmp_path / "exp").exists()
+
+
+def test_damaged_audio_is_refused(zygote, tmp_path):
+    data = write_data(tmp_path / "data")
+    whole = (FIVE / "audio" / "it_carlo-vm-goodbye.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    scp = (
+        (data / "wav.scp")
+        .read_text()
+        .replace("tests/fixtures/five/audio/it_carlo-vm-goodbye.flac", f"{tmp_path}/cut.flac")
+    )
+    (data / "wav.scp").write_text(scp)
+    run = zygote.run(tmp_path / "exp", "--train_dir", str(data), status=1)
+    assert "cut.flac" in run.screen
+    assert "error: " in run.screen.splitlines()[-1]
+
+
+def test_a_transcript_that_does_not_fit_is_reported_once(zygote, tmp_path):
+    data = write_data(tmp_path / "data", digits_tomorrow="domani " * 20)
+    run = zygote.run(tmp_path / "exp", "--method", "frozen", "--train_dir", str(data))
+    reports = [line for line in run.screen.splitlines() if "it_carlo-digits_tomorrow" in line]
+    assert len(reports) == 1
+    assert "do not fit its" in reports[0]
+    stats = read_states(run.exp / "checkpoint.pth")["reporter"]["stats"]
+    assert all(math.isfinite(stats[epoch]["train"]["loss"]) for epoch in stats)
+
+
+def test_gradients_that_are_never_finite_end_the_run(zygote, tmp_path):
+    run = zygote.run(tmp_path / "exp", "--method", "frozen", "--head_lr", "1e38", status=1)
+    assert "not one gradient since the last validation was a finite number" in run.screen
+
+
+def test_a_checkpoint_of_another_method_is_refused(runs, small_upstream, monkeypatch):
+    from s3router.asr.load import load_asr_model
+
+    monkeypatch.setenv("S3ROUTER_TINY", str(small_upstream))
+    with pytest.raises(CheckpointError, match=r"does not fit the model: lacks .*scores"):
+        load_asr_model(runs("router"), runs("frozen") / "checkpoint.pth")
+
+
+def test_a_damaged_checkpoint_is_refused(runs, tmp_path):
+    from s3router.asr.load import load_asr_model
+
+    whole = (runs("frozen") / "latest.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"cut.pth: damaged"):
+        load_asr_model(runs("frozen"), tmp_path / "cut.pth")
+    with pytest.raises(CheckpointError, match=r"nothing.pth: no such checkpoint"):
+        load_asr_model(runs("frozen"), "nothing.pth")
+    with pytest.raises(CheckpointError, match="not an experiment"):
+        load_asr_model(tmp_path)
+
+
+def test_every_configuration_of_the_recipes_is_understood(tmp_path, tokens_file):
+    from s3router.asr import engine, options
+
+    paths = sorted(ROOT.glob("egs/*/asr1/conf/train_*.yaml"))
+    assert paths
+    for path in paths:
+        argv = ["--config", str(path), "--method", path.stem.removeprefix("train_"), "--output_dir", str(tmp_path)]
+        argv += ["--train_dir", str(FIVE), "--valid_dir", str(FIVE), "--token_list", os.fspath(tokens_file)]
+        args = engine.routed_task().get_parser().parse_args(argv)
+        options.check(args)
+        options.translate(args)
+        assert args.max_epoch * args.valid_interval >= args.max_updates
