@@ -127,7 +127,7 @@ class _Controlled:
         return features
 
     def _cached(self, x: Tensor, wavs: list[Tensor]) -> list[Tensor]:
-        store = self._store()
+        store = self.open_store()
         keys = [wav_key(wav) for wav in wavs]
         found = {key: store.get(key) for key in keys}
         new: dict[bytes, Tensor] = {}
@@ -147,7 +147,8 @@ class _Controlled:
         batch = [new[key] if key in new else found[key] for key in keys]
         return [value.to(device=x.device, dtype=dtype, copy=True) for value in batch]
 
-    def _store(self) -> FeatureCache:
+    def open_store(self) -> FeatureCache:
+        """The store for these weights and settings, opened at first use: weights set after that are not noticed."""
         control = self.control
         if control.store is None:
             name = extractor_key(self, control.settings)

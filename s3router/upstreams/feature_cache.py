@@ -80,6 +80,11 @@ class FeatureCache:
         return self  # the copies of a model share their store
 
     @property
+    def full(self) -> bool:
+        """Whether something did not fit, so that nothing is stored any more."""
+        return self._full
+
+    @property
     def data_bytes(self) -> int:
         """Size of the stored features."""
         return self._end
@@ -188,7 +193,10 @@ class FeatureCache:
         # Opened each time: a lock belongs to the open file, and one opened before a fork would be held by both sides.
         with open(self.folder / "lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:  # closing would not do, should another thread have forked a process that has it open too
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _stop(self, reason: str) -> None:
         self._full = True

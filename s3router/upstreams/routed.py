@@ -19,6 +19,7 @@ from s3router.upstreams.extractor import (
     control_extractor,
     silence_padding,
 )
+from s3router.upstreams.feature_cache import FeatureCache
 from s3router.upstreams.specaug import SpecAug, SpecAugConfig
 
 
@@ -97,10 +98,17 @@ class RoutedUpstream(nn.Module):
             hidden = _repeat_last(hidden, frames)
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
 
+    @property
+    def feature_store(self) -> FeatureCache | None:
+        """The store of this upstream's features, opened where it was not yet; None without ``cache``."""
+        if self._control is None or self._control.cache is None:
+            return None
+        return self._extractor.open_store()
+
     @torch.no_grad()
     def store_features(self, wavs: list[Tensor]) -> None:
         """Fill the feature cache with these waveforms [(samples,)], without running the transformer."""
-        if self._control is None or self._control.cache is None:
+        if self.feature_store is None:
             raise ConfigError("store_features: the upstream was built without feature_cache.")
         self._control.only_store = True
         try:
@@ -109,6 +117,10 @@ class RoutedUpstream(nn.Module):
             pass
         finally:
             self._control.only_store = False
+
+    @property
+    def _extractor(self) -> nn.Module:
+        return find_feature_extractor(self.backbone)[1]
 
     def _prepare(self, wavs: list[Tensor]) -> tuple[list[Tensor], list[int]]:
         geometry = self._control.geometry

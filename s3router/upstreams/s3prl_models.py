@@ -97,9 +97,18 @@ def _takes_a_file(build: Callable, name: str) -> Callable:
     hubconf = importlib.import_module(build.__module__)
     family = build.__module__.split(".")[-2]
     for candidate in (f"{family}_custom", f"{family}_local"):
-        if hasattr(hubconf, candidate):
-            return getattr(hubconf, candidate)
+        function = getattr(hubconf, candidate, None)
+        if function is not None and _required(function) <= {"ckpt"}:
+            return function
     raise ConfigError(f"upstream {name} of s3prl does not take a checkpoint; leave path_or_url out.")
+
+
+def _required(function: Callable) -> set[str]:
+    return {
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
 
 
 @contextlib.contextmanager
