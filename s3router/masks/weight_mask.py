@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from s3router.errors import CheckpointError
-from s3router.masks.binarize import Fixed, Selection, removed_count, select, select_n_m
+from s3router.masks.binarize import Fixed, Selection, removed_count, row_blocks, rows_of, select, select_n_m
 
 
 class GlobalGroup:
@@ -39,10 +39,14 @@ class GlobalGroup:
 class WeightMask(nn.Module):
     """Parametrization of one weight (rows, columns): returns it with zeros where the scores are smallest.
 
-    The mask is found by partial selection and the masked weight kept (in the dtype that autocast computes in) until
-    the scores or the weight change, however often the model runs forward. A change is seen by the tensors' version
-    counters and addresses: optimizer steps, in-place edits, ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all
-    count. Only edits through ``.data`` go unseen: call :meth:`refresh` after them.
+    The mask is found by partial selection, and not again until the scores change, however often the model runs forward.
+    A change is seen by the tensors' version counters and addresses: optimizer steps, in-place edits,
+    ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all count. Only edits through ``.data`` go unseen: call
+    :meth:`refresh` after them.
+
+    The masked weight has the dtype that autocast computes in. It is kept until the scores or the weight change, except
+    in training through :meth:`linear`: there it is made for each use, which is cheap next to the product, and the
+    weights of a whole model less stay in memory.
 
     Gradient, with G the gradient of the masked weight: d loss/d|S| = G * W (straight-through), times the slope of
     sigmoid(|S|) with the estimator ``sigmoid``; d|S|/dS is the sign of S, and 1 at 0 (0 would freeze zero scores for
@@ -79,14 +83,25 @@ class WeightMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns), in the dtype of `weight` or the lower one that autocast computes in."""
-        dtype = weight.dtype
-        if dtype == torch.float32 and torch.is_autocast_enabled(weight.device.type):
-            dtype = torch.get_autocast_dtype(weight.device.type)
-        selection, masked = self._current(weight, dtype)
-        trained = weight.requires_grad or (self.scores is not None and self.scores.requires_grad)
-        if not (trained and torch.is_grad_enabled()):
+        selection, masked = self._current(weight, _compute_dtype(weight))
+        if not self._records(weight):
             return masked
         return _Masked.apply(weight, self.scores, masked, selection, self.estimator)
+
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``F.linear(input, self(weight), bias)`` with less memory: (…, columns) -> (…, rows)."""
+        dtype = _compute_dtype(weight)
+        if dtype != weight.dtype:
+            input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
+        if not self._records(weight):
+            return F.linear(input, self._current(weight, dtype)[1], bias)
+        self._masked.clear()
+        return _MaskedLinear.apply(input, bias, weight, self.scores, self._select(), self.estimator)
+
+    def _records(self, weight: Tensor) -> bool:
+        """Whether autograd is to reach the weight or the scores."""
+        trained = weight.requires_grad or (self.scores is not None and self.scores.requires_grad)
+        return trained and torch.is_grad_enabled()
 
     def keep(self) -> Tensor:
         """The current mask, a new bool tensor in the shape of the scores (or of the weight, if fixed): True = kept."""
@@ -146,7 +161,7 @@ class WeightMask(nn.Module):
                 self._masked = {}
                 self._weight_key, self._applied = key, selection
             if dtype not in self._masked:
-                self._masked[dtype] = selection.apply(weight, self.scores).to(dtype)
+                self._masked[dtype] = selection.apply(weight, self.scores, dtype)
             return selection, self._masked[dtype]
 
     def _apply(self, fn: Any, recurse: bool = True) -> WeightMask:
@@ -186,32 +201,83 @@ class _Masked(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, scores: Tensor | None, masked: Tensor, selection: Selection, estimator: str
     ) -> Tensor:
-        ctx.save_for_backward(*(t for t in (weight, scores) if t is not None))
-        ctx.selection = selection
-        ctx.estimator = estimator
-        ctx.has_scores = scores is not None
+        ctx.save_for_backward(weight, scores)
+        ctx.selection, ctx.estimator = selection, estimator
         # An alias: the kept tensor itself must not become part of a graph.
         return masked.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Sequence[Tensor | None]:
-        weight, scores = ctx.saved_tensors if ctx.has_scores else (*ctx.saved_tensors, None)
-        weight_grad = score_grad = None
-        if ctx.needs_input_grad[0]:
-            weight_grad = ctx.selection.apply(grad.to(weight.dtype), scores)
-        if ctx.needs_input_grad[1]:
-            # One buffer, edited in place: at base size every temporary is 9 MB for each of 24 weights.
-            score_grad = grad.to(weight.dtype, copy=True).mul_(weight)
-            for dim in range(2):
-                if scores.shape[dim] == 1 != score_grad.shape[dim]:
-                    score_grad = score_grad.sum(dim, keepdim=True)
-            score_grad = score_grad.to(scores.dtype)
-            score_grad.mul_(torch.copysign(scores.new_ones(()), scores))
-            if ctx.estimator == "sigmoid":
-                slope = torch.sigmoid(scores.abs())
-                score_grad.mul_(slope).mul_(slope.neg_().add_(1))
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, scores = ctx.saved_tensors
+        weight_grad = ctx.selection.apply(grad, scores, weight.dtype) if ctx.needs_input_grad[0] else None
+        score_grad = _score_gradient(grad, weight, scores, ctx.estimator) if ctx.needs_input_grad[1] else None
         return weight_grad, score_grad, None, None, None
+
+
+class _MaskedLinear(torch.autograd.Function):
+    """A linear layer that makes its masked weight anew in the backward pass instead of keeping it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        bias: Tensor | None,
+        weight: Tensor,
+        scores: Tensor | None,
+        selection: Selection,
+        estimator: str,
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight, scores)
+        ctx.selection, ctx.estimator = selection, estimator
+        return F.linear(input, selection.apply(weight, scores, input.dtype), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, scores = ctx.saved_tensors
+        input_grad = bias_grad = weight_grad = score_grad = None
+        # The dtypes were settled in the forward pass, whatever context the backward pass is called from.
+        with torch.autocast(grad.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                input_grad = grad @ ctx.selection.apply(weight, scores, grad.dtype)
+            rows = grad.reshape(-1, grad.shape[-1])
+            if ctx.needs_input_grad[1]:
+                bias_grad = rows.sum(0)
+            masked_grad = rows.t() @ input.reshape(-1, input.shape[-1])
+            if ctx.needs_input_grad[2]:
+                weight_grad = ctx.selection.apply(masked_grad, scores, weight.dtype)
+            if ctx.needs_input_grad[3]:
+                score_grad = _score_gradient(masked_grad, weight, scores, ctx.estimator)
+        return input_grad, bias_grad, weight_grad, score_grad, None, None
+
+
+def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str) -> Tensor:
+    """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype."""
+    out = torch.zeros_like(scores)
+    one = scores.new_ones(())
+    for rows in row_blocks(weight):
+        part = rows_of(out, rows)
+        if scores.shape == weight.shape:
+            torch.mul(grad[rows], weight[rows], out=part)
+        else:  # structured: a score's gradient is the sum over the weights it stands for
+            product = grad[rows].to(weight.dtype) * weight[rows]
+            part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
+    for rows in row_blocks(out):
+        part, own = out[rows], scores[rows]
+        part.mul_(torch.copysign(one, own))
+        if estimator == "sigmoid":
+            slope = torch.sigmoid(own.abs())
+            part.mul_(slope * (1 - slope))
+    return out
+
+
+def _compute_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype that products with `weight` are computed in."""
+    device = weight.device.type
+    if weight.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
 
 
 def _version(tensor: Tensor) -> tuple[Any, ...] | None:

@@ -1,0 +1,172 @@
+"""One training step with masks against one of weight finetuning: time and peak memory.
+
+Every run is a process of its own (peak memory never goes down again), the contenders take turns, and the table shows
+medians. Both train with CTC and Adam under bf16 autocast on the same batch, with the feature extractor frozen.
+
+    python benchmarks/train_step.py                     # both sizes, 3 runs each
+    python benchmarks/train_step.py --size tiny --runs 1 --steps 3 --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTENDERS = ("weights", "masks")
+SIZES = ("tiny", "base")
+
+
+def rss_mb() -> float:
+    """Resident memory now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_mb() -> float:
+    """The largest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def build(size: str, dropout: float):
+    """A random HuBERT: of wav2vec2-base's size (95 M parameters), or like the shipped `tiny` (10 M, pre-LN)."""
+    from transformers import HubertConfig, HubertModel
+
+    shape = {"layerdrop": 0.0, "apply_spec_augment": False}
+    shape |= dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), dropout)
+    if size == "tiny":
+        shape |= {
+            "hidden_size": 320,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 5,
+            "intermediate_size": 1280,
+            "conv_dim": (64, 96, 96, 128, 128, 128, 128),
+            "num_conv_pos_embeddings": 64,
+            "num_conv_pos_embedding_groups": 16,
+            "do_stable_layer_norm": True,
+            "feat_extract_norm": "layer",
+        }
+    return HubertModel(HubertConfig(**shape))
+
+
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Train in this process; what was measured."""
+    import torch
+    from torch import nn
+
+    from s3router.masks import MaskConfig, attach
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    import transformers.models.hubert.modeling_hubert  # noqa: F401  counts as baseline, not as the model's memory
+
+    baseline = rss_mb()
+    model = build(args.size, args.dropout).train()
+    if args.contender == "masks":
+        attach(model, MaskConfig(sparsity=0.1))
+    else:
+        model.feature_extractor._freeze_parameters()
+    head = nn.Linear(model.config.hidden_size, 32)
+    trained = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=5e-5, betas=(0.9, 0.98), fused=args.fused)
+    wave = torch.randn(args.utterances, int(args.seconds * 16000))
+    tokens = torch.randint(1, 32, (args.utterances, int(args.seconds * 10)))
+    lengths = torch.full((args.utterances,), tokens.shape[1])
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        for _ in range(args.accumulate):
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = head(model(wave).last_hidden_state)
+            log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+            frames = torch.full((args.utterances,), log_probs.shape[0])
+            nn.functional.ctc_loss(log_probs, tokens, frames, lengths, zero_infinity=True).backward()
+        optimizer.step()
+
+    seconds = []
+    for _ in range(args.warmup + args.steps):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return {
+        "seconds": statistics.median(seconds[args.warmup :]),
+        "peak_mb": peak_mb(),
+        "peak_above_baseline_mb": peak_mb() - baseline,
+        "trained_parameters": sum(p.numel() for p in trained),
+    }
+
+
+def measure(args: argparse.Namespace, size: str) -> dict:
+    """All runs of one size, contenders in turn, and the ratios of their medians."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    for _ in range(args.runs):
+        for contender in CONTENDERS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--size", size, "--contender", contender]
+            environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            runs[contender].append(json.loads(done.stdout.splitlines()[-1]))
+    keys = ("seconds", "peak_mb", "peak_above_baseline_mb", "trained_parameters")
+    medians = {c: {key: statistics.median(r[key] for r in runs[c]) for key in keys} for c in CONTENDERS}
+    ratios = {key: medians["masks"][key] / medians["weights"][key] for key in keys}
+    return {"size": size, "median": medians, "masks_to_weights": ratios, "runs": runs}
+
+
+def table(results: list[dict], args: argparse.Namespace) -> str:
+    lines = [
+        f"{args.utterances} x {args.seconds:g} s of audio, accumulation {args.accumulate}, dropouts {args.dropout:g}, "
+        f"{args.threads or os.cpu_count()} thread(s), median of {args.runs} run(s) of {args.steps} steps.",
+        "",
+        "| model | contender | trained parameters | s / step | peak MB | peak MB above baseline |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for name, m in result["median"].items():
+            lines.append(
+                f"| {result['size']} | {name} | {m['trained_parameters'] / 1e6:.1f} M | {m['seconds']:.2f} "
+                f"| {m['peak_mb']:.0f} | {m['peak_above_baseline_mb']:.0f} |"
+            )
+        r = result["masks_to_weights"]
+        lines.append(
+            f"| {result['size']} | **masks / weights** | {r['trained_parameters']:.2f} | **{r['seconds']:.2f}** "
+            f"| **{r['peak_mb']:.2f}** | {r['peak_above_baseline_mb']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=(*SIZES, "all"), default="all")
+    parser.add_argument("--runs", type=int, default=3, help="processes per contender and size")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--utterances", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
+    parser.add_argument("--accumulate", type=int, default=1, help="forward and backward passes a step")
+    parser.add_argument("--dropout", type=float, default=0.1, help="every dropout of the transformer")
+    parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default=True, help="torch's fused Adam")
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/train_step.json")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.contender:
+        print(json.dumps(run(args)))
+        return
+    results = [measure(args, size) for size in (SIZES if args.size == "all" else (args.size,))]
+    text = table(results, args)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(args).items() if key not in ("output", "contender")}
+    args.output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
+    args.output.with_suffix(".md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
