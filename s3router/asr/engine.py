@@ -14,23 +14,28 @@ if TYPE_CHECKING:
     from s3router.asr.task import RoutedASRTask
 
 
+DEFERRED = ("g2p_en", "tacotron_cleaner", "tacotron_cleaner.cleaners")
+"""What ESPnet imports with every task and hardly ever uses: English grapheme-to-phoneme conversion and number
+reading. They take a third of the time, and the first tries to download dictionaries.
+"""
+
+
 def routed_task() -> type[RoutedASRTask]:
     """`s3router.asr.task.RoutedASRTask`; the first call imports ESPnet (seconds)."""
-    _defer("g2p_en")
+    for name in DEFERRED:
+        _defer(name)
     with contextlib.redirect_stdout(io.StringIO()):  # ESPnet prints which optional packages it misses
         from s3router.asr.task import RoutedASRTask
     return RoutedASRTask
 
 
 def _defer(name: str) -> None:
-    """Let ``import name`` do nothing until something of it is used.
-
-    ESPnet imports g2p_en with every task; that takes seconds and tries to download dictionaries, and only
-    English grapheme-to-phoneme conversion needs it.
-    """
+    """Let ``import name`` do nothing until something of it is used."""
     if name not in sys.modules and (spec := importlib.util.find_spec(name)) is not None:
         module = sys.modules[name] = _Deferred(name)
         module.__file__, module.__spec__ = spec.origin, spec
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
 
 
 class _Deferred(types.ModuleType):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ class RoutedASRTask(ASRTask):
         if args is None:
             args = cls.get_parser().parse_args(cmd)
         if args.print_config:
-            cls.print_config()
+            cls.print_config(sys.stdout)  # ESPnet's default is what stdout was when it was imported
             return
         options.check(args)
         tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)

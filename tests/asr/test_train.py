@@ -226,6 +226,14 @@ def test_a_transcript_that_does_not_fit_is_reported_once(zygote, tmp_path):
 def test_gradients_that_are_never_finite_end_the_run(zygote, tmp_path):
     run = zygote.run(tmp_path / "exp", "--method", "frozen", "--head_lr", "1e38", status=1)
     assert "not one gradient since the last validation was a finite number" in run.screen
+    reports = [line for line in run.screen.splitlines() if "its loss is" in line]
+    assert sorted(line.split()[2] for line in reports) == sorted(f"{u.utt}:" for u in DataDir.read(FIVE).utts)
+
+
+def test_the_configuration_can_be_printed(zygote, tmp_path):
+    screen = zygote.run(tmp_path / "exp", "--print_config").screen
+    assert "score_lr: 0.005" in screen
+    assert "scheduler: tristagelr" in screen
 
 
 def test_a_checkpoint_of_another_method_is_refused(runs, small_upstream, monkeypatch):

@@ -164,3 +164,17 @@ def test_a_deferred_module_is_loaded_when_it_is_used(tmp_path, monkeypatch):
     assert sys.modules["a_slow_module"] is not a_slow_module
     _defer("no_such_module")
     assert "no_such_module" not in sys.modules
+
+
+def test_a_deferred_package_and_its_module(tmp_path, monkeypatch):
+    package = tmp_path / "a_slow_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from a_slow_package.inner import value")
+    (package / "inner.py").write_text("value = 7")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("a_slow_package", "a_slow_package.inner"):
+        _defer(name)
+    import a_slow_package.inner
+
+    assert a_slow_package.inner.value == 7
+    assert a_slow_package.value == 7
