@@ -195,12 +195,13 @@ class Grid:
     # --- what results decide -----------------------------------------------------------------------------------------
 
     def sweeps(self, method: str, known: Known) -> list[Sweep]:
-        """The sweeps of a method's learning rates, up to the first that is not decided yet."""
+        """The sweeps of a method's learning rates, in the order of `RATES`, up to the first not decided yet."""
         lang, subset, sparsity = self.sweep_at
         cell = Cell(lang, subset, (method,))
         options = self._first_values(method)
         found: list[Sweep] = []
-        for rate, values in self.methods[method].items():
+        for rate in RATES:
+            values = self.methods[method].get(rate)
             if not isinstance(values, list):
                 continue
             at = sparsity if method == "router" else None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from report import Row
 
+    from s3router.scoring.stats import MeanSpread
+
 # Blue, orange, green and violet of Okabe and Ito's palette: told apart by colour-blind readers and in print.
 COLOURS = {"router": "#0072B2", "weight": "#D55E00", "frozen": "#009E73", "scratch": "#8C6BB1"}
 LABELS = {
@@ -21,11 +23,12 @@ LABELS = {
 MARKERS = {"router": "o", "weight": "s", "frozen": "^", "scratch": "d"}
 
 
-def sparsity_curve(rows: Sequence[Row], title: str, path: Path) -> bool:
+def sparsity_curve(rows: Sequence[Row], picked: float | None, title: str, path: Path) -> bool:
     """Test WER and CER over sparsity, 0 being the head alone; weight finetuning and scratch as lines across.
 
-    Error bars and bands are the standard deviation where there are several seeds. Returns whether there was anything
-    to draw.
+    Error bars and bands are the standard deviation where there are several seeds; `picked` is the sparsity that dev
+    picks, its figure is written out. A line far above everything else is named at the top instead of drawn. Returns
+    whether there was anything to draw.
     """
     found = [row for row in rows if row.found]
     curve = sorted((row for row in found if row.method in ("frozen", "router")), key=lambda row: row.sparsity or 0.0)
@@ -33,61 +36,55 @@ def sparsity_curve(rows: Sequence[Row], title: str, path: Path) -> bool:
         return False
     figure, axes = _figure(2)
     for axis, metric in zip(axes, ("wer", "cer"), strict=True):
-        for row in found:
-            if row.method not in ("weight", "scratch"):
-                continue
-            level = row.figure("test", metric)
-            colour = COLOURS[row.method]
-            axis.axhline(100 * level.mean, color=colour, lw=1.8, ls="--" if row.method == "weight" else ":", zorder=1)
-            if level.std:
-                axis.axhspan(
-                    100 * (level.mean - level.std), 100 * (level.mean + level.std), color=colour, alpha=0.12, lw=0
-                )
-            axis.annotate(
-                LABELS[row.method],
-                (1.0, 100 * level.mean),
-                xycoords=("axes fraction", "data"),
-                xytext=(-4, 4),
-                textcoords="offset points",
-                ha="right",
-                color=colour,
-                fontsize=9,
-            )
         figures = [row.figure("test", metric) for row in curve]
         axis.errorbar(
             [100 * (row.sparsity or 0.0) for row in curve],
             [100 * f.mean for f in figures],
             yerr=[100 * (f.std or 0.0) for f in figures],
-            color=COLOURS["router"],
-            marker="o",
-            ms=6,
-            lw=2.2,
-            capsize=3,
-            elinewidth=1.2,
-            zorder=3,
+            **{
+                "color": COLOURS["router"],
+                "marker": "o",
+                "ms": 6,
+                "lw": 2.2,
+                "capsize": 4,
+                "elinewidth": 1.4,
+                "zorder": 3,
+            },
         )
-        start = curve[0]
-        if start.method == "frozen":
-            level = 100 * figures[0].mean
-            axis.plot([0], [level], marker="^", ms=9, color=COLOURS["frozen"], zorder=4)
-            axis.annotate(
-                "frozen", (0, level), xytext=(9, 2), textcoords="offset points", color=COLOURS["frozen"], fontsize=9
-            )
-        lowest = min(range(len(curve)), key=lambda k: figures[k].mean)
-        axis.annotate(
-            f"{100 * figures[lowest].mean:.1f}",
-            (100 * (curve[lowest].sparsity or 0.0), 100 * figures[lowest].mean),
-            xytext=(0, -15),
-            textcoords="offset points",
-            ha="center",
-            color=COLOURS["router"],
-            fontsize=9,
-        )
+        for row, value in zip(curve, figures, strict=True):
+            at = (100 * (row.sparsity or 0.0), 100 * value.mean)
+            if row.method == "frozen":
+                axis.plot(*at, marker="^", ms=9, color=COLOURS["frozen"], zorder=4)
+                _label(axis, f"frozen {value.percent()}", at, (9, 2), COLOURS["frozen"])
+            elif row.sparsity == picked:
+                _label(axis, value.percent(), at, (0, -18), COLOURS["router"], ha="center")
+        ceiling = 1.3 * max(100 * f.mean for f in figures)
+        for row in (row for row in found if row.method in ("weight", "scratch")):
+            _level(axis, row.method, row.figure("test", metric), ceiling)
         axis.set_xlabel("share of the masked weights removed, %")
         axis.set_ylabel(f"{metric.upper()} on test, %")
         axis.margins(y=0.15)
     _save(figure, title, path)
     return True
+
+
+def _level(axis, method: str, value: MeanSpread, ceiling: float) -> None:
+    """A method as a line across, named to the right of the axes; above `ceiling` only its name and figure on top."""
+    level, spread, colour = 100 * value.mean, 100 * (value.std or 0.0), COLOURS[method]
+    name = f"{LABELS[method]}\n{value.percent()}"
+    if level > ceiling:
+        text = f"{name.replace(chr(10), ' ')} (above the scale)"
+        axis.annotate(text, (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", color=colour, fontsize=9)
+        return
+    axis.axhline(level, color=colour, lw=1.8, ls="--" if method == "weight" else ":", zorder=1)
+    if spread:
+        axis.axhspan(level - spread, level + spread, color=colour, alpha=0.12, lw=0)
+    where = {"xycoords": ("axes fraction", "data"), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    axis.annotate(name, (1.0, level), color=colour, fontsize=9, **where)
+
+
+def _label(axis, text: str, at: tuple[float, float], offset: tuple[int, int], colour: str, ha: str = "left") -> None:
+    axis.annotate(text, at, xytext=offset, textcoords="offset points", ha=ha, color=colour, fontsize=9)
 
 
 def learning_curves(rows: Sequence[Row], title: str, path: Path) -> bool:

@@ -57,8 +57,9 @@ def write_report(grid: Grid, results_dir: Path, report: Path) -> None:
     cell = max(grid.cells, key=lambda cell: len(cell.sparsities))
     rows = [Row(grid, cell, *row, known) for row in cell.rows]
     title = f"{describe(cell)}: error rates on test over the share of weights removed"
-    drawn = {curve: sparsity_curve(rows, title, curve)}
-    best = [("frozen", None), ("weight", None), ("router", grid.best_sparsity(cell, known)), ("scratch", None)]
+    best_sparsity = grid.best_sparsity(cell, known)
+    drawn = {curve: sparsity_curve(rows, best_sparsity, title, curve)}
+    best = [("frozen", None), ("weight", None), ("router", best_sparsity), ("scratch", None)]
     picked = [row for row in rows if (row.method, row.sparsity) in best]
     drawn[learning] = learning_curves(picked, f"{describe(cell)}: training, first seed", learning)
     images = [path.relative_to(report.parent) for path, done in drawn.items() if done]
@@ -193,7 +194,10 @@ def _sweeps(grid: Grid, known: Known) -> Iterator[str]:
     body = []
     for method in grid.methods:
         for sweep in grid.sweeps(method, known):
-            cells = [_sweep_cell(sweep, run, known, grid.select) for run in sweep.runs]
+            runs = sorted(sweep.runs, key=lambda run: run.rates[sweep.rate])
+            cells = [_sweep_cell(sweep, run, known, grid.select) for run in runs]
+            if sweep.best in (runs[0].rates[sweep.rate], runs[-1].rates[sweep.rate]):
+                cells.append("(the best lies at the edge)")
             body.append([METHOD_NAMES[method], RATE_NAMES[sweep.rate], " · ".join(cells)])
     yield from _markdown(["", "learning rate of", f"value: dev {grid.select.upper()}"], body)
 
