@@ -175,7 +175,7 @@ train() {
         ${more[@]+"${more[@]}"})
     same_settings "${exp}" "${opts[*]}" "${config}"
     [ "${num_nodes}" -eq 1 ] || opts+=(--dist_world_size "${num_nodes}")
-    run_once "${exp}/console.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
+    run_once "${exp}/console${RANK:+.${RANK}}.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
         "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
         python -m s3router.asr.train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
 }

@@ -1,0 +1,175 @@
+"""The set-up: when it is ready, what it refuses, and that the pins are complete. Nothing is installed here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "tools"
+
+
+@pytest.fixture(scope="module")
+def check_install():
+    spec = importlib.util.spec_from_file_location("check_install", TOOLS / "check_install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with an environment whose python notes how it is called, and fails where `fail` says so."""
+    shutil.copytree(TOOLS, tmp_path / "tools", ignore=shutil.ignore_patterns("venv*", "__pycache__", ".setup.lock"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    python = tmp_path / "tools/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n'
+        f'if [ -e {tmp_path}/fail ] && echo "$@" | grep -q "$(cat {tmp_path}/fail)"; then exit 1; fi\n'
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def setup(clone: Path, *options: str, **env: str) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != "S3ROUTER_VENV"} | env
+    command = ["bash", str(clone / "tools/setup.sh"), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+
+def calls(clone: Path) -> list[str]:
+    path = clone / "calls"
+    found = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def test_second_run_starts_no_python(clone: Path):
+    assert setup(clone).returncode == 0
+    assert any("check_install.py --constraints" in call for call in calls(clone))
+    done = setup(clone)
+    assert (done.returncode, done.stdout, calls(clone)) == (0, "", [])
+
+
+def test_extras_and_check_are_done_when_asked(clone: Path):
+    setup(clone)
+    calls(clone)
+    assert setup(clone, "--with-lm").returncode == 0
+    assert any("--with-lm" in call for call in calls(clone))
+    assert setup(clone, "--with-lm").returncode == setup(clone).returncode == 0
+    assert calls(clone) == []
+    assert setup(clone, "--check").returncode == 0
+    assert calls(clone) != []
+
+
+@pytest.mark.parametrize("changed", ["tools/constraints.txt", "tools/check_install.py", "pyproject.toml"])
+def test_change_makes_it_run_again(clone: Path, changed: str):
+    setup(clone)
+    calls(clone)
+    with (clone / changed).open("a") as file:
+        file.write("# changed\n")
+    setup(clone)
+    assert calls(clone) != []
+
+
+def test_moved_clone_is_set_up_again(clone: Path):
+    setup(clone)
+    moved = clone / "moved"
+    shutil.copytree(clone, moved, ignore=shutil.ignore_patterns("moved"))
+    calls(clone)
+    setup(moved)
+    assert calls(clone) != []
+
+
+def test_failed_check_leaves_no_stamp(clone: Path):
+    (clone / "fail").write_text("check_install.py --constraints")
+    for _ in range(2):
+        done = setup(clone)
+        assert done.returncode == 1
+        assert "not usable" in done.stderr
+        assert calls(clone) != []
+
+
+def test_a_second_set_up_waits(clone: Path):
+    lock = subprocess.Popen(["flock", str(clone / "tools/.setup.lock"), "sh", "-c", "echo held; sleep 1"], stdout=-1)
+    assert lock.stdout.readline() == b"held\n"
+    done = setup(clone)
+    assert "another set-up is running" in done.stdout
+    assert lock.wait() == done.returncode == 0
+
+
+def test_own_environment_is_not_changed(clone: Path):
+    own = clone / "own"
+    shutil.copytree(clone / "tools/venv", own)
+    assert setup(clone, S3ROUTER_VENV=str(own)).returncode == 0
+    made = calls(clone)
+    assert len(made) == 1
+    assert made[0].endswith("check_install.py")
+    assert {str(path.relative_to(own)) for path in own.rglob("*")} == {"bin", "bin/python"}
+    setup(clone, S3ROUTER_VENV=str(own))
+    assert calls(clone) == []
+
+
+def test_refusals(clone: Path):
+    unknown = setup(clone, "--with-ml")
+    assert unknown.returncode == 1
+    assert "--with-lm --check --help" in unknown.stderr
+    absent = setup(clone, S3ROUTER_VENV="/nonexistent")
+    assert absent.returncode == 1
+    assert "S3ROUTER_VENV=/nonexistent" in absent.stderr
+    shutil.rmtree(clone / "tools/venv")
+    no_python = setup(clone, S3ROUTER_PYTHON="/nonexistent/python")
+    assert no_python.returncode == 1
+    assert "no CPython 3.11 or 3.12 found" in no_python.stderr
+    assert not (clone / "tools/venv").exists()
+
+
+def test_help(clone: Path):
+    done = setup(clone, "--help")
+    assert done.returncode == 0
+    assert "--with-lm" in done.stdout
+
+
+def test_everything_asked_for_is_pinned(check_install):
+    pins = {re.sub(r"[-_.]+", "-", name).lower() for name in check_install.read_pins(TOOLS / "constraints.txt")}
+    for file in ("requirements.txt", "requirements-lm.txt"):
+        for line in (TOOLS / file).read_text().splitlines():
+            if line and not line.startswith("#"):
+                assert re.sub(r"[-_.]+", "-", line).lower() in pins
+
+
+def test_pins_that_are_not_exact_are_refused(check_install, tmp_path: Path):
+    (tmp_path / "pins").write_text("# fine\na==1.0\nb>=2\n")
+    with pytest.raises(ValueError, match=r"pins:3: expected name==version, found 'b>=2'"):
+        check_install.read_pins(tmp_path / "pins")
+
+
+def test_wrong_and_missing_versions_are_named(check_install):
+    wrong = check_install.wrong_versions({"pytest": "0.1", "nothing-like-this": "1", "optional": "1"}, {"optional"})
+    assert [line.split()[0] for line in wrong] == ["pytest", "nothing-like-this"]
+
+
+def test_half_installed_package_is_found(check_install, tmp_path: Path, monkeypatch):
+    for name, files in {"good": ["good.py"], "cut": ["cut.py", "gone.py"], "bare": []}.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        if files:
+            (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+            (tmp_path / files[0]).touch()
+    monkeypatch.setattr(check_install.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert set(check_install.damaged()) == {"cut-1.0", "bare-1.0"}
+
+
+def test_broken_check_is_reported(check_install, monkeypatch):
+    works, reason = check_install.run_check("jiwer")
+    assert (works, reason) == (True, "word error rate")
+    monkeypatch.setattr(check_install, "__file__", str(TOOLS / "nothing.py"))
+    assert check_install.run_check("jiwer")[0] is False
