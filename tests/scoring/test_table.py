@@ -229,6 +229,8 @@ def test_scheduler_goes_on_past_failures_and_resumes(grid, table, tmp_path, monk
 
     make = table["make"]
     monkeypatch.setattr(make, "run_one", finishes)
+    for plot in ("sparsity_curve", "learning_curves"):  # drawn after every run: they have a test of their own
+        monkeypatch.setattr(f"plots.{plot}", lambda *_: False)
     place = table["one_run"].Place(tmp_path / "runs", tmp_path / "results")
     options = make.Options(place, tmp_path / "RESULTS.md", 3, re.compile(""), True)
     assert make.Table(grid, options).make() == 1
