@@ -290,9 +290,11 @@ def upstream_id(name: str, checkpoint: str | None) -> str:
         DataError: its files are missing.
     """
     if name == "tiny" and not checkpoint:
+        checkpoint = os.environ.get("S3ROUTER_TINY")
+    if name == "tiny" and not checkpoint:
         from s3router.upstreams.hub import TINY_FOLDER
 
-        checkpoint = os.environ.get("S3ROUTER_TINY") or str(TINY_FOLDER)
+        checkpoint = str(TINY_FOLDER)
     if not checkpoint or "://" in checkpoint:
         return checkpoint or ""
     path = Path(checkpoint)
