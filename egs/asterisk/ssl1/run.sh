@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Pretrain the `tiny` upstream that ships with this project: masked prediction of clustered frames (HuBERT style) on
+# the training parts of the five languages of the Asterisk voice prompts. No speech of their dev and test parts is
+# learnt from. Takes hours on two cores; the same command goes on after a kill.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# shellcheck disable=SC2034  # read by utils/stage.sh
+stage=1          # first stage to run
+# shellcheck disable=SC2034
+stop_stage=4     # last stage to run
+langs="en es fr it ru"  # languages of the prompts
+config=conf/tiny.yaml   # model, training and rounds
+exp=exp/tiny     # where checkpoints, log and exports go
+threads=2        # processor threads
+aligner=         # an English experiment of asr1, for character purity
+install=false    # put the result in place of the shipped upstream (s3router/upstreams/tiny)
+
+S3ROUTER_ROOT=$(cd ../../.. && pwd)
+. "${S3ROUTER_ROOT}/utils/path.sh"
+. "${S3ROUTER_ROOT}/utils/stage.sh"
+. "${S3ROUTER_ROOT}/utils/parse_options.sh"
+
+data() {
+    local lang
+    for lang in ${langs}; do
+        ../asr1/local/data.sh --lang "${lang}" --downloads ../asr1/downloads --data ../asr1/data
+    done
+}
+
+untranscribed() {
+    local lang
+    for lang in ${langs}; do
+        need "../asr1/data/${lang}/train/text" "./run.sh --stage 1"
+        python local/untranscribed.py --sounds "../asr1/downloads/${lang}/voice" --data "../asr1/data/${lang}" \
+            --out "data/${lang}/untranscribed"
+    done
+}
+
+pretrain() {
+    local lang train=() dev=()
+    for lang in ${langs}; do
+        need "data/${lang}/untranscribed/wav.scp" "./run.sh --stage 2"
+        train+=("../asr1/data/${lang}/train" "data/${lang}/untranscribed")
+        dev+=("../asr1/data/${lang}/dev")
+    done
+    # Large tensors come and go at every step: keep their memory instead of giving it back to the system each time.
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 \
+        python local/pretrain.py --config "${config}" --train "${train[@]}" --dev "${dev[@]}" --out "${exp}" \
+        --threads "${threads}"
+}
+
+report() {
+    need "${exp}/log.jsonl" "./run.sh --stage 3"
+    local options=()
+    [ -z "${aligner}" ] || options+=(--aligner "${aligner}" --data ../asr1/data/en)
+    ! "${install}" || options+=(--install "${S3ROUTER_ROOT}/s3router/upstreams/tiny")
+    python local/report.py --config "${config}" --exp "${exp}" ${options[@]+"${options[@]}"}
+}
+
+"${S3ROUTER_ROOT}/tools/setup.sh"
+run_stage 1 "fetch and prepare the prompts" data
+run_stage 2 "find train-side recordings without a usable transcript" untranscribed
+run_stage 3 "pretrain" pretrain
+run_stage 4 "report on held-out speech" report
