@@ -52,10 +52,8 @@ def _run(args: argparse.Namespace) -> int:
     utterances = [utt for folder in args.data_dir for utt in DataDir.read(Path(folder), need_text=False).utts]
     cache = {"path": args.feature_cache, "max_gb": args.max_gb}
     upstream = build(args.upstream_ckpt, upstream=args.upstream, feature_cache=cache).to(args.device).eval()
-    bar = tqdm(utterances, unit="utt", desc=f"features of {args.upstream}")
-    seconds = 0.0
-    for samples in store_all(upstream, (read_audio(utt.source) for utt in bar)):
-        seconds += samples / SAMPLE_RATE
+    with tqdm(utterances, unit="utt", desc=f"features of {args.upstream}") as bar:
+        seconds = sum(store_all(upstream, (read_audio(utt.source) for utt in bar))) / SAMPLE_RATE
     store = upstream.feature_store
     stored = "all" if not store.full else "not all (the limit is reached)"
     print(

@@ -1,0 +1,150 @@
+"""What the feature cache saves: one training step with the frozen convolutions computed live, and read from the cache.
+
+Both contenders are the same masked model, in one process, taking turns on the same batches under bf16 autocast; the
+table shows medians. Audio is random and the weights are too: neither changes what a step costs.
+
+    python benchmarks/feature_cache.py                     # both sizes
+    python benchmarks/feature_cache.py --size tiny --steps 5 --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+SIZES = ("tiny", "base")
+CONTENDERS = ("live", "cached")
+
+
+def build(size: str, cache: str | None):
+    """A random masked HuBERT: of wav2vec2-base's size (95 M parameters), or like the shipped `tiny` (pre-LN)."""
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    from s3router.masks import MaskConfig, attach
+    from s3router.upstreams.extractor import CacheConfig
+    from s3router.upstreams.huggingface import HuggingFaceUpstream
+    from s3router.upstreams.routed import RoutedUpstream
+
+    shape = {"layerdrop": 0.0, "apply_spec_augment": False}
+    shape |= dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+    if size == "tiny":
+        shape |= {
+            "hidden_size": 320,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 5,
+            "intermediate_size": 1280,
+            "conv_dim": (64, 96, 96, 128, 128, 128, 128),
+            "num_conv_pos_embeddings": 64,
+            "num_conv_pos_embedding_groups": 16,
+            "do_stable_layer_norm": True,
+            "feat_extract_norm": "layer",
+        }
+    torch.manual_seed(0)
+    expert = HuggingFaceUpstream(HubertModel(HubertConfig(**shape)), normalize=True)
+    upstream = RoutedUpstream(expert, cache=None if cache is None else CacheConfig(cache))
+    attach(upstream.backbone, MaskConfig(sparsity=0.1))
+    return upstream.train()
+
+
+def measure(args: argparse.Namespace, size: str, folder: str) -> dict:
+    """Seconds of a step by contender, of filling the cache, and the bytes that an hour of speech takes in it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    lengths = [int(16000 * args.seconds * (1 - 0.3 * row / args.utterances)) for row in range(args.utterances)]
+    batches = [[torch.randn(n, generator=generator) for n in lengths] for _ in range(args.batches)]
+    models = {"live": build(size, None), "cached": build(size, folder)}
+    optimizers = {
+        name: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], fused=True)
+        for name, model in models.items()
+    }
+
+    start = time.perf_counter()
+    for batch in batches:
+        models["cached"].store_features(batch)
+    fill = time.perf_counter() - start
+
+    def step(name: str, batch: list) -> float:
+        began = time.perf_counter()
+        optimizers[name].zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = models[name](batch)["hidden_states"][-1]
+        hidden.float().pow(2).mean().backward()
+        optimizers[name].step()
+        return time.perf_counter() - began
+
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for number in range(args.warmup + args.steps):
+        for name in CONTENDERS:
+            taken = step(name, batches[number % len(batches)])
+            if number >= args.warmup:
+                seconds[name].append(taken)
+    store = models["cached"].feature_store
+    audio = sum(lengths) * args.batches / 16000
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "size": size,
+        "median_seconds": medians,
+        "cached_to_live": medians["cached"] / medians["live"],
+        "fill_times_real_time": audio / fill,
+        "gb_in_10_hours": store.data_bytes / audio * 36000 / 1e9,
+        "seconds": seconds,
+    }
+
+
+def table(results: list[dict], args: argparse.Namespace) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        f"{args.utterances} utterances of up to {args.seconds:g} s, {args.threads or os.cpu_count()} thread(s), "
+        f"median of {args.steps} steps each, taking turns.",
+        "",
+        "| model | live, s / step | cached, s / step | cached / live | filling, times real time | 10 h of speech, GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        live, cached = (r["median_seconds"][name] for name in CONTENDERS)
+        lines.append(
+            f"| {r['size']} | {live:.2f} | {cached:.2f} | **{r['cached_to_live']:.2f}** "
+            f"| {r['fill_times_real_time']:.0f} | {r['gb_in_10_hours']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=(*SIZES, "all"), default="all")
+    parser.add_argument("--steps", type=int, default=7, help="timed steps a contender")
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--batches", type=int, default=3, help="different batches")
+    parser.add_argument("--utterances", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the longest utterance")
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/feature_cache.json")
+    args = parser.parse_args()
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    results = []
+    for size in SIZES if args.size == "all" else (args.size,):
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(measure(args, size, folder))
+    text = table(results, args)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(args).items() if key != "output"}
+    args.output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
+    args.output.with_suffix(".md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
