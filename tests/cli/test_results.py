@@ -37,7 +37,7 @@ def test_what_is_missing_or_damaged_is_named(exp: Path, tmp_path: Path, capsys):
     assert cli.main(["results", str(exp), "--sets", "other"]) == 1
     assert "decode_other/result.json is missing; decode first" in capsys.readouterr().err
     (exp / "decode_dev/result.json").write_text('{"wer": ')
-    with pytest.raises(DataError, match="decode_dev/result.json is damaged"):
+    with pytest.raises(DataError, match=r"decode_dev/result\.json is damaged"):
         results.table([exp])
     with pytest.raises(DataError, match="no decode_"):
         results.table([tmp_path / "empty"])
