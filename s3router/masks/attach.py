@@ -252,7 +252,8 @@ def _take_off(module: nn.Module, write: bool) -> nn.Module:
         if record is None:
             continue
         for name, parameter in owner.named_parameters():
-            parameter.requires_grad_(record.requires_grad[name])
+            if name in record.requires_grad:  # others have been added since
+                parameter.requires_grad_(record.requires_grad[name])
         for name, sub in owner.named_modules():
             if name in record.input_grad:
                 sub._requires_grad = True

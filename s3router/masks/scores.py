@@ -100,11 +100,23 @@ def ori(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: t
     pruning, with random spacing. Equal magnitudes rank by position.
     """
     draws = kaiming_uniform(values, fan_in, fan_out, sparsity, generator).flatten()
-    draws = draws[draws.abs().argsort(stable=True)]
+    draws = _distinct_magnitudes(draws[draws.abs().argsort(stable=True)])
     order = values.detach().float().cpu().abs().flatten().argsort(stable=True)
     scores = torch.empty_like(draws)
     scores[order] = draws
     return scores.view(values.shape)
+
+
+def _distinct_magnitudes(ordered: Tensor) -> Tensor:
+    """Move equal magnitudes apart, by the smallest possible steps upwards: (n,) float32 in order of magnitude.
+
+    In millions of float32 draws many are equal, and the mask at the start would differ from magnitude pruning by those.
+    """
+    step = torch.arange(ordered.numel())
+    # The bits of positive floats, read as integers, have the order of the floats, and neighbours differ by one.
+    bits = ordered.abs().view(torch.int32).long()
+    bits = (bits - step).cummax(0).values + step
+    return torch.copysign(bits.int().view(torch.float32), ordered)
 
 
 SCORE_INITS: dict[str, ScoreInit] = {

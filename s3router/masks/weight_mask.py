@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from s3router.errors import CheckpointError
 from s3router.masks.binarize import Fixed, Selection, removed_count, row_blocks, rows_of, select, select_n_m
@@ -40,8 +41,8 @@ class WeightMask(nn.Module):
     """Parametrization of one weight (rows, columns): returns it with zeros where the scores are smallest.
 
     The mask is found by partial selection, and not again until the scores change, however often the model runs forward.
-    A change is seen by the tensors' version counters and addresses: optimizer steps, in-place edits,
-    ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all count. Only edits through ``.data`` go unseen: call
+    A change is seen by the tensors' version counters and addresses and by counting optimizer steps: in-place edits,
+    ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all show. Only edits through ``.data`` go unseen: call
     :meth:`refresh` after them.
 
     The masked weight has the dtype that autocast computes in. It is kept until the scores or the weight change, except
@@ -91,7 +92,7 @@ class WeightMask(nn.Module):
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``F.linear(input, self(weight), bias)`` with less memory: (…, columns) -> (…, rows)."""
         dtype = _compute_dtype(weight)
-        if dtype != weight.dtype:
+        if torch.is_autocast_enabled(weight.device.type):
             input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
         if not self._records(weight):
             return F.linear(input, self._current(weight, dtype)[1], bias)
@@ -105,8 +106,7 @@ class WeightMask(nn.Module):
 
     def keep(self) -> Tensor:
         """The current mask, a new bool tensor in the shape of the scores (or of the weight, if fixed): True = kept."""
-        with torch.no_grad():
-            return self._select().keep(self.scores).clone()
+        return self._select().keep(self.scores).clone()
 
     def fix(self, mask: Tensor | None = None) -> None:
         """Hold the mask as it is now, or hold `mask` (rows, columns), and drop the scores."""
@@ -138,31 +138,32 @@ class WeightMask(nn.Module):
 
     def _select(self) -> Selection:
         """The current selection; made anew where the scores have changed."""
-        if self.group is not None:
-            return self.group.selection_of(self)
-        source = self.mask if self.scores is None else self.scores
-        key = _version(source)
-        if key is None or key != self._scores_key:
+        key = _version(self.mask if self.scores is None else self.scores)
+        if key is not None and key == self._scores_key and self.group is None:
+            return self._selection
+        # Tensors made in inference mode could not be used in training later: leave it.
+        with torch.inference_mode(False), torch.no_grad():
+            if self.group is not None:
+                return self.group.selection_of(self)
             if self.scores is None:
                 self._selection = Fixed(self.mask)
             elif self.n_m:
                 self._selection = select_n_m(self.scores, *self.n_m)
             else:
                 [self._selection] = select([self.scores], removed_count(self.sparsity, self.scores.numel()))
-            self._scores_key = key
+        self._scores_key = key
         return self._selection
 
     def _current(self, weight: Tensor, dtype: torch.dtype) -> tuple[Selection, Tensor]:
-        # Tensors made in inference mode could not be used in training later: leave it.
-        with torch.inference_mode(False), torch.no_grad():
-            selection = self._select()
-            key = _version(weight)
-            if key is None or key != self._weight_key or selection is not self._applied:
-                self._masked = {}
-                self._weight_key, self._applied = key, selection
-            if dtype not in self._masked:
+        """The current selection and the masked weight in `dtype`, made anew where scores or weight have changed."""
+        selection, key = self._select(), _version(weight)
+        if key is None or key != self._weight_key or selection is not self._applied:
+            self._masked = {}
+            self._weight_key, self._applied = key, selection
+        if dtype not in self._masked:
+            with torch.inference_mode(False), torch.no_grad():
                 self._masked[dtype] = selection.apply(weight, self.scores, dtype)
-            return selection, self._masked[dtype]
+        return selection, self._masked[dtype]
 
     def _apply(self, fn: Any, recurse: bool = True) -> WeightMask:
         self.refresh()  # .to() and its like replace the tensors' data
@@ -275,7 +276,7 @@ def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str
 def _compute_dtype(weight: Tensor) -> torch.dtype:
     """The dtype that products with `weight` are computed in."""
     device = weight.device.type
-    if weight.dtype == torch.float32 and torch.is_autocast_enabled(device):
+    if weight.dtype != torch.float64 and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return weight.dtype
 
@@ -284,4 +285,16 @@ def _version(tensor: Tensor) -> tuple[Any, ...] | None:
     """What changes when the tensor does; None where that cannot be known (tensors made in inference mode)."""
     if tensor.is_inference():
         return None
-    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device
+    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device, _steps
+
+
+_steps = 0
+
+
+def _count_step(*_: Any) -> None:
+    """Fused optimizers do not raise the version counter of what they change, so every optimizer's steps are counted."""
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
