@@ -163,9 +163,10 @@ fill_cache() {
 }
 
 train() {
-    local opts=() more
+    local opts=() more content
     need_formatted
     read -ra more <<<"${train_args}"
+    content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
     [ "${method}" != router ] || opts+=(--sparsity "${sparsity}")
     [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream_ckpt "${upstream_ckpt}")
@@ -173,7 +174,7 @@ train() {
     opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
         --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
         ${more[@]+"${more[@]}"})
-    same_settings "${exp}" "${opts[*]}" "${config}"
+    same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
     [ "${num_nodes}" -eq 1 ] || opts+=(--dist_world_size "${num_nodes}")
     run_once "${exp}/console${RANK:+.${RANK}}.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
         "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
