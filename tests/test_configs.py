@@ -76,11 +76,19 @@ def build_mask(path: Path, task) -> None:
     MaskConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+def build_upstream(path: Path, task) -> None:
+    """A preset of an upstream: a name that s3prl's hub has (its sizes: tests/upstreams/test_presets.py)."""
+    from s3router.upstreams.s3prl_models import known_names
+
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["upstream"] in ["tiny", *known_names()]
+
+
 BUILDERS = {
     "egs/*/asr1/conf/train_*.yaml": build_training,
     "egs/*/asr1/conf/table.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
     "conf/masks/*.yaml": build_mask,
+    "conf/upstreams/*.yaml": build_upstream,
 }
 
 
