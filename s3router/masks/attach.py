@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from s3router.errors import ConfigError
 from s3router.masks.config import MaskConfig
+from s3router.masks.functions import FrozenLinear
 from s3router.masks.scores import initial_scores
 from s3router.masks.targets import Target, find_targets
 from s3router.masks.weight_mask import GlobalGroup, WeightMask
@@ -104,9 +105,11 @@ def _register(module: nn.Module, targets: list[Target], masks: list[WeightMask],
         if getattr(sub, "_requires_grad", None) is True:
             sub._requires_grad = False
             record.input_grad.append(name)
+        if type(sub) is nn.Linear:
+            sub.__class__ = FrozenLinear  # the masked ones get a class of their own below
     for target, mask in zip(targets, masks, strict=True):
         sub = modules[target.module]
-        plain = type(sub).forward is nn.Linear.forward and not parametrize.is_parametrized(sub)
+        plain = type(sub) is FrozenLinear and not parametrize.is_parametrized(sub)
         # unsafe: under autocast the masked weight has the lower dtype
         parametrize.register_parametrization(sub, target.parameter, mask, unsafe=True)
         if plain:
@@ -248,6 +251,8 @@ def _take_off(module: nn.Module, write: bool) -> nn.Module:
         mask.leave_group()
         _unparametrize(sub, parameter)
     for owner in list(module.modules()):
+        if type(owner) is FrozenLinear:
+            owner.__class__ = nn.Linear
         record = owner.__dict__.pop(_RECORD, None)
         if record is None:
             continue

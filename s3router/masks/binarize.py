@@ -96,6 +96,17 @@ class Fixed:
         return weight.detach().to(dtype, copy=True).masked_fill_(~self.mask, 0)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Nothing is removed."""
+
+    def keep(self, scores: Tensor) -> Tensor:
+        return torch.ones_like(scores, dtype=torch.bool)
+
+    def apply(self, weight: Tensor, scores: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return weight.detach().to(dtype)
+
+
 def select(scores: Sequence[Tensor], k: int) -> list[Threshold]:
     """Remove the k smallest magnitudes of all `scores` together; ties go tensor by tensor, then by position.
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from s3router.errors import CheckpointError
-from s3router.masks.binarize import Fixed, Selection, removed_count, row_blocks, rows_of, select, select_n_m
+from s3router.masks.binarize import Fixed, Selection, removed_count, select, select_n_m
+from s3router.masks.functions import Masked, MaskedLinear, compute_dtype
 
 
 class GlobalGroup:
@@ -84,20 +84,20 @@ class WeightMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns), in the dtype of `weight` or the lower one that autocast computes in."""
-        selection, masked = self._current(weight, _compute_dtype(weight))
+        selection, masked = self._current(weight, compute_dtype(weight))
         if not self._records(weight):
             return masked
-        return _Masked.apply(weight, self.scores, masked, selection, self.estimator)
+        return Masked.apply(weight, self.scores, masked, selection, self.estimator)
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``F.linear(input, self(weight), bias)`` with less memory: (…, columns) -> (…, rows)."""
-        dtype = _compute_dtype(weight)
+        dtype = compute_dtype(weight)
         if torch.is_autocast_enabled(weight.device.type):
             input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
         if not self._records(weight):
             return F.linear(input, self._current(weight, dtype)[1], bias)
         self._masked.clear()
-        return _MaskedLinear.apply(input, bias, weight, self.scores, self._select(), self.estimator)
+        return MaskedLinear.apply(input, bias, weight, self.scores, self._select(), self.estimator)
 
     def _records(self, weight: Tensor) -> bool:
         """Whether autograd is to reach the weight or the scores."""
@@ -193,92 +193,6 @@ class WeightMask(nn.Module):
             return "fixed"
         amount = f"{self.n_m[0]}:{self.n_m[1]}" if self.n_m else f"sparsity={self.sparsity}"
         return f"{amount}, {self.estimator}"
-
-
-class _Masked(torch.autograd.Function):
-    """Hand out the masked weight that is kept already; send its gradient to the scores (and to the weight)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, scores: Tensor | None, masked: Tensor, selection: Selection, estimator: str
-    ) -> Tensor:
-        ctx.save_for_backward(weight, scores)
-        ctx.selection, ctx.estimator = selection, estimator
-        # An alias: the kept tensor itself must not become part of a graph.
-        return masked.detach()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, scores = ctx.saved_tensors
-        weight_grad = ctx.selection.apply(grad, scores, weight.dtype) if ctx.needs_input_grad[0] else None
-        score_grad = _score_gradient(grad, weight, scores, ctx.estimator) if ctx.needs_input_grad[1] else None
-        return weight_grad, score_grad, None, None, None
-
-
-class _MaskedLinear(torch.autograd.Function):
-    """A linear layer that makes its masked weight anew in the backward pass instead of keeping it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        bias: Tensor | None,
-        weight: Tensor,
-        scores: Tensor | None,
-        selection: Selection,
-        estimator: str,
-    ) -> Tensor:
-        ctx.save_for_backward(input, weight, scores)
-        ctx.selection, ctx.estimator = selection, estimator
-        return F.linear(input, selection.apply(weight, scores, input.dtype), bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, scores = ctx.saved_tensors
-        input_grad = bias_grad = weight_grad = score_grad = None
-        # The dtypes were settled in the forward pass, whatever context the backward pass is called from.
-        with torch.autocast(grad.device.type, enabled=False):
-            if ctx.needs_input_grad[0]:
-                input_grad = grad @ ctx.selection.apply(weight, scores, grad.dtype)
-            rows = grad.reshape(-1, grad.shape[-1])
-            if ctx.needs_input_grad[1]:
-                bias_grad = rows.sum(0)
-            masked_grad = rows.t() @ input.reshape(-1, input.shape[-1])
-            if ctx.needs_input_grad[2]:
-                weight_grad = ctx.selection.apply(masked_grad, scores, weight.dtype)
-            if ctx.needs_input_grad[3]:
-                score_grad = _score_gradient(masked_grad, weight, scores, ctx.estimator)
-        return input_grad, bias_grad, weight_grad, score_grad, None, None
-
-
-def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str) -> Tensor:
-    """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype."""
-    out = torch.zeros_like(scores)
-    one = scores.new_ones(())
-    for rows in row_blocks(weight):
-        part = rows_of(out, rows)
-        if scores.shape == weight.shape:
-            torch.mul(grad[rows], weight[rows], out=part)
-        else:  # structured: a score's gradient is the sum over the weights it stands for
-            product = grad[rows].to(weight.dtype) * weight[rows]
-            part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
-    for rows in row_blocks(out):
-        part, own = out[rows], scores[rows]
-        part.mul_(torch.copysign(one, own))
-        if estimator == "sigmoid":
-            slope = torch.sigmoid(own.abs())
-            part.mul_(slope * (1 - slope))
-    return out
-
-
-def _compute_dtype(weight: Tensor) -> torch.dtype:
-    """The dtype that products with `weight` are computed in."""
-    device = weight.device.type
-    if weight.dtype != torch.float64 and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return weight.dtype
 
 
 def _version(tensor: Tensor) -> tuple[Any, ...] | None:

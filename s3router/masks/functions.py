@@ -1,0 +1,116 @@
+"""What autograd does with masked and with frozen weights: the same results as torch's own, with less memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from s3router.masks.binarize import Selection, Whole, row_blocks, rows_of
+
+
+class Masked(torch.autograd.Function):
+    """Hand out the masked weight that is kept already; send its gradient to the scores (and to the weight)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, scores: Tensor | None, masked: Tensor, selection: Selection, estimator: str
+    ) -> Tensor:
+        ctx.save_for_backward(weight, scores)
+        ctx.selection, ctx.estimator = selection, estimator
+        # An alias: the kept tensor itself must not become part of a graph.
+        return masked.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, scores = ctx.saved_tensors
+        weight_grad = ctx.selection.apply(grad, scores, weight.dtype) if ctx.needs_input_grad[0] else None
+        score_grad = _score_gradient(grad, weight, scores, ctx.estimator) if ctx.needs_input_grad[1] else None
+        return weight_grad, score_grad, None, None, None
+
+
+class MaskedLinear(torch.autograd.Function):
+    """A linear layer that makes its masked weight anew in the backward pass instead of keeping it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        bias: Tensor | None,
+        weight: Tensor,
+        scores: Tensor | None,
+        selection: Selection,
+        estimator: str,
+    ) -> Tensor:
+        trained = weight.requires_grad or (scores is not None and scores.requires_grad)
+        ctx.save_for_backward(input if trained else None, weight, scores)
+        ctx.selection, ctx.estimator = selection, estimator
+        return F.linear(input, selection.apply(weight, scores, input.dtype), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, scores = ctx.saved_tensors
+        input_grad = bias_grad = weight_grad = score_grad = None
+        # The dtypes were settled in the forward pass, whatever context the backward pass is called from.
+        with torch.autocast(grad.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                input_grad = grad @ ctx.selection.apply(weight, scores, grad.dtype)
+            rows = grad.reshape(-1, grad.shape[-1])
+            if ctx.needs_input_grad[1]:
+                bias_grad = rows.sum(0)
+            if ctx.needs_input_grad[2] or ctx.needs_input_grad[3]:
+                masked_grad = rows.t() @ input.reshape(-1, input.shape[-1])
+            if ctx.needs_input_grad[2]:
+                weight_grad = ctx.selection.apply(masked_grad, scores, weight.dtype)
+            if ctx.needs_input_grad[3]:
+                score_grad = _score_gradient(masked_grad, weight, scores, ctx.estimator)
+        return input_grad, bias_grad, weight_grad, score_grad, None, None
+
+
+def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str) -> Tensor:
+    """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype."""
+    out = torch.zeros_like(scores)
+    one = scores.new_ones(())
+    for rows in row_blocks(weight):
+        part = rows_of(out, rows)
+        if scores.shape == weight.shape:
+            torch.mul(grad[rows], weight[rows], out=part)
+        else:  # structured: a score's gradient is the sum over the weights it stands for
+            product = grad[rows].to(weight.dtype) * weight[rows]
+            part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
+    for rows in row_blocks(out):
+        part, own = out[rows], scores[rows]
+        part.mul_(torch.copysign(one, own))
+        if estimator == "sigmoid":
+            slope = torch.sigmoid(own.abs())
+            part.mul_(slope * (1 - slope))
+    return out
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype that products with `weight` are computed in."""
+    device = weight.device.type
+    if weight.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
+class FrozenLinear(nn.Linear):
+    """A linear layer whose weight does not train, as :func:`~s3router.masks.attach` makes of the plain ones.
+
+    Under autocast torch's own keeps a copy of the weight in the lower dtype for the backward pass; this one casts anew.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, columns) -> (…, rows)"""
+        casts = torch.is_autocast_enabled(input.device.type) and torch.is_grad_enabled() and input.requires_grad
+        if not casts or self.weight.requires_grad:
+            return F.linear(input, self.weight, self.bias)
+        dtype = compute_dtype(self.weight)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return MaskedLinear.apply(input.to(dtype), bias, self.weight, None, Whole(), "")
