@@ -2,6 +2,7 @@
 
 Every run is a process of its own (peak memory never goes down again), the contenders take turns, and the table shows
 medians. Both train with CTC and Adam under bf16 autocast on the same batch, with the feature extractor frozen.
+Processors without bf16 instructions (`lscpu | grep -c avx512_bf16`) are several times faster with --dtype float32.
 
     python benchmarks/train_step.py                     # both sizes, 3 runs each
     python benchmarks/train_step.py --size tiny --runs 1 --steps 3 --threads 1
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         for _ in range(args.accumulate):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):
                 logits = head(model(wave).last_hidden_state)
             log_probs = logits.float().log_softmax(-1).transpose(0, 1)
             frames = torch.full((args.utterances,), log_probs.shape[0])
@@ -121,7 +122,7 @@ def measure(args: argparse.Namespace, size: str) -> dict:
 
 def table(results: list[dict], args: argparse.Namespace) -> str:
     lines = [
-        f"{args.utterances} x {args.seconds:g} s of audio, accumulation {args.accumulate}, dropouts {args.dropout:g}, "
+        f"{args.utterances} x {args.seconds:g} s of audio, {args.dtype}, accumulation {args.accumulate}, dropouts {args.dropout:g}, "
         f"{args.threads or os.cpu_count()} thread(s), median of {args.runs} run(s) of {args.steps} steps.",
         "",
         "| model | contender | trained parameters | s / step | peak MB | peak MB above baseline |",
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--accumulate", type=int, default=1, help="forward and backward passes a step")
     parser.add_argument("--dropout", type=float, default=0.1, help="every dropout of the transformer")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="bfloat16: by autocast")
     parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default=True, help="torch's fused Adam")
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/train_step.json")
