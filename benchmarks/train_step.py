@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("weights", "masks")
 SIZES = ("tiny", "base")
+UTTERANCES = {"tiny": 16, "base": 4}  # in a batch, where not given
 
 
 def rss_mb() -> float:
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     from s3router.masks import MaskConfig, attach
 
+    utterances = args.utterances or UTTERANCES[args.size]
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -78,9 +80,9 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     head = nn.Linear(model.config.hidden_size, 32)
     trained = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=5e-5, betas=(0.9, 0.98), fused=args.fused)
-    wave = torch.randn(args.utterances, int(args.seconds * 16000))
-    tokens = torch.randint(1, 32, (args.utterances, int(args.seconds * 10)))
-    lengths = torch.full((args.utterances,), tokens.shape[1])
+    wave = torch.randn(utterances, int(args.seconds * 16000))
+    tokens = torch.randint(1, 32, (utterances, int(args.seconds * 10)))
+    lengths = torch.full((utterances,), tokens.shape[1])
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):
                 logits = head(model(wave).last_hidden_state)
             log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-            frames = torch.full((args.utterances,), log_probs.shape[0])
+            frames = torch.full((utterances,), log_probs.shape[0])
             nn.functional.ctc_loss(log_probs, tokens, frames, lengths, zero_infinity=True).backward()
         optimizer.step()
 
@@ -117,27 +119,28 @@ def measure(args: argparse.Namespace, size: str) -> dict:
     keys = ("seconds", "peak_mb", "peak_above_baseline_mb", "trained_parameters")
     medians = {c: {key: statistics.median(r[key] for r in runs[c]) for key in keys} for c in CONTENDERS}
     ratios = {key: medians["masks"][key] / medians["weights"][key] for key in keys}
-    return {"size": size, "median": medians, "masks_to_weights": ratios, "runs": runs}
+    audio = f"{args.utterances or UTTERANCES[size]} x {args.seconds:g} s"
+    return {"size": size, "audio": audio, "median": medians, "masks_to_weights": ratios, "runs": runs}
 
 
 def table(results: list[dict], args: argparse.Namespace) -> str:
     lines = [
-        f"{args.utterances} x {args.seconds:g} s of audio, {args.dtype}, accumulation {args.accumulate}, dropouts {args.dropout:g}, "
-        f"{args.threads or os.cpu_count()} thread(s), median of {args.runs} run(s) of {args.steps} steps.",
+        f"{args.dtype}, accumulation {args.accumulate}, dropouts {args.dropout:g}, {args.threads or os.cpu_count()} "
+        f"thread(s), median of {args.runs} run(s) of {args.steps} steps.",
         "",
-        "| model | contender | trained parameters | s / step | peak MB | peak MB above baseline |",
-        "|---|---|---|---|---|---|",
+        "| model | audio | contender | trained parameters | s / step | peak MB | peak MB above baseline |",
+        "|---|---|---|---|---|---|---|",
     ]
     for result in results:
         for name, m in result["median"].items():
             lines.append(
-                f"| {result['size']} | {name} | {m['trained_parameters'] / 1e6:.1f} M | {m['seconds']:.2f} "
-                f"| {m['peak_mb']:.0f} | {m['peak_above_baseline_mb']:.0f} |"
+                f"| {result['size']} | {result['audio']} | {name} | {m['trained_parameters'] / 1e6:.1f} M "
+                f"| {m['seconds']:.2f} | {m['peak_mb']:.0f} | {m['peak_above_baseline_mb']:.0f} |"
             )
         r = result["masks_to_weights"]
         lines.append(
-            f"| {result['size']} | **masks / weights** | {r['trained_parameters']:.2f} | **{r['seconds']:.2f}** "
-            f"| **{r['peak_mb']:.2f}** | {r['peak_above_baseline_mb']:.2f} |"
+            f"| {result['size']} | {result['audio']} | **masks / weights** | {r['trained_parameters']:.2f} "
+            f"| **{r['seconds']:.2f}** | **{r['peak_mb']:.2f}** | {r['peak_above_baseline_mb']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -148,7 +151,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="processes per contender and size")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
     parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--utterances", type=int, default=4)
+    parser.add_argument("--utterances", type=int, default=0, help=f"in a batch; 0: {UTTERANCES}")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--accumulate", type=int, default=1, help="forward and backward passes a step")
     parser.add_argument("--dropout", type=float, default=0.1, help="every dropout of the transformer")

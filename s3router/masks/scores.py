@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,23 +101,27 @@ def ori(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: t
     pruning, with random spacing. Equal magnitudes rank by position.
     """
     draws = kaiming_uniform(values, fan_in, fan_out, sparsity, generator).flatten()
-    draws = _distinct_magnitudes(draws[draws.abs().argsort(stable=True)])
     order = values.detach().float().cpu().abs().flatten().argsort(stable=True)
     scores = torch.empty_like(draws)
-    scores[order] = draws
+    scores[order] = _by_distinct_magnitude(draws)
     return scores.view(values.shape)
 
 
-def _distinct_magnitudes(ordered: Tensor) -> Tensor:
-    """Move equal magnitudes apart, by the smallest possible steps upwards: (n,) float32 in order of magnitude.
+def _by_distinct_magnitude(draws: Tensor) -> Tensor:
+    """Float32 draws (n,) in order of magnitude, equal magnitudes moved apart by the smallest possible steps upwards.
 
     In millions of float32 draws many are equal, and the mask at the start would differ from magnitude pruning by those.
     """
-    step = torch.arange(ordered.numel())
-    # The bits of positive floats, read as integers, have the order of the floats, and neighbours differ by one.
-    bits = ordered.abs().view(torch.int32).long()
-    bits = (bits - step).cummax(0).values + step
-    return torch.copysign(bits.int().view(torch.float32), ordered)
+    # The bits of positive floats, read as integers, have the order of the floats, and neighbours differ by one. With
+    # the sign bit moved to the end, a plain sort of integers is a sort by magnitude.
+    bits = draws.numpy().view(np.uint32)
+    bits = (bits << 1) | (bits >> 31)
+    bits.sort()
+    step = np.arange(bits.size, dtype=np.int32)
+    magnitudes = (bits >> 1).view(np.int32) - step
+    np.maximum.accumulate(magnitudes, out=magnitudes)
+    magnitudes += step
+    return torch.from_numpy((magnitudes.view(np.uint32) | (bits << 31)).view(np.float32))
 
 
 SCORE_INITS: dict[str, ScoreInit] = {
