@@ -78,8 +78,11 @@ class Threshold:
         for rows in row_blocks(weight):
             # "weight where |scores| > value, else 0" in a single vectorised pass, several times as fast as abs, compare
             # and multiply.
-            block = torch.ops.aten.hardshrink_backward(weight[rows], rows_of(scores, rows).to(weight.dtype), self.value)
-            masked[rows].copy_(block)
+            inputs = weight[rows], rows_of(scores, rows).to(weight.dtype), self.value
+            if dtype == weight.dtype:
+                torch.ops.aten.hardshrink_backward.grad_input(*inputs, grad_input=masked[rows])
+            else:
+                masked[rows].copy_(torch.ops.aten.hardshrink_backward(*inputs))
         return masked
 
 

@@ -74,22 +74,25 @@ class MaskedLinear(torch.autograd.Function):
 
 def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str) -> Tensor:
     """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype."""
-    out = torch.zeros_like(scores)
-    one = scores.new_ones(())
+    if scores.shape == weight.shape:
+        out = torch.empty_like(scores)
+        for rows in row_blocks(weight):
+            _through_magnitude(out[rows].copy_(grad[rows]).mul_(weight[rows]), scores[rows], estimator)
+        return out
+    out = torch.zeros_like(scores)  # structured: a score's gradient is the sum over the weights it stands for
     for rows in row_blocks(weight):
-        part = rows_of(out, rows)
-        if scores.shape == weight.shape:
-            torch.mul(grad[rows], weight[rows], out=part)
-        else:  # structured: a score's gradient is the sum over the weights it stands for
-            product = grad[rows].to(weight.dtype) * weight[rows]
-            part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
-    for rows in row_blocks(out):
-        part, own = out[rows], scores[rows]
-        part.mul_(torch.copysign(one, own))
-        if estimator == "sigmoid":
-            slope = torch.sigmoid(own.abs())
-            part.mul_(slope * (1 - slope))
+        part, product = rows_of(out, rows), grad[rows].to(weight.dtype) * weight[rows]
+        part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
+    _through_magnitude(out, scores, estimator)
     return out
+
+
+def _through_magnitude(grad: Tensor, scores: Tensor, estimator: str) -> None:
+    """From the gradient of the mask to that of the scores, in place."""
+    grad.mul_(torch.copysign(scores.new_ones(()), scores))
+    if estimator == "sigmoid":
+        slope = torch.sigmoid(scores.abs())
+        grad.mul_(slope * (1 - slope))
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:

@@ -61,7 +61,7 @@ def test_one_threshold_for_many(kind, k):
         assert torch.equal(selection.keep(s), keep)
 
 
-def test_outliers_do_not_mislead_the_sampled_bracket(monkeypatch):
+def test_outliers_do_not_mislead_the_sampled_bracket():
     """The sample sees only large values here: the check must notice, and the plain way must be taken."""
     s = torch.ones(300, 500)
     stride = s.numel() // binarize._SAMPLE | 1
