@@ -8,6 +8,7 @@ not fit) is found here, by name, and not an hour later in a training run. Starti
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.metadata
 import re
 import shutil
@@ -201,11 +202,12 @@ def wrong_versions(pins: dict[str, str], optional: set[str]) -> list[str]:
 
 def damaged() -> dict[str, Path]:
     """name -> metadata folder of distributions of which a file is missing, as an interrupted pip leaves them."""
-    found = {}
-    for folder in Path(sysconfig.get_path("purelib")).glob("*.dist-info"):
-        distribution = importlib.metadata.Distribution.at(folder)
-        files = [file for file in distribution.files or () if file.suffix != ".pyc"]
-        if not files or not all(Path(str(file.locate())).exists() for file in files):
+    found, packages = {}, Path(sysconfig.get_path("purelib"))
+    for folder in packages.glob("*.dist-info"):
+        record = folder / "RECORD"
+        rows = csv.reader(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else ()
+        files = [row[0] for row in rows if row and not row[0].endswith(".pyc")]
+        if not files or not all((packages / file).exists() for file in files):
             found[folder.name.removesuffix(".dist-info")] = folder
     return found
 
