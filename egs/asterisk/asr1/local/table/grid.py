@@ -79,7 +79,7 @@ class Run:
     seed: int
     upstream: str
     upstream_id: str
-    options: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...] = field(hash=False)  # values may be mappings
     variant: str = ""
 
     @property
