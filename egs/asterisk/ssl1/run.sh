@@ -12,6 +12,8 @@ stop_stage=4     # last stage to run
 langs="en es fr it ru"  # languages of the prompts
 config=conf/tiny.yaml   # model, training and rounds
 exp=exp/tiny     # where checkpoints, log and exports go
+init=            # go on from this upstream (a folder), leaving out the rounds before --first-round
+first_round=1    # with --init: the first round to run
 threads=2        # processor threads
 aligner=         # an English experiment of asr1, for character purity
 install=false    # put the result in place of the shipped upstream (s3router/upstreams/tiny)
@@ -47,7 +49,7 @@ pretrain() {
     # Large tensors come and go at every step: keep their memory instead of giving it back to the system each time.
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 \
         python local/pretrain.py --config "${config}" --train "${train[@]}" --dev "${dev[@]}" --out "${exp}" \
-        --threads "${threads}"
+        --threads "${threads}" ${init:+--init "${init}"} --first-round "${first_round}"
 }
 
 report() {

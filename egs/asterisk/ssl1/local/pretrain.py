@@ -268,8 +268,12 @@ def main() -> None:
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="held out: only loss and accuracy")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--init", type=Path, help="go on from this HuggingFace folder instead of from nothing")
+    parser.add_argument("--first-round", type=int, default=1, help="leave out the rounds before it; goes with --init")
     args = parser.parse_args()
-    from transformers import HubertConfig
+    if (args.init is None) != (args.first_round == 1):
+        parser.error("--init FOLDER goes with --first-round N, N from 2: the rounds that made FOLDER are not run again")
+    from transformers import HubertConfig, HubertModel
 
     torch.set_num_threads(args.threads)
     settings = yaml.safe_load(args.config.read_text())
@@ -281,8 +285,9 @@ def main() -> None:
     minutes = sum(map(len, raw.values())) / RATE / 60
     (args.out / "data.json").write_text(json.dumps({"minutes": minutes, "prompts": len(raw)}) + "\n")
     print(f"{minutes:.1f} min to learn from, {len(raw)} prompts", flush=True)
-    upstream = None
-    for number, spec in enumerate(settings["rounds"], start=1):
+    upstream = HubertModel.from_pretrained(args.init, dtype=torch.float32).eval() if args.init else None
+    rounds = list(enumerate(settings["rounds"], start=1))[args.first_round - 1 :]
+    for number, spec in rounds:
         upstream = run_round(number, spec, config, training, speech, dev_speech, upstream, args.out)
         export(upstream, args.out / f"export_round{number}")
 
