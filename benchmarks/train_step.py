@@ -38,24 +38,15 @@ def peak_mb() -> float:
 
 
 def build(size: str, dropout: float):
-    """A random HuBERT: of wav2vec2-base's size (95 M parameters), or like the shipped `tiny` (10 M, pre-LN)."""
+    """A random HuBERT: of wav2vec2-base's size (95 M parameters), or of the shipped `tiny`'s configuration."""
     from transformers import HubertConfig, HubertModel
 
-    shape = {"layerdrop": 0.0, "apply_spec_augment": False}
-    shape |= dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), dropout)
-    if size == "tiny":
-        shape |= {
-            "hidden_size": 320,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 5,
-            "intermediate_size": 1280,
-            "conv_dim": (64, 96, 96, 128, 128, 128, 128),
-            "num_conv_pos_embeddings": 64,
-            "num_conv_pos_embedding_groups": 16,
-            "do_stable_layer_norm": True,
-            "feat_extract_norm": "layer",
-        }
-    return HubertModel(HubertConfig(**shape))
+    shipped = ROOT / "s3router" / "upstreams" / "tiny"
+    config = HubertConfig.from_pretrained(shipped) if size == "tiny" else HubertConfig()
+    config.layerdrop, config.apply_spec_augment = 0.0, False
+    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
+        setattr(config, name, dropout)
+    return HubertModel(config)
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
