@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 
-_WHERE = {"MaskPack": "pack", "PackMeta": "pack", "read_pack": "pack", "write_pack": "pack"}
+_WHERE = {"MaskPack": "contents", "PackMeta": "contents", "read_pack": "pack", "write_pack": "pack"}
 
 __all__ = ["MaskPack", "PackMeta", "read_pack", "write_pack"]
 

@@ -1,78 +1,97 @@
-"""The mask pack in memory, and its way to a file and back."""
+"""Mask packs to files and back."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-FORMAT_VERSION = 1
-CODECS = ("bits", "coded")
+from s3router.errors import ConfigError, PackError
+from s3router.packs.bits import masks_digest, pack_bits, padding_is_zero, unpack_bits
+from s3router.packs.container import read_container, refuse, write_container
+from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
+from s3router.packs.description import Description, Malformed, MaskEntry, from_json, to_json
+from s3router.packs.fingerprint import bare_backbone, named_weights, weights_hash
+
+__all__ = ["MaskPack", "PackMeta", "Parts", "read_pack", "read_parts", "write_pack"]
+
+_PARTS = ("delta", "featurizer", "head")
+_FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_NAMES = {dtype: name for name, dtype in _FLOATS.items()}
+_BITS, _BPE, _STREAM, _PARAMETERS = "masks.", "bpe_model", "coded.stream", "coded.parameters"
 
 
-@dataclass(frozen=True)
-class PackMeta:
-    """What is known of a pack besides its tensors. Everything in it is plain (JSON) data.
-
-    Attributes:
-        backbone: the upstream's name: ``tiny``, ``hf_hubert_custom``, or a name of s3prl's hub.
-        fingerprint: `s3router.upstreams.fingerprint` of the backbone that the masks were trained on.
-        checkpoint: name of the backbone's checkpoint (no directories); None for names that bring their own.
-        mask: fields of `s3router.masks.MaskConfig`.
-        preprocessing: ``sample_rate``, ``features`` (``weighted`` or ``last``), ``normalize_features`` (layer
-            norm over each hidden state before they are weighted), ``token_type`` (``char``, ``phn``, ``bpe``).
-        labels: names of the classes, for classification; None for CTC, which has a token list.
-        corpus: what the masks were trained on.
-        metrics: set (``dev``, ``test``) -> metric (``wer``, ``cer``) -> value, as shares (0.05 for 5 %).
-        training: what trained it: ``score_lr``, ``head_lr``, ``max_updates``, ``seed`` ...
-        versions: library -> version, of the one who packed.
-        licence: of the pack.
-        date: when it was packed, ISO 8601.
-        format_version: of the file.
-    """
-
-    backbone: str
-    fingerprint: str
-    checkpoint: str | None = None
-    mask: Mapping[str, Any] = field(default_factory=dict)
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] | None = None
-    corpus: str = ""
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    licence: str = ""
-    date: str = ""
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class MaskPack:
-    """One route on a shared backbone.
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A pack whose masks are still as they stand in the file.
 
     Attributes:
-        route: the language's or task's name.
-        masks: weight's name in the bare backbone (``encoder.layers.0.….weight``) -> bool, the weight's shape, True =
-            kept.
-        delta: further backbone parameters that trained (biases, layer norms …), usually none.
-        featurizer: the featurizer's state dict (``weights``: one a layer); may be empty.
-        head: the output layer: ``weight`` (tokens, dim), ``bias`` (tokens,).
-        tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set.
-        meta: see `PackMeta`.
-        bpe_model: the sentencepiece model's bytes, where ``token_type`` is ``bpe``.
+        description: all but the tensors.
+        tensors: name in the file -> (safetensors dtype, read-only array).
+        size: bytes of the file.
     """
 
-    route: str
-    masks: dict[str, Tensor]
-    delta: dict[str, Tensor]
-    featurizer: dict[str, Tensor]
-    head: dict[str, Tensor]
-    tokens: tuple[str, ...] | None
-    meta: PackMeta
-    bpe_model: bytes | None = None
+    description: Description
+    tensors: dict[str, tuple[str, np.ndarray]]
+    size: int
+
+
+def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", backbone: nn.Module | None = None) -> int:
+    """Write a pack, whole or not at all. The same pack always gives the same bytes.
+
+    Args:
+        path: the file; one that exists is replaced.
+        codec: ``bits`` (one bit a weight) or ``coded`` (range coding; needs the backbone, as does reading it).
+        backbone: as for `read_pack`.
+
+    Returns:
+        the bytes written.
+
+    Raises:
+        PackError: the pack is inconsistent, or not for this backbone.
+        ConfigError: unknown codec, or no backbone for ``coded``.
+    """
+    if codec not in CODECS:
+        raise ConfigError(f"unknown pack codec {codec!r}; known: {', '.join(CODECS)}")
+    if codec == "coded" and backbone is None:
+        raise ConfigError("the codec 'coded' needs the backbone that the masks belong to; give it, or use 'bits'")
+    if bad := [name for name, mask in pack.masks.items() if mask.dtype != torch.bool or mask.dim() != 2]:
+        raise PackError(f"{path}: masks are bool matrices; {', '.join(bad[:5])} are not")
+    packed = {name: pack_bits(mask) for name, mask in pack.masks.items()}
+    tensors: dict[str, tuple[str, np.ndarray]] = {}
+    codings: dict[str, dict[str, Any]] = {name: {} for name in pack.masks}
+    if backbone is not None:
+        weights = _weights_for(path, pack.meta.fingerprint, backbone, None)
+        _check_backbone(path, {name: tuple(mask.shape) for name, mask in pack.masks.items()}, pack.delta, weights)
+    if codec == "coded":
+        from s3router.packs import coding
+
+        codings, parameters, stream = coding.encode(pack.masks, weights)
+        tensors |= {_PARAMETERS: ("I8", parameters), _STREAM: ("U32", stream)}
+    else:
+        tensors |= {_BITS + name: ("U8", bits) for name, bits in packed.items()}
+    for part in _PARTS:
+        for name, tensor in getattr(pack, part).items():
+            tensors[f"{part}.{name}"] = _to_numpy(path, f"{part}.{name}", tensor)
+    if pack.bpe_model is not None:
+        tensors[_BPE] = "U8", np.frombuffer(pack.bpe_model, np.uint8)
+    entries = {
+        name: MaskEntry(tuple(mask.shape), int((~mask).sum()), codings[name]) for name, mask in pack.masks.items()
+    }
+    description = Description(pack.route, codec, pack.tokens, entries, masks_digest(packed.values()), pack.meta)
+    try:
+        text = to_json(description)
+        from_json(text)
+    except Malformed as error:
+        raise PackError(f"{path}: not written: {error}. Correct the pack.") from None
+    _check_contents(path, pack)
+    return write_container(path, tensors, FORMAT_VERSION, text)
 
 
 def read_pack(
@@ -89,22 +108,139 @@ def read_pack(
     Raises:
         PackError: damaged, of a newer format, for another backbone, or not a pack.
     """
-    raise NotImplementedError
+    parts = read_parts(path)
+    found = parts.description
+    weights = None
+    if fingerprint is not None:
+        _check_fingerprint(path, found.meta.fingerprint, fingerprint)
+    if backbone is not None:
+        weights = _weights_for(path, found.meta.fingerprint, backbone, fingerprint)
+        deltas = _floats(path, parts.tensors, "delta")
+        _check_backbone(path, {name: entry.shape for name, entry in found.masks.items()}, deltas, weights)
+    masks = dict(_masks(path, parts, weights))
+    wrong = [name for name, mask in masks.items() if mask.numel() - int(mask.sum()) != found.masks[name].removed]
+    if wrong or masks_digest(pack_bits(mask) for mask in masks.values()) != found.masks_digest:
+        refuse(
+            path, f"damaged: its masks are not those that were written ({', '.join(wrong[:3]) or 'by their digest'})"
+        )
+    bpe = parts.tensors.get(_BPE)
+    pack = MaskPack(
+        route=found.route,
+        masks=masks,
+        **{part: _floats(path, parts.tensors, part) for part in _PARTS},
+        tokens=found.tokens,
+        meta=found.meta,
+        bpe_model=None if bpe is None else bpe[1].tobytes(),
+    )
+    _check_contents(path, pack)
+    return pack
 
 
-def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", backbone: nn.Module | None = None) -> int:
-    """Write a pack, whole or not at all.
-
-    Args:
-        path: the file; one that exists is replaced.
-        codec: ``bits`` (one bit a weight) or ``coded`` (range coding; needs the backbone, as does reading it).
-        backbone: as for `read_pack`.
-
-    Returns:
-        the bytes written.
+def read_parts(path: str | os.PathLike) -> Parts:
+    """A pack without its masks decoded: no backbone is needed. The file's checksum and description are checked.
 
     Raises:
-        PackError: the pack is inconsistent, or not for this backbone.
-        ConfigError: unknown codec, or no backbone for ``coded``.
+        PackError: as `read_pack`.
     """
-    raise NotImplementedError
+    tensors, text = read_container(path, FORMAT_VERSION)
+    try:
+        description = from_json(text)
+    except Malformed as error:
+        refuse(path, f"its description is damaged ({error})")
+    kinds = {_BPE: "U8"} | {_BITS + name: "U8" for name in description.masks if description.codec == "bits"}
+    if description.codec == "coded":
+        kinds |= {_STREAM: "U32", _PARAMETERS: "I8"}
+    lacking = [name for name in kinds if name not in tensors and name != _BPE]
+    for name, (dtype, array) in tensors.items():
+        known = dtype in _FLOATS if name.split(".")[0] in _PARTS and "." in name else kinds.get(name) == dtype
+        if not known or (name in kinds and array.ndim != 1):
+            refuse(path, f"tensor {name!r} ({dtype}, {array.ndim} dimensions) does not belong into it")
+    if lacking:
+        refuse(path, f"lacks {', '.join(lacking[:3])}")
+    return Parts(description, tensors, Path(path).stat().st_size)
+
+
+def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] | None) -> Iterable[tuple[str, Tensor]]:
+    entries = parts.description.masks
+    if parts.description.codec == "coded":
+        if weights is None:
+            refuse(path, "its masks are coded relative to their backbone", "Give the backbone, too (--upstream).")
+        from s3router.packs import coding
+
+        try:
+            yield from coding.decode(entries, parts.tensors[_PARAMETERS][1], parts.tensors[_STREAM][1], weights)
+        except Malformed as error:
+            refuse(path, f"damaged: {error}")
+        return
+    for name, entry in entries.items():
+        bits = parts.tensors[_BITS + name][1]
+        if len(bits) != -(-entry.count // 8) or not padding_is_zero(bits, entry.count):
+            refuse(path, f"mask {name!r}: {len(bits):,} bytes are not the bits of {entry.shape}")
+        yield name, unpack_bits(bits, entry.shape)
+
+
+def _weights_for(
+    path: str | os.PathLike, wanted: str, backbone: nn.Module, fingerprint: str | None
+) -> dict[str, Tensor]:
+    """The backbone's weights by name, after its fingerprint was checked (unless it is known)."""
+    bare = bare_backbone(backbone)
+    if fingerprint is None:
+        _check_fingerprint(path, wanted, weights_hash(bare))
+    return dict(named_weights(bare))
+
+
+def _check_fingerprint(path: str | os.PathLike, wanted: str, found: str) -> None:
+    if wanted != found:
+        what = f"made for another backbone (fingerprint {wanted}; this one's is {found})"
+        refuse(path, what, "Load the backbone that the pack names (s3router inspect), or train masks on this one.")
+
+
+def _check_backbone(
+    path: str | os.PathLike,
+    shapes: Mapping[str, tuple[int, int]],
+    delta: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> None:
+    every = [*shapes.items(), *((name, tuple(tensor.shape)) for name, tensor in delta.items())]
+    wrong = [f"{name} {list(s)}" for name, s in every if name not in weights or tuple(weights[name].shape) != s]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        refuse(path, f"the backbone has no {', '.join(wrong[:5])}{more}", "Use the backbone that the pack names.")
+
+
+def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
+    """What must hold between the parts of a pack, whatever its file looks like."""
+    if pack.tokens is not None and pack.meta.labels is not None:
+        refuse(path, "it has both a token list and class labels", "A pack has one of them.")
+    names = pack.tokens or pack.meta.labels
+    for name in ("weight", "bias"):
+        if names and name in pack.head and pack.head[name].shape[:1] != (len(names),):
+            refuse(path, f"head.{name} is {list(pack.head[name].shape)}, and it has {len(names)} tokens or labels")
+    if pack.tokens is not None and not ("weight" in pack.head and pack.head["weight"].dim() == 2):
+        refuse(path, "it has a token list, and no output layer (head.weight: tokens, features)")
+    for part in _PARTS:
+        for name, tensor in getattr(pack, part).items():
+            if not bool(torch.isfinite(tensor).all()):
+                refuse(
+                    path, f"{part}.{name} holds NaN or infinite values", "Take a checkpoint from before it diverged."
+                )
+
+
+def _to_numpy(path: str | os.PathLike, name: str, tensor: Tensor) -> tuple[str, np.ndarray]:
+    if tensor.dtype not in _NAMES:
+        raise PackError(f"{path}: {name} is {tensor.dtype}; packs hold {', '.join(map(str, _NAMES))}")
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    return _NAMES[_FLOATS["BF16"] if tensor.dtype == torch.uint16 else tensor.dtype], tensor.numpy()
+
+
+def _floats(path: str | os.PathLike, tensors: Mapping[str, tuple[str, np.ndarray]], part: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``part.``, copied."""
+    found = {}
+    for name, (dtype, array) in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == part:
+            tensor = torch.from_numpy(array.copy())
+            found[rest] = tensor.view(torch.bfloat16) if dtype == "BF16" else tensor
+    return found

@@ -1,0 +1,74 @@
+"""What a mask pack holds, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+FORMAT_VERSION = 1
+CODECS = ("bits", "coded")  # one bit a weight; range coding, which needs the backbone
+
+
+@dataclass(frozen=True)
+class PackMeta:
+    """What is known of a pack besides its tensors. Everything in it is plain (JSON) data.
+
+    Attributes:
+        backbone: the upstream's name: ``tiny``, ``hf_hubert_custom``, or a name of s3prl's hub.
+        fingerprint: `s3router.upstreams.fingerprint` of the backbone that the masks were trained on.
+        checkpoint: name of the backbone's checkpoint (no directories); None for names that bring their own.
+        mask: fields of `s3router.masks.MaskConfig`.
+        preprocessing: ``sample_rate``, ``features`` (``weighted`` or ``last``), ``normalize_features`` (layer
+            norm over each hidden state before they are weighted), ``token_type`` (``char``, ``phn``, ``bpe``).
+        labels: names of the classes, for classification; None for CTC, which has a token list.
+        corpus: what the masks were trained on.
+        metrics: set (``dev``, ``test``) -> metric (``wer``, ``cer``) -> value, as shares (0.05 for 5 %).
+        training: what trained it: ``score_lr``, ``head_lr``, ``max_updates``, ``seed`` ...
+        versions: library -> version, of the one who packed.
+        licence: of the pack.
+        date: when it was packed, ISO 8601.
+        format_version: of the file.
+    """
+
+    backbone: str
+    fingerprint: str
+    checkpoint: str | None = None
+    mask: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+    corpus: str = ""
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    date: str = ""
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class MaskPack:
+    """One route on a shared backbone.
+
+    Attributes:
+        route: the language's or task's name.
+        masks: weight's name in the bare backbone (``encoder.layers.0.….weight``) -> bool, the weight's shape, True =
+            kept.
+        delta: further backbone parameters that trained (biases, layer norms …), usually none.
+        featurizer: the featurizer's state dict (``weights``: one a layer); may be empty.
+        head: the output layer: ``weight`` (tokens, dim), ``bias`` (tokens,).
+        tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set.
+        meta: see `PackMeta`.
+        bpe_model: the sentencepiece model's bytes, where ``token_type`` is ``bpe``.
+    """
+
+    route: str
+    masks: dict[str, Tensor]
+    delta: dict[str, Tensor]
+    featurizer: dict[str, Tensor]
+    head: dict[str, Tensor]
+    tokens: tuple[str, ...] | None
+    meta: PackMeta
+    bpe_model: bytes | None = None

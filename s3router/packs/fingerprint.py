@@ -1,0 +1,59 @@
+"""Content hashes of weights, and the plain weights of a module whatever is attached to it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+_PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.original$")
+_WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of a backbone's weights: 32 hexadecimal digits, equal exactly when all names, shapes and values are.
+
+    It does not depend on the type the values are kept in (a half-precision file read into a float32 model keeps it),
+    on the device, on the order of the tensors, on torch's two namings of weight norm, or on attached masks (scores are
+    left out, the weight under a mask counts as the plain weight). Of a `RoutedUpstream`, or of a module that contains
+    one, the backbone inside is meant.
+    """
+    return weights_hash(bare_backbone(module))
+
+
+def weights_hash(module: nn.Module) -> str:
+    """`fingerprint` of exactly this module."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(named_weights(module), key=lambda item: item[0]):
+        total.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor_bytes(tensor))
+    return total.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The values as bytes: floating point as float32, whole numbers as int64."""
+    wide = torch.float32 if tensor.is_floating_point() else torch.int64
+    values = tensor.detach().to(device="cpu", dtype=wide).contiguous()
+    return memoryview(values.numpy()).cast("B") if values.numel() else memoryview(b"")
+
+
+def bare_backbone(module: nn.Module) -> nn.Module:
+    """The backbone inside the first `RoutedUpstream` in `module` (known by its attributes); else `module` itself."""
+    routed = (part for part in module.modules() if hasattr(part, "backbone_fingerprint"))
+    found = next(routed, None)
+    return module if found is None else found.backbone
+
+
+def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """(name in the plain module, tensor) of every parameter and buffer of its state dict, attached masks left out."""
+    for name, tensor in module.state_dict().items():
+        parts = name.split(".")
+        if _WEIGHT_NORM.search(name):
+            yield _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name), tensor
+        elif _PARAMETRIZED.search(name):
+            yield _PARAMETRIZED.sub(r"\1", name), tensor
+        elif "parametrizations" not in parts:  # what is left there belongs to the parametrization: scores, masks
+            yield name, tensor
