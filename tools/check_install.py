@@ -147,6 +147,13 @@ def num2words_russian() -> str:
     return f"2 in Russian: {num2words(2, lang='ru')}"
 
 
+def espeak_phonemes() -> str:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from s3router.data.espeak import phonemize, version
+
+    return f"espeak-ng {version()}: ja in Dutch is {phonemize('ja', 'nl')}"
+
+
 def flashlight_kenlm() -> str:
     from flashlight.lib.text.decoder import LexiconFreeDecoder
     from flashlight.lib.text.decoder.kenlm import KenLM
@@ -166,6 +173,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "kaldiio": kaldiio_ark,
     "jiwer": jiwer_wer,
     "num2words": num2words_russian,
+    "espeakng-loader": espeak_phonemes,
 }
 LM_CHECKS = {"flashlight-text": flashlight_kenlm}
 DISTRIBUTIONS = {"s3prl": "espnet-s3prl"}  # where the check is not named as the package
