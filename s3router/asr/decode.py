@@ -127,6 +127,8 @@ def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenI
         "times_real_time": found.audio_seconds / found.seconds,
         **extra,
     }
+    if tokens.token_type == "phn":
+        result["per"] = scored.wer  # the "words" of a line of phones are phones
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_text(folder / "text", found.texts)
@@ -244,8 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except S3RouterError as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
+    rates = ["per"] if "per" in result else ["wer", "cer"]
     print(
-        f"{result['data_dir']}: WER {100 * result['wer']:.2f} %, CER {100 * result['cer']:.2f} %, "
+        f"{result['data_dir']}: {', '.join(f'{rate.upper()} {100 * result[rate]:.2f} %' for rate in rates)}, "
         f"{result['n_utts']} utterances, {result['audio_seconds']:.0f} s of audio in {result['seconds']:.1f} s "
         f"({result['times_real_time']:.0f} times real time)\n{args['output_dir']}: result.json, alignments.txt, text, "
         "hyp.trn, ref.trn"

@@ -19,12 +19,13 @@ class ErrorCounts:
     utts: int = 0
     empty: int = 0
 
-    def add(self, hypothesis: str, reference: str) -> None:
-        """Count one utterance."""
+    def add(self, hypothesis: str, reference: str, phones: bool = False) -> None:
+        """Count one utterance; with ``phones`` (separated by blanks) they are the characters, and `cer` is the PER."""
         from rapidfuzz.distance import Levenshtein
 
-        self.char_errors += Levenshtein.distance(hypothesis, reference)
-        self.chars += len(reference)
+        found, wanted = (hypothesis.split(), reference.split()) if phones else (hypothesis, reference)
+        self.char_errors += Levenshtein.distance(found, wanted)
+        self.chars += len(wanted)
         self.word_errors += Levenshtein.distance(hypothesis.split(), reference.split())
         self.words += len(reference.split())
         self.utts += 1

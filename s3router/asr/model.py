@@ -91,7 +91,7 @@ class RoutedCTCModel(ESPnetASRModel):
         best = self.ctc.argmax(encoder_out).tolist()
         for ids, length, reference, size in zip(best, lengths.tolist(), ys_pad.tolist(), ys_lens.tolist(), strict=True):
             hypothesis = self.tokens.decode(collapse(ids[:length], self.blank_id))
-            self.errors.add(hypothesis, self.tokens.decode(reference[:size]))
+            self.errors.add(hypothesis, self.tokens.decode(reference[:size]), self.tokens.token_type == "phn")
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """Load the trained part.

@@ -43,6 +43,8 @@ class Progress:
         self.first = self.update = done
         self.started = now()
         self.best: tuple[float, int] | None = None
+        self.rate = "CER"
+        """Name of the error rate that selects the best model; "PER" where the tokens are phones."""
 
     @property
     def seconds_left(self) -> float:
@@ -91,9 +93,10 @@ def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
     if better:
         progress.best = (errors.cer, progress.update)
     note = "best so far" if better else f"best {100 * progress.best[0]:.2f} % at update {progress.best[1]}"
+    words = f"  WER {100 * errors.wer:.2f} %" if progress.rate == "CER" else ""
     logger.info(
-        "update %d validated: loss %.3g  CER %.2f %%  WER %.2f %%  (%s)",
-        *(progress.update, loss, 100 * errors.cer, 100 * errors.wer, note),
+        "update %d validated: loss %.3g  %s %.2f %%%s  (%s)",
+        *(progress.update, loss, progress.rate, 100 * errors.cer, words, note),
     )
     if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
         logger.warning(

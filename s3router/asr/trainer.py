@@ -56,6 +56,7 @@ class RoutedTrainer(Trainer):
             trainer_options.max_updates, trainer_options.accum_grad, trainer_options.progress_interval, done
         )
         progress.best = best
+        progress.rate = "PER" if getattr(model, "module", model).tokens.token_type == "phn" else "CER"
         if done:
             logger.info("resuming at update %d of %d", done, trainer_options.max_updates)
         trainer_options.progress = progress
@@ -63,7 +64,7 @@ class RoutedTrainer(Trainer):
             super().run(model=model, trainer_options=trainer_options, distributed_option=distributed_option, **kwargs)
         if main_process and progress.best:
             error, update = progress.best
-            logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * error, update)
+            logger.info("done: best %s %.2f %% on the validation set, at update %d", progress.rate, 100 * error, update)
 
     @staticmethod
     def resume(checkpoint, model, reporter, optimizers, schedulers, scaler, ngpu=0, strict=True) -> None:
@@ -106,7 +107,7 @@ class RoutedTrainer(Trainer):
 
     @classmethod
     def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:
-        """As ESPnet's; then CER and WER of the whole set, as ``cer_ctc`` and ``wer_ctc``."""
+        """As ESPnet's; then CER (of phones: PER) and WER of the whole set, as ``cer_ctc`` and ``wer_ctc``."""
         bare = getattr(model, "module", model)
         bare.errors = ErrorCounts()
         super().validate_one_epoch(

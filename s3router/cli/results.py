@@ -44,13 +44,23 @@ def sets_of(exp_dir: Path) -> list[str]:
 
 
 def table(exp_dirs: Sequence[Path], sets: Sequence[str] | None = None) -> list[str]:
-    """Markdown lines: a row for each model and set."""
-    lines = ["| model | set | utterances | WER % | CER % | times real time |", "|---|---|---:|---:|---:|---:|"]
-    for exp_dir in exp_dirs:
-        for name in sets or sets_of(exp_dir):
-            r = read_result(exp_dir / f"decode_{name}" / "result.json")
-            rates = f"{100 * r['wer']:.2f} | {100 * r['cer']:.2f}"
-            lines.append(f"| {exp_dir.name} | {name} | {r['n_utts']} | {rates} | {r['times_real_time']:.0f} |")
+    """Markdown lines: a row for each model and set. Models of phones have a PER, and no WER or CER."""
+    rows = [
+        (exp_dir.name, name, read_result(exp_dir / f"decode_{name}" / "result.json"))
+        for exp_dir in exp_dirs
+        for name in sets or sets_of(exp_dir)
+    ]
+    phones = ["per" in result for *_, result in rows]
+    rates = [*(["wer", "cer"] if not all(phones) else []), *(["per"] if any(phones) else [])]
+    columns = " | ".join(f"{rate.upper()} %" for rate in rates)
+    lines = [
+        f"| model | set | utterances | {columns} | times real time |",
+        f"|---|---|---:|{'---:|' * len(rates)}---:|",
+    ]
+    for model, name, result in rows:
+        shown = {rate for rate in rates if ("per" in result) == (rate == "per")}
+        cells = " | ".join(f"{100 * result[rate]:.2f}" if rate in shown else "–" for rate in rates)
+        lines.append(f"| {model} | {name} | {result['n_utts']} | {cells} | {result['times_real_time']:.0f} |")
     return lines
 
 

@@ -22,25 +22,33 @@ nj=2                  # threads that read and convert audio
 # data
 lang=en               # language: the folder under data/
 known_langs=          # languages that the recipe's corpus has (for recipes)
+corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
 subset=all            # labelled part of the training set: 2min, 5min or all
+known_subsets="2min 5min all"  # the parts that there are (for recipes)
+own_subsets=false     # local/data.sh makes the part that --subset names (for recipes)
 skip_data_prep=false  # do not run local/data.sh: the sets below are there already
 local_data_opts=      # further options of local/data.sh
 train_set=train       # Kaldi directory: a path, or a name under data/LANG
 valid_set=dev         # Kaldi directory that selects the best checkpoint
 test_sets="test"      # Kaldi directories to decode besides it, separated by spaces
-token_sets=           # sets whose characters make the token list (default: the training and the validation set)
+token_type=char       # what the model writes: char, bpe, or phn (phonemes, where local/data.sh makes them)
+bpe_size=200          # units of --token-type bpe
+tokens=               # a ready token list (default: made from the token sets)
+token_sets=           # sets whose texts make the token list (default: the training and the validation set)
 max_seconds=40        # longer training utterances are left out, with a report
 # model
 method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
 sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.10)
+sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # the upstream: tiny, or a name that s3prl knows, such as hf_hubert_custom
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
-config=               # training configuration (default: conf/train_METHOD.yaml)
+config=               # training configuration (default: from conf/presets.yaml, or else conf/train_METHOD.yaml)
 max_updates=          # optimizer steps (default: as the configuration says)
 train_args=           # further options of s3router.asr.train, such as "--score_lr 1e-2"
 tag=                  # name of the experiment's folder (default: made from the options)
 # decoding
+decode_valid=true     # decode the validation set, too
 beam_size=1           # 1: greedy; above: beam search (needs tools/setup.sh --with-lm)
 lm=                   # n-gram language model for the beam search, ARPA
 decode_args=          # further options of s3router.asr.decode
@@ -60,11 +68,17 @@ main() {
 
 # Everything that can be refused is refused here, before anything has been made.
 check_options() {
-    local known
+    local known subsets
     read -ra known <<<"${known_langs}"
+    read -ra subsets <<<"${known_subsets}"
     option_is_one_of method router weight frozen scratch
-    option_is_one_of subset 2min 5min all
+    option_is_one_of subset "${subsets[@]}"
+    option_is_one_of token_type char bpe phn
+    option_is_count bpe_size
     [ ${#known[@]} -eq 0 ] || [ "${skip_data_prep}" = true ] || option_is_one_of lang "${known[@]}"
+    [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
+    [ -z "${tokens}" ] || [ "${token_type}" != bpe ] || die "--tokens is for char and phn: bpe trains its own model"
+    [ -z "${tokens}" ] || need "${tokens}" "you (or leave out --tokens)"
     option_is_word lang
     option_is_word upstream
     [ -z "${tag}" ] || option_is_word tag
@@ -74,7 +88,7 @@ check_options() {
     option_is_count beam_size
     option_in_range max_seconds 0.1 100000
     if [ "${method}" = router ]; then
-        sparsity=${sparsity:-0.10}
+        sparsity=${sparsity:-$(default_sparsity)}
         option_in_range sparsity 0 1
     elif [ -n "${sparsity}" ]; then
         die "--sparsity is for --method router: with ${method} there are no masks"
@@ -85,15 +99,29 @@ check_options() {
     if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
         die "--upstream-ckpt ${upstream_ckpt}: no such file"
     fi
-    config=${config:-conf/train_${method}.yaml}
-    need "${config}" "you (or name another with --config)"
+    if [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
+        presets=conf/presets.yaml
+    else
+        config=${config:-conf/train_${method}.yaml}
+        need "${config}" "you (or name another with --config)"
+    fi
+}
+
+default_sparsity() {
+    local pair
+    for pair in ${sparsity_of}; do
+        [ "${pair%%=*}" != "${upstream}" ] || { echo "${pair#*=}" && return; }
+    done
+    echo 0.10
 }
 
 # Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
 name_everything() {
-    local name set
-    data=data/${lang}
-    dump=dump/${lang}
+    local name set unit=${token_type} folder=${lang}
+    [ "${token_type}" != bpe ] || unit=bpe${bpe_size}
+    [ "${token_type}" != phn ] || [ "${skip_data_prep}" = true ] || folder=${lang}_phn # texts of another kind
+    data=data/${folder}
+    dump=dump/${folder}
     cache=dump/features
     raw_train=$(locate "${train_set}")
     [ "${subset}" = all ] || raw_train=${raw_train}_${subset}
@@ -104,9 +132,16 @@ name_everything() {
         case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
         names+=("${name}")
     done
-    token_list=${data}/token_list/char/tokens.txt
-    [ "${skip_data_prep}" = false ] || token_list=${dump}/token_list/${names[0]}/tokens.txt
-    exp=exp/${tag:-${lang}_${names[0]#train_}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
+    token_list=${data}/token_list/${unit}
+    [ "${own_subsets}" = false ] || token_list+=_${subset}
+    [ "${skip_data_prep}" = false ] || token_list=${dump}/token_list/${names[0]}${unit#char}
+    bpe_model=${token_list}/bpe.model
+    token_list=${tokens:-${token_list}/tokens.txt}
+    decoded=("${names[@]:1}")
+    [ "${decode_valid}" = true ] || decoded=("${names[@]:2}")
+    [ ${#decoded[@]} -gt 0 ] || die "nothing to decode: name test sets, or leave out --decode-valid false"
+    unit=${unit#char}
+    exp=exp/${tag:-${lang}_${names[0]#train_}${unit:+_${unit}}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
 }
 
@@ -119,19 +154,28 @@ prepare_corpus() {
         return
     fi
     read -ra opts <<<"${local_data_opts}"
+    [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
+    [ "${own_subsets}" = false ] || opts+=(--subset "${subset}")
+    [ "${token_type}" != phn ] || opts+=(--token-type phn)
     local/data.sh --lang "${lang}" ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
 }
 
 prepare_sets() {
-    local i set token_dirs=()
-    for set in ${token_sets:-${train_set} ${valid_set}}; do token_dirs+=("$(locate "${set}")"); done
+    local i set whole=${train_set} units=() token_dirs=()
+    [ "${own_subsets}" = false ] || whole=${raw_train}
+    for set in ${token_sets:-${whole} ${valid_set}}; do token_dirs+=("$(locate "${set}")"); done
     for set in "${token_dirs[@]}" "${sets[@]:1}"; do need_set "${set}"; done
-    make_subsets
-    run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
-        python -m s3router.data.tokens "${token_dirs[@]}" --output "${token_list}"
+    [ "${own_subsets}" = true ] || make_subsets
+    case ${token_type} in
+        phn) units=(--token-type phn) ;;
+        bpe) units=(--token-type bpe --bpe-size "${bpe_size}" --bpe-prefix "${bpe_model%.model}") ;;
+    esac
+    [ -n "${tokens}" ] || run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
+        python -m s3router.data.tokens "${token_dirs[@]}" --output "${token_list}" ${units[@]+"${units[@]}"}
+    [ "${token_type}" != bpe ] || units=(--token-type bpe --bpe-model "${bpe_model}")
     for i in "${!sets[@]}"; do
         local limits=()
-        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}")
+        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
             python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
     done
@@ -156,7 +200,7 @@ fill_cache() {
     local opts=()
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
-    run_once "${cache}/log/${lang}_${names[0]}_${upstream}.log" \
+    run_once "${cache}/log/${dump#dump/}_${names[0]}_${upstream}.log" \
         --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" --outputs "${cache}" -- \
         python -m s3router.upstreams.cache_features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
         --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"
@@ -166,11 +210,18 @@ train() {
     local opts=() more content
     need_formatted
     read -ra more <<<"${train_args}"
+    if [ -n "${presets-}" ]; then
+        config=${exp}/preset.yaml
+        python -m s3router.asr.presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
+            --output "${config}" || die "${presets} cannot be used: see above"
+    fi
     content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
     [ "${method}" != router ] || opts+=(--sparsity "${sparsity}")
     [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream_ckpt "${upstream_ckpt}")
     [ -z "${max_updates}" ] || opts+=(--max_updates "${max_updates}")
+    [ "${token_type}" = char ] || opts+=(--token_type "${token_type}")
+    [ "${token_type}" != bpe ] || opts+=(--bpemodel "${bpe_model}")
     opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
         --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
         ${more[@]+"${more[@]}"})
@@ -182,26 +233,27 @@ train() {
 }
 
 decode() {
-    local name more
+    local name more folder
     need "${best}" "this command with --stage 4"
     need_formatted
     read -ra more <<<"${decode_args}"
     [ "${ngpu}" -eq 0 ] || more+=(--device cuda)
     [ -z "${lm}" ] || more+=(--lm "${lm}")
-    for name in "${names[@]:1}"; do
-        run_once "${exp}/decode_${name}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
-            --outputs "${exp}/decode_${name}/result.json" -- \
+    for name in "${decoded[@]}"; do
+        folder=${exp}/decode_${name}${lm:+_lm}
+        run_once "${folder}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
+            --outputs "${folder}/result.json" -- \
             python -m s3router.asr.decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
-            --output-dir "${exp}/decode_${name}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
+            --output-dir "${folder}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
     done
 }
 
 report() {
     local name
-    for name in "${names[@]:1}"; do
+    for name in "${decoded[@]/%/${lm:+_lm}}"; do
         need "${exp}/decode_${name}/result.json" "this command with --stage 5"
     done
-    python -m s3router results "${exp}" --sets "${names[@]:1}" --output "${exp}/RESULTS.md"
+    python -m s3router results "${exp}" --sets "${decoded[@]/%/${lm:+_lm}}" --output "${exp}/RESULTS${lm:+_lm}.md"
 }
 
 need_set() {
