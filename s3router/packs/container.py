@@ -28,7 +28,6 @@ _START = b'{"__metadata__":{"checksum":"'
 _PLACE = 8 + len(_START)  # of the checksum's digits in the file
 _DTYPES = {
     "U8": np.dtype("u1"),
-    "I8": np.dtype("i1"),
     "U32": np.dtype("<u4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # numpy has no bfloat16: its bits

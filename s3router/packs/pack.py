@@ -24,7 +24,7 @@ __all__ = ["MaskPack", "PackMeta", "Parts", "read_pack", "read_parts", "write_pa
 _PARTS = ("delta", "featurizer", "head")
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _FLOATS.items()}
-_BITS, _BPE, _STREAM, _PARAMETERS = "masks.", "bpe_model", "coded.stream", "coded.parameters"
+_BITS, _BPE, _STREAM = "masks.", "bpe_model", "coded"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,8 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     if codec == "coded":
         from s3router.packs import coding
 
-        codings, parameters, stream = coding.encode(pack.masks, weights)
-        tensors |= {_PARAMETERS: ("I8", parameters), _STREAM: ("U32", stream)}
+        codings, stream = coding.encode(pack.masks, weights)
+        tensors[_STREAM] = "U32", stream
     else:
         tensors |= {_BITS + name: ("U8", bits) for name, bits in packed.items()}
     for part in _PARTS:
@@ -149,7 +149,7 @@ def read_parts(path: str | os.PathLike) -> Parts:
         refuse(path, f"its description is damaged ({error})")
     kinds = {_BPE: "U8"} | {_BITS + name: "U8" for name in description.masks if description.codec == "bits"}
     if description.codec == "coded":
-        kinds |= {_STREAM: "U32", _PARAMETERS: "I8"}
+        kinds[_STREAM] = "U32"
     lacking = [name for name in kinds if name not in tensors and name != _BPE]
     for name, (dtype, array) in tensors.items():
         known = dtype in _FLOATS if name.split(".")[0] in _PARTS and "." in name else kinds.get(name) == dtype
@@ -168,7 +168,7 @@ def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] 
         from s3router.packs import coding
 
         try:
-            yield from coding.decode(entries, parts.tensors[_PARAMETERS][1], parts.tensors[_STREAM][1], weights)
+            yield from coding.decode(entries, parts.tensors[_STREAM][1], weights)
         except Malformed as error:
             refuse(path, f"damaged: {error}")
         return
