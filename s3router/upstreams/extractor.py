@@ -58,6 +58,8 @@ class ExtractorControl:
         wavs: the waveforms of the running batch as they came in, [(samples,)]; None outside of a batch.
         frames: valid frames of each of them.
         only_store: end the forward pass once the features are in the cache.
+        shared: where the output is left by the first of several passes over one batch, and found by the others; None:
+            each pass computes its own.
     """
 
     geometry: ConvGeometry
@@ -66,6 +68,7 @@ class ExtractorControl:
     wavs: list[Tensor] | None = None
     frames: list[int] | None = None
     only_store: bool = False
+    shared: dict[str, Any] | None = None
     store: FeatureCache | None = field(default=None, repr=False)
 
 
@@ -81,6 +84,14 @@ class _Controlled:
     control: ExtractorControl
 
     def forward(self, x: Tensor, *length: Tensor | None) -> Any:
+        shared = self.control.shared
+        if shared is None:
+            return self._extract(x, *length)
+        if "features" not in shared:
+            shared["features"] = self._extract(x, *length)
+        return shared["features"]
+
+    def _extract(self, x: Tensor, *length: Tensor | None) -> Any:
         control = self.control
         wavs = control.wavs if control.wavs is not None and len(control.wavs) == x.size(0) else None
         trained = any(parameter.requires_grad for parameter in self.parameters())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError
+from s3router.masks import detach, iterate
+from s3router.packs import MaskPack, read_pack
 from s3router.upstreams.anatomy import ConvGeometry, exact_padding_mask, find_feature_extractor, find_stacked_positions
 from s3router.upstreams.digest import weights_hash
 from s3router.upstreams.extractor import (
@@ -20,6 +25,7 @@ from s3router.upstreams.extractor import (
     silence_padding,
 )
 from s3router.upstreams.feature_cache import FeatureCache
+from s3router.upstreams.routes import Routes
 from s3router.upstreams.specaug import SpecAug, SpecAugConfig
 
 
@@ -34,6 +40,13 @@ class RoutedUpstream(nn.Module):
     - waveforms shorter than one frame are padded with zeros to one frame;
     - the convolutions are frozen and build no graph, unless ``train_feature_extractor``.
 
+    With routes (`add_route`) it is as many models as there are mask packs, see `s3router.upstreams.routes`::
+
+        upstream.add_route("exp/routes/es.pack")
+        with upstream.using("es"):
+            hidden = upstream(wavs)["hidden_states"]
+        mixed = upstream(wavs, routes=["es", "en", "es"])["hidden_states"]
+
     Args:
         expert: module with ``forward(wavs) -> {"hidden_states": [...]}`` and ``get_downsample_rates``; it is changed
             in place.
@@ -43,6 +56,7 @@ class RoutedUpstream(nn.Module):
 
     Attributes:
         backbone_fingerprint: `s3router.upstreams.fingerprint` of the weights as they were loaded.
+        routes: the routes by name (`Routes`); it has none at first.
 
     Raises:
         ConfigError: specaug or cache is asked for, and the model has no place for it.
@@ -58,6 +72,7 @@ class RoutedUpstream(nn.Module):
         super().__init__()
         self.expert = expert
         self.backbone_fingerprint = weights_hash(self.backbone)
+        self.routes = Routes(self.backbone, self.backbone_fingerprint)
         self._control: ExtractorControl | None = None
         if found := find_feature_extractor(self.backbone):
             self._control = self._take_over(found[1], cache)
@@ -79,24 +94,95 @@ class RoutedUpstream(nn.Module):
         """Samples per frame, as the wrapped upstream says."""
         return self.expert.get_downsample_rates(key)
 
-    def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
+    def add_route(self, pack: MaskPack | str | os.PathLike) -> str:
+        """Take in a mask pack, or the file of one; returns its route's name.
+
+        Raises:
+            PackError: the file is damaged, or the pack is for another backbone.
+            ConfigError: the route is known already, or masks are attached.
+        """
+        if not isinstance(pack, MaskPack):
+            pack = read_pack(pack, self.backbone, fingerprint=self.backbone_fingerprint)
+        self.routes.add(pack)
+        return pack.route
+
+    def remove_route(self, name: str) -> None:
+        """Forget a route."""
+        self.routes.remove(name)
+
+    def route(self, name: str | None) -> None:
+        """Use this route from now on, in this thread; None: the bare backbone. Raises ConfigError for unknown names."""
+        self.routes.select(name)
+
+    def using(self, name: str | None) -> contextlib.AbstractContextManager[None]:
+        """`route` for the length of a ``with`` block; after it, what was used before."""
+        return self.routes.using(name)
+
+    def detach(self) -> nn.Module:
+        """Remove all routes and attached masks; returns the backbone, whose weights are what they were."""
+        for name in self.routes.names:
+            self.routes.remove(name)
+        return detach(self.backbone) if next(iterate(self.backbone), None) else self.backbone
+
+    def forward(self, wavs: list[Tensor], routes: str | Sequence[str | None] | None = None) -> dict[str, Any]:
         """[(samples,)] at 16 kHz, float -> {"hidden_states": [(B, T, C)] * n, "last_hidden_state": (B, T, C)}.
 
         The first hidden state is what enters the first transformer layer, the last is the encoder's output.
+
+        Args:
+            wavs: waveforms.
+            routes: one for all, or one for each waveform (they are grouped inside; the result is in the order of the
+                input); by default the one that this thread has selected.
+
+        Raises:
+            ConfigError: unknown route, or routes and waveforms differ in number; no route is selected though there
+                are some.
         """
-        if self._control is None:
-            hidden = list(self.expert(wavs)["hidden_states"])
+        if routes is None or isinstance(routes, str):
+            hidden = self._hidden(wavs, self.routes.selected if routes is None else routes)
         else:
+            hidden = self._mixed(wavs, routes)
+        return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
+
+    def each_route(self, wavs: list[Tensor], routes: Sequence[str | None]) -> Iterator[tuple[str | None, dict]]:
+        """The same waveforms through several routes: (route, what `forward` gives) of each.
+
+        The convolutions, which the routes share, are computed once.
+        """
+        shared: dict[str, Any] = {}
+        for route in routes:
+            hidden = self._hidden(wavs, route, shared)
+            yield route, {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
+
+    def _mixed(self, wavs: list[Tensor], routes: Sequence[str | None]) -> list[Tensor]:
+        if len(routes) != len(wavs):
+            raise ConfigError(f"{len(routes)} routes for {len(wavs)} waveforms; give one for each, or one for all")
+        rows: dict[str | None, list[int]] = {}
+        for row, route in enumerate(routes):
+            rows.setdefault(self.routes.check(route), []).append(row)
+        parts = {route: self._hidden([wavs[row] for row in members], route) for route, members in rows.items()}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        frames = max(hidden[0].size(1) for hidden in parts.values())
+        order = torch.tensor([row for members in rows.values() for row in members]).argsort()
+        layers = zip(*parts.values(), strict=True)  # of each layer one tensor a route
+        return [torch.cat([_lengthen(h, frames) for h in layer])[order.to(layer[0].device)] for layer in layers]
+
+    def _hidden(self, wavs: list[Tensor], route: str | None, shared: dict[str, Any] | None = None) -> list[Tensor]:
+        """The hidden states under one route; the lock of `applied` also guards what the control carries."""
+        with self.routes.applied(route):
+            control = self._control
+            if control is None:
+                return list(self.expert(wavs)["hidden_states"])
             wavs, frames = self._prepare(wavs)
-            self._control.wavs, self._control.frames = wavs, frames
+            control.wavs, control.frames, control.shared = wavs, frames, shared
             if self.specaug is not None:
                 self.specaug.frames = frames
             try:
                 hidden = list(self.expert(wavs)["hidden_states"])
             finally:
-                self._control.wavs = self._control.frames = None
-            hidden = _repeat_last(hidden, frames)
-        return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
+                control.wavs = control.frames = control.shared = None
+            return _repeat_last(hidden, frames)
 
     @property
     def feature_store(self) -> FeatureCache | None:
@@ -112,7 +198,7 @@ class RoutedUpstream(nn.Module):
             raise ConfigError("store_features: the upstream was built without feature_cache.")
         self._control.only_store = True
         try:
-            self(wavs)
+            self._hidden(wavs, None)
         except FeaturesStored:
             pass
         finally:
@@ -166,3 +252,9 @@ def _repeat_last(hidden: list[Tensor], frames: list[int]) -> list[Tensor]:
     return [
         torch.where(valid[:, :, None], h, h[rows, last][:, None]) if h.shape[:2] == valid.shape else h for h in hidden
     ]
+
+
+def _lengthen(hidden: Tensor, frames: int) -> Tensor:
+    """(B, T, C) -> (B, frames, C) by repeating the last frame."""
+    lacking = frames - hidden.size(1)
+    return hidden if lacking == 0 else torch.cat((hidden, hidden[:, -1:].expand(-1, lacking, -1)), 1)

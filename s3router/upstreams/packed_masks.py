@@ -1,0 +1,63 @@
+"""Masks as bits, and from bits to masked weights as fast as memory allows."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s3router.packs.bits import pack_bits
+
+# On a CPU, weights are gone through in blocks of this many: half a megabyte of keys, so that they stay in cache.
+_BLOCK = 1 << 17
+_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a float -> the integer of that size
+
+
+def pack_mask(mask: Tensor) -> Tensor:
+    """Bool mask of any shape, True = kept -> uint8 (⌈weights / 8⌉,): `s3router.packs.bits`, as a tensor on the CPU."""
+    return torch.from_numpy(pack_bits(mask))
+
+
+@torch.no_grad()
+def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
+    """``out = weight where the mask keeps it, else 0``, in the dtype of `out`, on the device of both.
+
+    The same values as `s3router.masks` gives, bit by bit.
+
+    Args:
+        weight: any shape, floating point.
+        bits: the packed mask (`pack_mask`), on the device of `weight`.
+        out: contiguous, the shape of `weight`; 16, 32 or 64 bits a value.
+    """
+    weight = weight.detach()
+    if weight.device.type == "cpu":
+        _write_blocks(weight.contiguous().view(-1), bits.numpy(), out.view(-1))
+    else:
+        places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+        keep = ((bits[:, None] >> places) & 1).view(-1)[: weight.numel()].view(weight.shape).bool()
+        out.copy_(weight).masked_fill_(~keep, 0)
+    if not out.is_inference():
+        # numpy writes behind autograd's back: what was computed with the old content can no longer be differentiated.
+        torch.autograd.graph.increment_version(out)
+
+
+def _write_blocks(weight: Tensor, bits: np.ndarray, out: Tensor) -> None:
+    """All flat. A float and'ed with eight ones or zeros of its size is itself or +0: no branches, no conversions."""
+    whole = _WHOLE[out.element_size()]
+    keys = _keys(out.element_size())
+    target = out.view(whole).numpy()
+    buffer = np.empty((_BLOCK // 8, 8), keys.dtype)
+    for start in range(0, weight.numel(), _BLOCK):
+        block = weight[start : start + _BLOCK].to(out.dtype).view(whole).numpy()
+        part = bits[start // 8 : (start + len(block) + 7) // 8]
+        np.take(keys, part, axis=0, out=buffer[: len(part)], mode="clip")
+        np.bitwise_and(block, buffer.reshape(-1)[: len(block)], out=target[start : start + len(block)])
+
+
+@cache
+def _keys(size: int) -> np.ndarray:
+    """(256, 8): for each byte of a mask eight integers of `size` bytes, -1 (all ones) where the weight is kept."""
+    kept = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return -kept.astype(f"i{size}")

@@ -1,0 +1,276 @@
+"""Any number of mask packs on one backbone.
+
+Of each pack its bits stay in memory, one a weight. The masked weights of one route (or of `working_copies` routes) are
+kept ready; they take the place of the backbone's own for the length of a forward pass, and outside of it the backbone
+is the untouched one: its state dict, its fingerprint and its copies know nothing of routes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from s3router.errors import ConfigError, PackError
+from s3router.masks import iterate
+from s3router.masks.functions import compute_dtype
+from s3router.packs.contents import MaskPack
+from s3router.packs.fingerprint import weights_hash
+from s3router.upstreams.anatomy import find_feature_extractor
+from s3router.upstreams.packed_masks import pack_mask, write_masked
+from s3router.upstreams.selection import Selection
+
+_WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
+
+
+@dataclass
+class _Route:
+    """What stays in memory of a pack: mask bits and further trained parameters, by their names in the backbone."""
+
+    bits: dict[str, Tensor]
+    delta: dict[str, Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.bits.values(), *self.delta.values()))
+
+
+@dataclass
+class _Copy:
+    """Masked weights by name, and what they were made of: route, places and dtypes of the weights."""
+
+    made_of: Any = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Routes:
+    """The routes of one backbone.
+
+    Each thread (and each asyncio task) selects its own route. Forward passes of different threads take turns: one lock
+    is held while a route's weights are in the backbone, so that `working_copies` copies of the masked weights are all
+    the memory it takes, however many threads there are.
+
+    Args:
+        backbone: the bare model; without masks attached.
+        fingerprint: `s3router.upstreams.fingerprint` of it where it is known already.
+        working_copies: routes whose masked weights are kept at a time, the last used ones; at least 1.
+    """
+
+    def __init__(self, backbone: nn.Module, fingerprint: str | None = None, working_copies: int = 1):
+        if working_copies < 1:
+            raise ConfigError(f"working_copies must be at least 1, found {working_copies}")
+        self.backbone = backbone
+        self.working_copies = working_copies
+        self._fingerprint = fingerprint
+        self._routes: dict[str, _Route] = {}
+        self._selection = Selection()
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._lock = threading.RLock()
+        self._copies: list[_Copy] = []  # the one used last at the end
+        self._guards = {name: self._guard(name) for route in self._routes.values() for name in _names(route)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The known routes, in the order in which they were added."""
+        return tuple(self._routes)
+
+    def add(self, pack: MaskPack) -> None:
+        """Take in a pack; its masks are kept as bits.
+
+        Raises:
+            ConfigError: the route is known already, or the backbone has masks attached.
+            PackError: the pack is for another backbone, or changes what routes share.
+        """
+        with self._lock:
+            names = self._fitting(pack)
+            route = _Route(
+                {names[name]: pack_mask(mask) for name, mask in pack.masks.items()},
+                {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
+            )
+            self._guards |= {name: self._guard(name) for name in _names(route) if name not in self._guards}
+            self._routes[pack.route] = route
+
+    def _fitting(self, pack: MaskPack) -> dict[str, str]:
+        """Names in packs -> in the module, after everything that `add` refuses has been looked for."""
+        where = f"route {pack.route!r}"
+        if pack.route in self._routes:
+            raise ConfigError(f"{where} is there already; remove it first, or give the other pack another route")
+        if next(iterate(self.backbone), None) is not None:
+            raise ConfigError("the backbone has masks attached; detach() or bake() them before adding routes")
+        if self._fingerprint is None:
+            self._fingerprint = weights_hash(self.backbone)
+        if pack.meta.fingerprint != self._fingerprint:
+            raise PackError(
+                f"{where}: its pack is for another backbone ({pack.meta.backbone}, fingerprint "
+                f"{pack.meta.fingerprint}; this one is {self._fingerprint}). Load that backbone, or take another pack."
+            )
+        names = _parameter_names(self.backbone)
+        tensors = {**pack.masks, **pack.delta}
+        wrong = [
+            f"{name} {list(tensor.shape)}"
+            for name, tensor in tensors.items()
+            if name not in names or _parameter(self.backbone, names[name]).shape != tensor.shape
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise PackError(f"{where}: the backbone has no {', '.join(wrong[:5])}{more}; it cannot be that pack's")
+        extractor = find_feature_extractor(self.backbone)
+        inside = [name for name in tensors if extractor is not None and name.startswith(f"{extractor[0]}.")]
+        if inside:
+            raise PackError(f"{where}: changes {inside[0]}, but all routes share the feature extractor; train without")
+        return names
+
+    def remove(self, name: str) -> None:
+        """Forget a route; where it was selected, another has to be."""
+        self.check(name)
+        with self._lock:
+            del self._routes[name]
+            left = {weight for route in self._routes.values() for weight in _names(route)}
+            self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}
+            self._copies.clear()
+
+    def check(self, name: str | None) -> str | None:
+        """The name itself (None stands for the bare backbone). Raises ConfigError for one that is not known."""
+        if name is None or name in self._routes:
+            return name
+        close = difflib.get_close_matches(str(name), self._routes, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ConfigError(f"unknown route {name!r}; {hint}known: {', '.join(self._routes) or 'none, add a pack first'}")
+
+    @property
+    def selected(self) -> str | None:
+        """The route of this thread or task; None: the bare backbone.
+
+        Raises:
+            ConfigError: there are routes, and this thread or task has selected none of them.
+        """
+        if self._selection.made:
+            return self.check(self._selection.current)
+        if self._routes:
+            raise ConfigError(
+                f"no route is selected in this thread; select one with route(name) or using(name), or the bare "
+                f"backbone with route(None). Known: {', '.join(self._routes)}"
+            )
+        return None
+
+    def select(self, name: str | None) -> None:
+        """Use this route from now on, in this thread or task; None: the bare backbone."""
+        self._selection.set(self.check(name))
+
+    def using(self, name: str | None) -> contextlib.AbstractContextManager[None]:
+        """`select` for the length of a ``with`` block; after it, what was selected before."""
+        return self._selection.using(self.check(name))
+
+    @contextlib.contextmanager
+    def applied(self, name: str | None) -> Iterator[None]:
+        """The backbone with this route's weights, for the length of a ``with`` block; other threads wait.
+
+        Raises:
+            PackError: the backbone's weights were changed since the route was added.
+        """
+        with self._lock:
+            self.check(name)
+            weights = {} if name is None else self.prepare(name)
+            places = [(*_owner(self.backbone, weight), tensor) for weight, tensor in weights.items()]
+            own = [owner._parameters[key] for owner, key, _ in places]
+            try:
+                for owner, key, tensor in places:
+                    owner._parameters[key] = tensor
+                yield
+            finally:
+                for (owner, key, _), parameter in zip(places, own, strict=True):
+                    owner._parameters[key] = parameter
+
+    def prepare(self, name: str) -> dict[str, Tensor]:
+        """Make the working copy of a route now instead of in its first forward pass; weights by parameter name.
+
+        The tensors belong to the working copy: they change when another route takes it over.
+        """
+        with self._lock:
+            route = self._routes[self.check(name)]
+            parameters = {weight: self._unchanged(weight) for weight in _names(route)}
+            made_of = name, *((p.data_ptr(), p.device, compute_dtype(p)) for p in parameters.values())
+            copy = next((copy for copy in self._copies if copy.made_of == made_of), None)
+            if copy is None:
+                copy = self._copies.pop(0) if len(self._copies) >= self.working_copies else _Copy()
+                copy.made_of = None  # until it is whole
+                _fill(copy, route, parameters)
+                copy.made_of = made_of
+            else:
+                self._copies.remove(copy)
+            self._copies.append(copy)
+            return {weight: copy.tensors[weight] for weight in parameters}
+
+    @property
+    def nbytes(self) -> dict[str, int]:
+        """Memory besides the backbone's: ``routes`` (bits and further parameters), ``working`` (working copies)."""
+        copies = [tensor.nbytes for copy in self._copies for tensor in copy.tensors.values()]
+        return {"routes": sum(route.nbytes for route in self._routes.values()), "working": sum(copies)}
+
+    def _guard(self, name: str) -> tuple[nn.Parameter, int | None]:
+        """A parameter and how often it had been changed."""
+        parameter = _parameter(self.backbone, name)
+        return parameter, None if parameter.is_inference() else parameter._version
+
+    def _unchanged(self, name: str) -> nn.Parameter:
+        parameter, version = self._guard(name)
+        guarded, then = self._guards[name]
+        if parameter is not guarded or version != then:
+            raise PackError(
+                f"the backbone's {name} was changed after the routes were added, and they are for the old weights; "
+                "bring those back and add the routes again"
+            )
+        return parameter
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_copies", "_guards")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy has its own lock, working copy and selection; it starts with what is selected here."""
+        self.__dict__ |= state
+        self._selection = self._selection.copied()
+        self._fresh()
+
+
+def _names(route: _Route) -> tuple[str, ...]:
+    return (*route.bits, *route.delta)
+
+
+def _fill(copy: _Copy, route: _Route, parameters: Mapping[str, nn.Parameter]) -> None:
+    # Tensors made in inference mode could not be used outside of it later.
+    with torch.inference_mode(False), torch.no_grad():
+        for name, parameter in parameters.items():
+            if name in route.delta:
+                copy.tensors[name] = route.delta[name].to(parameter, copy=True)
+                continue
+            dtype, old = compute_dtype(parameter), copy.tensors.get(name)
+            if old is None or (old.dtype, old.device) != (dtype, parameter.device):
+                copy.tensors[name] = None  # frees the old one first
+                copy.tensors[name] = torch.empty(parameter.shape, dtype=dtype, device=parameter.device)
+            route.bits[name] = route.bits[name].to(parameter.device)
+            write_masked(parameter, route.bits[name], copy.tensors[name])
+
+
+def _parameter_names(backbone: nn.Module) -> dict[str, str]:
+    """A parameter's name in packs -> in the module: packs have torch's old naming of weight norm."""
+    names = [name for name, _ in backbone.named_parameters()]
+    return {_WEIGHT_NORM.sub(lambda match: f"{match[1]}_{'gv'[int(match[2])]}", name): name for name in names}
+
+
+def _owner(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:
+    owner, _, key = name.rpartition(".")
+    return backbone.get_submodule(owner), key
+
+
+def _parameter(backbone: nn.Module, name: str) -> nn.Parameter:
+    owner, key = _owner(backbone, name)
+    return owner._parameters[key]
