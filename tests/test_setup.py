@@ -120,7 +120,7 @@ def test_own_environment_is_not_changed(clone: Path):
 def test_refusals(clone: Path):
     unknown = setup(clone, "--with-ml")
     assert unknown.returncode == 1
-    assert "--with-lm --check --help" in unknown.stderr
+    assert "--with-lm --with-onnx --check --help" in unknown.stderr
     absent = setup(clone, S3ROUTER_VENV="/nonexistent")
     assert absent.returncode == 1
     assert "S3ROUTER_VENV=/nonexistent" in absent.stderr
@@ -131,6 +131,19 @@ def test_refusals(clone: Path):
     assert not (clone / "tools/venv").exists()
 
 
+@pytest.mark.parametrize("extra", ["lm", "onnx"])
+def test_an_extra_is_installed_on_demand_only(clone: Path, extra: str):
+    packages = [p for p in (TOOLS / f"requirements-{extra}.txt").read_text().splitlines() if not p.startswith("#")]
+    pins = clone / "tools/venv/.pins.txt"
+    assert setup(clone).returncode == 0
+    without = pins.read_text()
+    assert "torch==" in without
+    assert setup(clone, f"--with-{extra}").returncode == 0
+    for package in packages:
+        assert f"\n{package}==" not in without
+        assert f"\n{package}==" in pins.read_text()
+
+
 def test_help(clone: Path):
     done = setup(clone, "--help")
     assert done.returncode == 0
@@ -139,7 +152,7 @@ def test_help(clone: Path):
 
 def test_everything_asked_for_is_pinned(check_install):
     pins = {re.sub(r"[-_.]+", "-", name).lower() for name in check_install.read_pins(TOOLS / "constraints.txt")}
-    for file in ("requirements.txt", "requirements-lm.txt"):
+    for file in ("requirements.txt", "requirements-lm.txt", "requirements-onnx.txt"):
         for line in (TOOLS / file).read_text().splitlines():
             if line and not line.startswith("#"):
                 assert re.sub(r"[-_.]+", "-", line).lower() in pins

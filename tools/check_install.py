@@ -88,6 +88,19 @@ def safetensors_round_trip() -> str:
     return "write and read"
 
 
+def constriction_round_trip() -> str:
+    import numpy as np
+    from constriction import stream
+
+    bits = np.array([0, 1, 0, 0, 1], np.int32)
+    encoder = stream.queue.RangeEncoder()
+    encoder.encode(bits, stream.model.Bernoulli(0.25, perfect=False))
+    decoder = stream.queue.RangeDecoder(encoder.get_compressed())
+    if not np.array_equal(decoder.decode(stream.model.Bernoulli(0.25, perfect=False), len(bits)), bits):
+        raise RuntimeError("five bits came back changed")
+    return "range coding and back"
+
+
 def soundfile_flac() -> str:
     import io
 
@@ -161,11 +174,26 @@ def flashlight_kenlm() -> str:
     return f"{LexiconFreeDecoder.__name__}, {KenLM.__name__}"
 
 
+def onnxruntime_relu() -> str:
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", value[:1], value[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    if session.run(None, {"x": np.array([-1, 2], np.float32)})[0].tolist() != [0, 2]:
+        raise RuntimeError("relu of -1 and 2 is not 0 and 2")
+    return "a graph of one node"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "torch": torch_bf16,
     "torchaudio": torchaudio_resample,
     "transformers": transformers_hubert,
     "safetensors": safetensors_round_trip,
+    "constriction": constriction_round_trip,
     "s3prl": s3prl_hub,
     "espnet": espnet_asr,
     "soundfile": soundfile_flac,
@@ -176,6 +204,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "espeakng-loader": espeak_phonemes,
 }
 LM_CHECKS = {"flashlight-text": flashlight_kenlm}
+ONNX_CHECKS = {"onnxruntime": onnxruntime_relu}
+ONNX_NEEDS = {"onnx", "flatbuffers", "ml_dtypes"}
 DISTRIBUTIONS = {"s3prl": "espnet-s3prl"}  # where the check is not named as the package
 
 
@@ -236,13 +266,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constraints", type=Path, help="compare every version with this file")
     parser.add_argument("--with-lm", action="store_true", help="check the n-gram decoder too")
+    parser.add_argument("--with-onnx", action="store_true", help="check the ONNX runtime too")
     parser.add_argument(
         "--repair", action="store_true", help="forget half-installed packages, so that pip installs them"
     )
-    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS], help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS, *ONNX_CHECKS], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print({**CHECKS, **LM_CHECKS}[args.one]())
+        print({**CHECKS, **LM_CHECKS, **ONNX_CHECKS}[args.one]())
         return 0
     if args.repair:
         for name, folder in damaged().items():
@@ -250,12 +281,9 @@ def main() -> int:
             shutil.rmtree(folder)
         return 0
 
-    problems = (
-        wrong_versions(read_pins(args.constraints), set() if args.with_lm else set(LM_CHECKS))
-        if args.constraints
-        else []
-    )
-    for name in [*CHECKS, *(LM_CHECKS if args.with_lm else ())]:
+    optional = (set() if args.with_lm else set(LM_CHECKS)) | (set() if args.with_onnx else {*ONNX_CHECKS, *ONNX_NEEDS})
+    problems = wrong_versions(read_pins(args.constraints), optional) if args.constraints else []
+    for name in [*CHECKS, *(LM_CHECKS if args.with_lm else ()), *(ONNX_CHECKS if args.with_onnx else ())]:
         works, detail = run_check(name)
         try:
             version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))

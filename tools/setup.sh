@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Make the Python environment of s3router, or find in a moment that it is ready. Needs no root.
 #
-#   tools/setup.sh [--with-lm] [--check]
+#   tools/setup.sh [--with-lm] [--with-onnx] [--check]
 #
 #   --with-lm   also the beam-search decoder with n-gram language models (flashlight-text)
+#   --with-onnx also what s3router bake --onnx needs (onnx, onnxruntime)
 #   --check     check what is installed once more, even where it is known to be ready
 #
 # S3ROUTER_VENV=/your/env   use an environment of your own: it is checked, never changed
@@ -17,6 +18,7 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "${tools}")
 venv=${S3ROUTER_VENV:-${tools}/venv}
 with_lm=false
+with_onnx=false
 needed_gib=8 # 6 for the environment, the rest for the largest wheel while it is unpacked
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -30,9 +32,10 @@ main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --with-lm | --with_lm) with_lm=true ;;
+            --with-onnx | --with_onnx) with_onnx=true ;;
             --check) check=true ;;
             -h | --help) usage && exit 0 ;;
-            *) die "unknown option $1; the known ones are --with-lm --check --help" ;;
+            *) die "unknown option $1; the known ones are --with-lm --with-onnx --check --help" ;;
         esac
         shift
     done
@@ -55,11 +58,13 @@ main() {
     fi
     local extras=()
     [ "${with_lm}" = false ] || extras+=(--with-lm)
+    [ "${with_onnx}" = false ] || extras+=(--with-onnx)
     is_foreign || extras+=(--constraints "${tools}/constraints.txt")
     "${venv}/bin/python" "${tools}/check_install.py" ${extras[@]+"${extras[@]}"} ||
         die "${venv} is not usable: see above. $(is_foreign || echo "To build it anew: rm -r ${venv}, then ${tools}/setup.sh")"
     write_stamp base
     [ "${with_lm}" = false ] || write_stamp lm
+    [ "${with_onnx}" = false ] || write_stamp onnx
     say "ready: ${venv}"
 }
 
@@ -81,7 +86,9 @@ stamp_file() {
 
 is_ready() { [ -x "${venv}/bin/python" ] && [ "$(cat "$(stamp_file "$1")" 2>/dev/null)" = "${key}" ]; }
 
-all_ready() { is_ready base && { [ "${with_lm}" = false ] || is_ready lm; }; }
+all_ready() {
+    is_ready base && { [ "${with_lm}" = false ] || is_ready lm; } && { [ "${with_onnx}" = false ] || is_ready onnx; }
+}
 
 write_stamp() {
     local file
@@ -137,7 +144,7 @@ find_python() {
 }
 
 # The list of pins is complete, so pip has nothing to resolve. Two entries are treated apart: setuptools comes first
-# (it builds the few pure-Python packages that have no wheel), and the decoder only on demand.
+# (it builds the few pure-Python packages that have no wheel), and the extras only on demand.
 install() {
     local pins="${venv}/.pins.txt"
     rm -f "${venv}"/.ready.*
@@ -145,13 +152,17 @@ install() {
     say "installing $(grep -c '==' "${tools}/constraints.txt") pinned packages; fetches about 3 GB where nothing is here yet (log: ${venv}/setup.log)"
     : >"${venv}/setup.log"
     run_pip "$(grep '^setuptools==' "${tools}/constraints.txt")"
-    if [ "${with_lm}" = true ]; then
-        cp "${tools}/constraints.txt" "${pins}"
-    else
-        grep -v -F -f <(grep -v '^#' "${tools}/requirements-lm.txt") "${tools}/constraints.txt" >"${pins}"
-    fi
+    cp "${tools}/constraints.txt" "${pins}"
+    [ "${with_lm}" = true ] || leave_out lm
+    [ "${with_onnx}" = true ] || leave_out onnx
     run_pip --no-deps --no-build-isolation -r "${pins}"
     run_pip --no-deps --no-build-isolation -e "${root}"
+}
+
+# Takes an extra's packages out of the list of pins.
+leave_out() {
+    grep -v -F -f <(sed '/^#/d;s/$/==/' "${tools}/requirements-$1.txt") "${pins}" >"${pins}.some"
+    mv "${pins}.some" "${pins}"
 }
 
 run_pip() {

@@ -2,9 +2,9 @@
 
 Masks start from magnitude pruning and often stay near it, so the rank of |weight| says much about what is removed, and
 the reader has the weights, too. In each matrix the weights fall into a few magnitude bins. Their edges and the
-probability of removal in each stand in the file, chosen so that edges, probabilities and bits together are fewest (two
-part coding; Rissanen, Modeling by shortest data description, Automatica 14, 1978): with nothing to gain there is one bin,
-and the code is as long as the plain entropy. Masks of whole rows or columns take one bit for each of these.
+probability of removal in each stand in the file, chosen so that edges, probabilities and bits together are fewest
+(two-part coding; Rissanen, Modeling by shortest data description, Automatica 14, 1978): with nothing to gain there is
+one bin, and the code is as long as the plain entropy. Masks of whole rows or columns take one bit for each of these.
 
 The range coder is constriction's (Martin 1979; Bamler, arXiv 2201.01741). All numbers that a decoder depends on are
 whole or compared only, so every machine decodes alike. docs/packs.md has the exact definition.
@@ -139,7 +139,7 @@ def _runs(sizes: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _choose_edges(removed: np.ndarray, magnitudes: np.ndarray) -> list[int]:
-    """The edges with which bits and edges together are fewest: the best cut of the quantiles, by dynamic programming."""
+    """The edges with which bits and edges together are fewest, by dynamic programming over the quantiles."""
     bins = _bins(magnitudes, list(range(1, QUANTILES)))
     total = np.concatenate([[0], np.bincount(bins, minlength=QUANTILES).cumsum()])
     gone = np.concatenate([[0], np.bincount(bins, weights=removed, minlength=QUANTILES).cumsum()])

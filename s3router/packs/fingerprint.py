@@ -50,10 +50,14 @@ def bare_backbone(module: nn.Module) -> nn.Module:
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """(name in the plain module, tensor) of every parameter and buffer of its state dict, attached masks left out."""
     for name, tensor in module.state_dict().items():
-        parts = name.split(".")
-        if _WEIGHT_NORM.search(name):
-            yield _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name), tensor
-        elif _PARAMETRIZED.search(name):
-            yield _PARAMETRIZED.sub(r"\1", name), tensor
-        elif "parametrizations" not in parts:  # what is left there belongs to the parametrization: scores, masks
-            yield name, tensor
+        if (plain := plain_name(name)) is not None:
+            yield plain, tensor
+
+
+def plain_name(name: str) -> str | None:
+    """What a state dict's entry is called in the plain module; None for what belongs to attached masks alone."""
+    if _WEIGHT_NORM.search(name):
+        return _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name)
+    if _PARAMETRIZED.search(name):
+        return _PARAMETRIZED.sub(r"\1", name)
+    return None if "parametrizations" in name.split(".") else name
