@@ -29,11 +29,10 @@ def read_torch_file(path: str | os.PathLike) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file. Check the path given as the upstream's checkpoint.")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return _LOAD(path, map_location="cpu", weights_only=True)
+        return restricted_load(path, [argparse.Namespace])
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise CheckpointError(_unsafe_message(path, found[1] if found else "")) from error
+        raise CheckpointError(unsafe_message(path, found[1] if found else "")) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as a torch checkpoint ({first_line(error)}). "
@@ -44,14 +43,26 @@ def read_torch_file(path: str | os.PathLike) -> Any:
 _LOAD = torch.load  # kept here because `s3router.upstreams.s3prl_models` stands in for torch.load while s3prl builds
 
 
-def _unsafe_message(path: Path, name: str) -> str:
+def restricted_load(path: Path, allowed: list, mmap: bool = False) -> Any:
+    """torch's unpickler of tensors and plain values, which besides them builds what is in ``allowed`` only.
+
+    Args:
+        allowed: classes, or (class, the name that stands for it in the file).
+        mmap: leave the tensors on disk until they are used (files of torch 1.6 and later).
+    """
+    with torch.serialization.safe_globals(allowed):
+        return _LOAD(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def unsafe_message(path: Path, name: str) -> str:
+    """Why a pickle was not read; ``name`` is the class or function that it asks for, "" where it is no pickle."""
     if not name:
         return f"{path}: not a torch checkpoint, or a damaged one. Copy or download it again."
     if name.startswith(("fairseq.", "omegaconf.")):
         return (
-            f"{path}: a raw fairseq checkpoint (it holds {name}), which cannot be read without running its pickled "
-            "code. Use the converted file that s3prl publishes, or convert it where fairseq is installed: "
-            "python -m s3prl.upstream.<family>.convert CHECKPOINT --output_dir DIR"
+            f"{path}: a raw fairseq checkpoint (it holds {name}), which s3prl cannot read without running its "
+            "code. Give it to --upstream auto, which reads it safely, or convert it once: "
+            f"s3router upstream convert {path} DIR, then --upstream auto --upstream-ckpt DIR."
         )
     return (
         f"{path}: refused, because it is a pickle that runs code when it is read (it asks for {name}). "

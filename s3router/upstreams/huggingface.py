@@ -24,6 +24,8 @@ from s3router.upstreams.checkpoint import first_line, read_tensors, refuse_parti
 logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16000
+SHORT = 400  # frames; from here on the fused attention is the faster one (measured forwards and backwards, bfloat16)
+NORMALIZE_EPS = 1e-7  # what transformers adds to the variance when it normalises a waveform
 # hub name -> (model_type in config.json, class in transformers)
 FAMILIES = {
     "hf_hubert_custom": ("hubert", "HubertModel"),
@@ -41,7 +43,7 @@ _WEIGHT_FILES = (
 _HEADS = re.compile(
     r"^(\w+\.)?(quantizer|project_q|project_hid|lm_head|final_proj|label_embs_concat|classifier|projector)\b"
 )
-_MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
+MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
 
 
 class HuggingFaceUpstream(nn.Module):
@@ -50,12 +52,18 @@ class HuggingFaceUpstream(nn.Module):
     Args:
         model: HubertModel, Wav2Vec2Model, WavLMModel or Data2VecAudioModel.
         normalize: bring every waveform to zero mean and unit variance, as the model saw it in pretraining.
+        normalize_eps: added to the variance. transformers adds 1e-7; fairseq, in which the public models were
+            pretrained, 1e-5, which makes a difference for quiet recordings.
     """
 
-    def __init__(self, model: nn.Module, normalize: bool):
+    def __init__(self, model: nn.Module, normalize: bool, normalize_eps: float = NORMALIZE_EPS):
         super().__init__()
         self.model = model
         self.normalize = normalize
+        self.normalize_eps = normalize_eps
+        self._fused: str | None = None
+        # part of what `RoutedUpstream` keeps features in the cache by
+        self.wav_normalize = f"eps {normalize_eps:g}" if normalize and normalize_eps != NORMALIZE_EPS else None
 
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples per frame (320 for all public models)."""
@@ -70,21 +78,33 @@ class HuggingFaceUpstream(nn.Module):
         The first is the input of the first layer, the last is the encoder's output (after its final layer norm).
         """
         if self.normalize:
-            wavs = [(wav - wav.mean()) / torch.sqrt(wav.var(correction=0) + 1e-7) for wav in wavs]
+            wavs = [(wav - wav.mean()) / torch.sqrt(wav.var(correction=0) + self.normalize_eps) for wav in wavs]
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence(wavs, batch_first=True)
         attention_mask = (torch.arange(padded.size(1), device=padded.device) < lengths[:, None]).long()
+        self._choose_attention(padded)
         output = self.model(padded, attention_mask=attention_mask, output_hidden_states=True)
         return {"hidden_states": [*output.hidden_states[:-1], output.last_hidden_state]}
 
+    def _choose_attention(self, padded: Tensor) -> None:
+        """Plain attention for short waveforms on a processor, where torch's fused one takes several times as long."""
+        if self._fused is None:
+            self._fused = self.model.config._attn_implementation
+        short = padded.device.type == "cpu" and padded.size(1) < SHORT * self.get_downsample_rates()
+        self.model.config._attn_implementation = "eager" if short else self._fused
 
-def load_huggingface(name: str, source: str, random_init: bool = False) -> HuggingFaceUpstream:
+
+def load_huggingface(
+    name: str, source: str, random_init: bool = False, normalize_eps: float | None = None
+) -> HuggingFaceUpstream:
     """Build the upstream ``name`` (a key of FAMILIES) from a folder, or from a repository of the HuggingFace hub.
 
     Args:
         source: folder with config.json, preprocessor_config.json and model.safetensors (or pytorch_model.bin);
             otherwise the id of a repository ("facebook/hubert-base-ls960"), which is downloaded.
         random_init: fresh weights from torch's generator; the folder needs no weight file then.
+        normalize_eps: see `HuggingFaceUpstream`; None: ``normalize_eps`` of preprocessor_config.json (which
+            transformers does not know), else 1e-7.
 
     Raises:
         CheckpointError: a file is missing, unsafe, damaged, for another architecture, or does not fill the model.
@@ -92,7 +112,7 @@ def load_huggingface(name: str, source: str, random_init: bool = False) -> Huggi
     import transformers
 
     model_type, class_name = FAMILIES[name]
-    folder = _folder(source)
+    folder = fetch_folder(source)
     config, preprocessor = _read_configs(folder, name, model_type)
     model_class = getattr(transformers, class_name)
     settings = model_class.config_class.from_dict(config)
@@ -100,7 +120,12 @@ def load_huggingface(name: str, source: str, random_init: bool = False) -> Huggi
     settings.layerdrop = 0.0
     settings.apply_spec_augment = False
     model = model_class(settings).float() if random_init else _load_weights(model_class, settings, folder)
-    return HuggingFaceUpstream(model, normalize=bool(preprocessor["do_normalize"]))
+    eps = preprocessor.get("normalize_eps", NORMALIZE_EPS) if normalize_eps is None else normalize_eps
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < 1:
+        raise CheckpointError(
+            f"{folder}/preprocessor_config.json: normalize_eps must be a small number, found {eps!r}."
+        )
+    return HuggingFaceUpstream(model, bool(preprocessor["do_normalize"]), float(eps))
 
 
 def _load_weights(model_class: Any, settings: Any, folder: Path) -> nn.Module:
@@ -124,16 +149,17 @@ def _load_weights(model_class: Any, settings: Any, folder: Path) -> nn.Module:
     heads = {key for key in unexpected if _HEADS.match(key)}
     if heads:
         logger.info("%s: left out %d tensors of heads that are not part of the upstream", folder, len(heads))
-    if _MASK_EMBEDDING in missing:
-        logger.warning("%s: no %s in the checkpoint; time masking will use zeros", folder, _MASK_EMBEDDING)
-        nn.init.zeros_(getattr(model, _MASK_EMBEDDING))
-    mask_names = {key for key in unexpected | missing if key.split(".")[-1] == _MASK_EMBEDDING}
+    if MASK_EMBEDDING in missing:
+        logger.warning("%s: no %s in the checkpoint; time masking will use zeros", folder, MASK_EMBEDDING)
+        nn.init.zeros_(getattr(model, MASK_EMBEDDING))
+    mask_names = {key for key in unexpected | missing if key.split(".")[-1] == MASK_EMBEDDING}
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
     refuse_partial(str(folder), missing - mask_names, unexpected - heads - mask_names, mismatched)
     return model
 
 
-def _folder(source: str) -> Path:
+def fetch_folder(source: str) -> Path:
+    """The local folder that ``source`` names; the id of a repository is downloaded. Raises CheckpointError."""
     if Path(source).is_dir():
         return Path(source)
     if Path(source).exists():

@@ -56,7 +56,7 @@ def save_hf(model: torch.nn.Module, folder: Path, normalize: bool = True) -> Pat
     return folder
 
 
-def s3prl_state(name: str, mode: str = "layer_norm") -> dict:
+def s3prl_state(name: str, mode: str = "layer_norm", **changes) -> dict:
     """What a small checkpoint of s3prl's own format holds; ``mode`` "default" has group norm."""
     layers = repr([(WIDTH, kernel, stride) for kernel, stride in CONV])
     sizes = {
@@ -70,7 +70,7 @@ def s3prl_state(name: str, mode: str = "layer_norm") -> dict:
         "conv_pos_groups": 4,
         "layer_norm_first": mode == "layer_norm",
         "encoder_layerdrop": 0.5,
-    }
+    } | changes
     with torch.random.fork_rng():
         torch.manual_seed(1)
         if name == "wavlm_local":
@@ -142,6 +142,12 @@ def s3prl_file(tmp_path_factory):
         return made[name, mode]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3prl_content():
+    """`s3prl_state`: name, mode, changes of the configuration -> what a file holds."""
+    return s3prl_state
 
 
 @pytest.fixture
