@@ -26,12 +26,15 @@ from torch import nn
 from s3router.errors import CheckpointError, ConfigError
 from s3router.upstreams.anatomy import set_dropout
 from s3router.upstreams.extractor import CacheConfig
+from s3router.upstreams.formats import load_any
 from s3router.upstreams.huggingface import FAMILIES, load_huggingface
+from s3router.upstreams.public import catalogue, find_public, load_public
 from s3router.upstreams.random_init import reinitialise
 from s3router.upstreams.routed import RoutedUpstream
 from s3router.upstreams.s3prl_models import known_names, load_s3prl, unknown_name
 from s3router.upstreams.specaug import SpecAugConfig
 
+AUTO = "auto"  # the checkpoint itself tells what it is
 TINY_FOLDER = Path(__file__).parent / "tiny"
 
 
@@ -68,9 +71,11 @@ def build(
     unless a mask is given: `s3router.masks.attach` then freezes all that the mask's ``train`` does not name.
 
     Args:
-        ckpt: file, folder, URL or HuggingFace repository; None for ``tiny`` and for names that download their own.
+        ckpt: file, folder, URL or HuggingFace repository; None for ``tiny`` and for names that download their own (the
+            public ones are looked for, and kept, in `s3router.upstreams.public.upstreams_folder`).
         refresh: download again.
-        upstream: ``tiny``, ``hf_{hubert,wav2vec2,wavlm,data2vec}_custom``, or any name of s3prl's hub.
+        upstream: ``tiny``, ``auto`` (ckpt is a file or folder of any format), a public upstream of conf/upstreams,
+            ``hf_{hubert,wav2vec2,wavlm,data2vec}_custom``, or any name of s3prl's hub.
         mask: fields of `s3router.masks.MaskConfig`; None: no mask.
         specaug: fields of `SpecAugConfig` ({} for its defaults); None: no masking of features.
         feature_cache: folder, or {path, max_gb}: keep the output of the feature extractor there (`CacheConfig`).
@@ -106,19 +111,32 @@ def build(
 def load_expert(
     name: str, ckpt: str | None, refresh: bool = False, random_init: bool = False, options: dict[str, Any] | None = None
 ) -> nn.Module:
-    """The bare s3prl-style upstream ``name``: ``tiny``, an ``hf_*_custom``, or any name of s3prl's hub."""
+    """The bare s3prl-style upstream ``name``; see `build`."""
     if name == "tiny":
         name, ckpt = "hf_hubert_custom", ckpt or str(tiny_folder())
     if name in FAMILIES:
         if ckpt is None:
             raise ConfigError(f"upstream {name} needs a folder or repository name as path_or_url (--upstream_ckpt).")
         return load_huggingface(name, str(ckpt), random_init)
+    if name == AUTO:
+        if ckpt is None:
+            raise ConfigError("upstream auto needs a file or folder as path_or_url (--upstream_ckpt).")
+        return load_any(str(ckpt), random_init)
+    if not options and (public := find_public(name)):
+        return load_public(public, None if ckpt is None else str(ckpt), refresh, random_init)
     if name not in known_names():
-        raise unknown_name(name, ["tiny", *FAMILIES, *known_names()])
+        raise unknown_name(name, all_names())
     expert = load_s3prl(name, None if ckpt is None else str(ckpt), refresh, options)
     if random_init:
         reinitialise(expert)
     return expert
+
+
+def all_names() -> list[str]:
+    """Every name that ``upstream`` may have, ours first."""
+    public = [name for entry in catalogue().values() for name in (entry.name, *entry.aliases)]
+    ours = ["tiny", AUTO, *FAMILIES, *public]
+    return [*ours, *(name for name in known_names() if name not in ours)]
 
 
 def tiny_folder() -> Path:
@@ -133,4 +151,4 @@ def tiny_folder() -> Path:
 
 
 if __name__ == "__main__":
-    print("\n".join(["tiny", *FAMILIES, *known_names()]))
+    print("\n".join(all_names()))

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from s3router.upstreams.huggingface import FAMILIES
+from s3router.upstreams.public import catalogue, find_public
 from s3router.upstreams.s3prl_models import known_names
 
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "upstreams").rglob("*.yaml"))
@@ -26,8 +27,9 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     if preset["upstream"] == "tiny":
         assert set(preset) == {"upstream"}
         return
-    assert set(preset) == {"upstream", "url", "huggingface", "size"}
+    assert set(preset) - {"aliases", "bundle"} == {"upstream", "family", "files", "huggingface", "size"}
     assert preset["upstream"] in known_names()
+    assert preset["family"] == FAMILIES[preset["huggingface"]["upstream"]][0]
     import s3prl.hub
     from s3prl.util import download
 
@@ -41,7 +43,29 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     monkeypatch.setattr(download, "_download", ask)
     with pytest.raises(Asked) as asked:
         getattr(s3prl.hub, preset["upstream"])()
-    assert asked.value.args == (preset["url"],)
+    assert asked.value.args == (preset["files"].get("s3prl") or preset["files"]["wavlm"],)
+
+
+def test_the_torchaudio_files_are_those_of_its_bundles():
+    from torchaudio import pipelines
+
+    bundles = [entry for entry in map(find_public, catalogue()) if entry.bundle]
+    assert len(bundles) >= 6
+    for entry in bundles:
+        bundle = getattr(pipelines, entry.bundle)
+        assert entry.files["torchaudio"][0].name == bundle._path
+        size = next(read(path)["size"] for path in PRESETS if read(path)["upstream"] == entry.name)
+        assert bundle._params["encoder_num_layers"] == size["layers"]
+        assert bundle._params["encoder_num_heads"] == size["heads"]
+        assert bundle._params["extractor_mode"] == f"{size['conv_norm']}_norm"
+
+
+def test_aliases_find_their_upstream_and_no_two_are_alike():
+    names = [name for entry in catalogue().values() for name in (entry.name, *entry.aliases)]
+    assert len(names) == len(set(names))
+    assert find_public("data2vec_base") is find_public("data2vec_base_960")
+    assert find_public("tiny") is None
+    assert {"s3prl", "fairseq", "huggingface", "torchaudio"} <= set(find_public("xls_r_300m").files)
 
 
 @pytest.mark.parametrize("path", [path for path in PRESETS if path.stem != "tiny"], ids=lambda path: path.stem)
@@ -59,7 +83,8 @@ def test_sizes_give_the_number_of_parameters(path):
     }
     if kind != "hf_data2vec_custom":
         large = size["layers"] == 24
-        settings |= {"feat_extract_norm": size["conv_norm"], "do_stable_layer_norm": large, "conv_bias": large}
+        settings |= {"feat_extract_norm": size["conv_norm"], "do_stable_layer_norm": large}
+        settings |= {"conv_bias": large and kind != "hf_wavlm_custom"}
     with torch.device("meta"):
         model = model_class(model_class.config_class(**settings))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(size["parameters_million"], abs=0.06)

@@ -1,0 +1,164 @@
+"""Public upstreams by their usual names: what conf/upstreams says of them, where their files are, how to get them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3router.errors import CheckpointError, ConfigError
+from s3router.upstreams.download import Ledger, RemoteFile, fetch_file, locked, put_in_place
+from s3router.upstreams.formats import load_any
+from s3router.upstreams.huggingface import HuggingFaceUpstream
+from s3router.upstreams.plain_model import FAIRSEQ_EPS
+
+CONF = Path(__file__).parents[2] / "conf" / "upstreams"
+FOLDER_VARIABLE = "S3ROUTER_UPSTREAMS"
+FORMATS = ("s3prl", "fairseq", "wavlm", "huggingface", "torchaudio")
+_FOLDER_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
+_TORCHAUDIO = "https://download.pytorch.org/torchaudio/models/"
+
+
+@dataclass(frozen=True)
+class PublicUpstream:
+    """One entry of conf/upstreams.
+
+    Args:
+        name: what ``--upstream`` takes.
+        aliases: further names for it.
+        family: model_type of transformers.
+        files: format -> the files of it; the first is downloaded where nothing is there yet.
+        bundle: name of the torchaudio bundle, where there is one.
+        parameters_million: without heads of pretraining.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    family: str
+    files: Mapping[str, tuple[RemoteFile, ...]]
+    bundle: str | None
+    parameters_million: float
+
+    def place(self, kind: str) -> Path:
+        """Where a format's files belong."""
+        return upstreams_folder() / self.name / kind
+
+    def present(self) -> list[str]:
+        """The formats that are there as a whole."""
+        return [kind for kind in self.files if all((self.place(kind) / f.name).is_file() for f in self.needed(kind))]
+
+    def needed(self, kind: str) -> tuple[RemoteFile, ...]:
+        """The files of a format; model.safetensors in place of pytorch_model.bin where somebody has put it."""
+        safe = self.place(kind) / "model.safetensors"
+        if kind != "huggingface" or not safe.is_file():
+            return self.files[kind]
+        *settings, weights = self.files[kind]
+        return (*settings, RemoteFile(weights.url.replace(weights.name, safe.name)))
+
+
+def upstreams_folder() -> Path:
+    """Where checkpoints are kept: the environment variable S3ROUTER_UPSTREAMS, else ~/.cache/s3router/upstreams."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "s3router" / "upstreams").expanduser()
+
+
+@functools.cache
+def catalogue() -> dict[str, PublicUpstream]:
+    """name -> entry, in the order of the names; empty where conf/ is not there (an installation without the clone)."""
+    import yaml
+
+    entries = {}
+    for path in sorted(CONF.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "files" in content:  # tiny has none: it ships with the package
+            entries[content["upstream"]] = _entry(content, path)
+    return entries
+
+
+def find_public(name: str) -> PublicUpstream | None:
+    """The entry of that name or alias, or None."""
+    entries = catalogue()
+    return entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
+
+
+def _entry(content: dict[str, Any], path: Path) -> PublicUpstream:
+    files: dict[str, tuple[RemoteFile, ...]] = {}
+    for kind, described in content["files"].items():
+        if kind not in FORMATS:
+            raise ConfigError(f"{path}: format {kind!r} is none of {', '.join(FORMATS)}.")
+        if kind == "huggingface":
+            base = f"https://huggingface.co/{content['huggingface']['ckpt']}/resolve/main/"
+            known = described or {}
+            files[kind] = tuple(RemoteFile(base + name, **known.get(name, {})) for name in _FOLDER_FILES)
+        elif kind == "torchaudio":
+            described = {"file": described} if isinstance(described, str) else dict(described)
+            files[kind] = (RemoteFile(_TORCHAUDIO + described.pop("file"), **described),)
+        else:
+            files[kind] = (RemoteFile(**({"url": described} if isinstance(described, str) else described)),)
+    return PublicUpstream(
+        content["upstream"],
+        tuple(content.get("aliases", ())),
+        content["family"],
+        files,
+        content.get("bundle"),
+        content["size"]["parameters_million"],
+    )
+
+
+def fetch(public: PublicUpstream, kind: str | None = None, copy: Path | None = None, refresh: bool = False) -> Path:
+    """The local file (or folder) of an upstream, checked; downloaded where it is not there.
+
+    Args:
+        kind: which format; None: one that is there, else the first of the entry.
+        copy: a local file (or HuggingFace folder) to take instead of the download; it is copied into place.
+        refresh: download again.
+
+    Raises:
+        CheckpointError: it cannot be had, or is not the right file.
+        ConfigError: there is no such format for this upstream.
+    """
+    if kind is None:
+        kind = next(iter([] if refresh or copy else public.present()), None) or next(iter(public.files))
+    if kind not in public.files:
+        raise ConfigError(f"upstream {public.name}: no format {kind!r}. Known: {', '.join(public.files)}.")
+    place, ledger = public.place(kind), Ledger(upstreams_folder())
+    if copy is not None:
+        _take(copy, place, public.files[kind], ledger)
+    for remote in public.needed(kind):
+        fetch_file(remote, place / remote.name, ledger, f"upstream {public.name}", refresh and copy is None)
+    return place if kind == "huggingface" else place / public.files[kind][0].name
+
+
+def _take(copy: Path, place: Path, files: tuple[RemoteFile, ...], ledger: Ledger) -> None:
+    sources = [copy / remote.name for remote in files] if len(files) > 1 else [copy]
+    for source, remote in zip(sources, files, strict=True):
+        if not source.is_file():
+            raise CheckpointError(f"{source}: no such file; expected {' and '.join(f.name for f in files)}.")
+        target = place / remote.name
+        with locked(target):
+            unfinished = target.with_name(target.name + ".copy")
+            shutil.copyfile(source, unfinished)
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
+            put_in_place(unfinished, target, ledger, remote)
+
+
+def load_public(
+    public: PublicUpstream, ckpt: str | None = None, refresh: bool = False, random_init: bool = False
+) -> HuggingFaceUpstream:
+    """The upstream itself, from ``ckpt`` (any format; nothing is downloaded then) or from `fetch`.
+
+    Waveforms are normalised as in pretraining, whichever format the weights are read from.
+
+    Raises:
+        CheckpointError: as `fetch` and `load_any`; the checkpoint is of another family.
+    """
+    source = Path(ckpt) if ckpt is not None else fetch(public, refresh=refresh)
+    upstream = load_any(str(source), random_init, FAIRSEQ_EPS, public.bundle)
+    found = upstream.model.config.model_type
+    if found != public.family and {found, public.family} != {"hubert", "wav2vec2"}:
+        raise CheckpointError(f"{source}: a {found} model, but upstream {public.name} is {public.family}.")
+    return upstream
