@@ -15,6 +15,7 @@ from s3router.errors import S3RouterError
 
 COMMANDS = {
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
+    "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
     "train": ("s3router.asr.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
     "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
     "score": ("s3router.scoring.wer", "word and character error rates of two Kaldi text files"),
