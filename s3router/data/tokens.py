@@ -106,10 +106,12 @@ class TokenIds:
     Args:
         tokens: a token list.
         token_type: ``char``, ``phn`` (tokens separated by blanks) or ``bpe``.
-        bpe_model: path of the sentencepiece model; only for ``bpe``.
+        bpe_model: the sentencepiece model, its path or its content; only for ``bpe``.
     """
 
-    def __init__(self, tokens: Sequence[str], token_type: str = "char", bpe_model: str | os.PathLike | None = None):
+    def __init__(
+        self, tokens: Sequence[str], token_type: str = "char", bpe_model: str | os.PathLike | bytes | None = None
+    ):
         if token_type not in TOKEN_TYPES:
             raise ConfigError(f"unknown token type {token_type!r}; known: {', '.join(TOKEN_TYPES)}")
         if (token_type == "bpe") != (bpe_model is not None):
@@ -120,6 +122,9 @@ class TokenIds:
         if bpe_model is not None:
             import sentencepiece
 
+            if isinstance(bpe_model, bytes):
+                self._pieces = sentencepiece.SentencePieceProcessor(model_proto=bpe_model)
+                return
             if not Path(bpe_model).is_file():
                 raise DataError(f"{bpe_model}: no such sentencepiece model")
             self._pieces = sentencepiece.SentencePieceProcessor(model_file=os.fspath(bpe_model))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +21,10 @@ from s3router.errors import ConfigError, PackError
 from s3router.masks import iterate
 from s3router.masks.functions import compute_dtype
 from s3router.packs.contents import MaskPack
-from s3router.packs.fingerprint import weights_hash
+from s3router.packs.fingerprint import plain_name, weights_hash
 from s3router.upstreams.anatomy import find_feature_extractor
 from s3router.upstreams.packed_masks import pack_mask, write_masked
 from s3router.upstreams.selection import Selection
-
-_WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
 
 
 @dataclass
@@ -261,9 +258,8 @@ def _fill(copy: _Copy, route: _Route, parameters: Mapping[str, nn.Parameter]) ->
 
 
 def _parameter_names(backbone: nn.Module) -> dict[str, str]:
-    """A parameter's name in packs -> in the module: packs have torch's old naming of weight norm."""
-    names = [name for name, _ in backbone.named_parameters()]
-    return {_WEIGHT_NORM.sub(lambda match: f"{match[1]}_{'gv'[int(match[2])]}", name): name for name in names}
+    """A parameter's name in packs -> in the module (they differ in weight norm)."""
+    return {plain_name(name): name for name, _ in backbone.named_parameters()}
 
 
 def _owner(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:

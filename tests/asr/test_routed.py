@@ -1,0 +1,148 @@
+"""All trained models of a set of packs on one backbone, held against the ESPnet models that training left."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router.asr.ctc_decode import emissions
+from s3router.data.audio import read_audio
+from s3router.data.kaldi import DataDir
+from s3router.errors import ConfigError, PackError
+from s3router.packs import write_pack
+
+ROOT = Path(__file__).parents[2]
+FIVE = ROOT / "tests" / "fixtures" / "five"
+RUNS = {
+    "it": ["--sparsity", "0.3", "--head_lr", "2e-2"],
+    "fr.CA": ["--sparsity", "0.2", "--seed", "1", "--features", "last", "--normalize_features", "true"],
+    "es": ["--method", "frozen", "--head_lr", "1e-1"],
+    "ru": ["--sparsity", "0.1", "--mask_conf", "train=[bias,layer_norm]", "--normalize_features", "true"],
+}
+
+
+@pytest.fixture(scope="module")
+def experiments(zygote, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("routes")
+    return {route: zygote.run(folder / route, *options).exp for route, options in RUNS.items()}
+
+
+@pytest.fixture(scope="module")
+def here(small_upstream):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the fixture's paths start there
+        patch.setenv("S3ROUTER_TINY", str(small_upstream))
+        yield
+
+
+@pytest.fixture(scope="module")
+def packs(experiments, here, tmp_path_factory) -> list[Path]:
+    from s3router.asr.pack import pack_from_experiment
+
+    folder = tmp_path_factory.mktemp("packs")
+    for route, exp in experiments.items():
+        write_pack(folder / f"{route}.pack", pack_from_experiment(exp, route=route))
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def singles(experiments, here) -> dict:
+    """The trained models, the slow independent way."""
+    from s3router.asr.load import load_asr_model
+
+    return {route: load_asr_model(exp)[0] for route, exp in experiments.items()}
+
+
+@pytest.fixture(scope="module")
+def model(packs, here):
+    from s3router.asr.routed import load_routes
+
+    return load_routes(packs)
+
+
+@pytest.fixture(scope="module")
+def waves() -> list:
+    read = [read_audio(utt.source) for utt in DataDir.read(FIVE).utts]
+    return [*read, read[0][:3000]]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_equal_to_the_trained_models_bit_by_bit(model, singles, waves, bf16):
+    inputs = [torch.from_numpy(wave) for wave in waves]
+    turns = list(RUNS) * 2
+    random.Random(1).shuffle(turns)
+    for route in turns:
+        expected, lengths = emissions(singles[route], waves, bf16=bf16)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = model.log_probs(inputs, route)
+        assert [len(f) for f in found] == lengths.tolist()
+        for row, values in enumerate(found):
+            assert torch.equal(values, expected[row, : lengths[row]]), route
+
+
+def test_very_short_recordings_too(model, singles, waves):
+    short = [waves[0][:450], waves[1][:500]]
+    expected, lengths = emissions(singles["it"], short)
+    found = model.log_probs([torch.from_numpy(wave) for wave in short], "it")
+    assert [len(f) for f in found] == lengths.tolist()
+    assert all(torch.equal(f, e[: len(f)]) for f, e in zip(found, expected, strict=True))
+
+
+def test_mixed_batches(model, singles, waves):
+    """Each utterance under its own route: float32 noise against the single model alone (the largest seen is 4e-6)."""
+    routes = ["it", "ru", "es", "fr.CA", "it", "ru"]
+    found = model.log_probs([torch.from_numpy(wave) for wave in waves], routes)
+    for values, wave, route in zip(found, waves, routes, strict=True):
+        expected, _ = emissions(singles[route], [wave])
+        torch.testing.assert_close(values, expected[0], atol=5e-5, rtol=0)
+
+
+def test_every_route_of_one_batch(model, singles, waves):
+    calls = []
+    hook = model.upstream.backbone.feature_extractor.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
+    inputs = [torch.from_numpy(wave) for wave in waves]
+    with torch.inference_mode():
+        found = {route: log_probs for route, log_probs, _ in model.each_route(inputs, list(RUNS))}
+    hook.remove()
+    assert len(calls) == 1
+    for route, log_probs in found.items():
+        assert torch.equal(log_probs, emissions(singles[route], waves)[0])
+
+
+def test_routes_come_and_go(packs, here, waves):
+    from s3router.asr.routed import load_routes
+
+    model = load_routes(packs[:2], "tiny")
+    assert model.routes == ("es", "fr.CA")
+    wave = [torch.from_numpy(waves[0])]
+    with pytest.raises(ConfigError, match=r"unknown route 'it'.*es, fr\.CA"):
+        model.log_probs(wave, "it")
+    assert model.add(packs[2]) == "it"
+    model.log_probs(wave, "it")
+    model.remove("fr.CA")
+    with pytest.raises(ConfigError, match=r"unknown route 'fr\.CA'.*es, it"):
+        model.log_probs(wave, ["fr.CA"])
+    with pytest.raises(ConfigError, match="is there already"):
+        model.add(packs[0])
+    with pytest.raises(ConfigError, match="no packs given"):
+        load_routes([])
+
+
+def test_packs_that_cannot_transcribe(packs, here):
+    import dataclasses
+
+    from s3router.asr.routed import load_routes
+    from s3router.packs import read_pack
+
+    model = load_routes(packs[:1])
+    pack = dataclasses.replace(read_pack(packs[1]), route="new")
+    for wrong in (
+        dataclasses.replace(pack, tokens=None),
+        dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, preprocessing={"features": "third"})),
+    ):
+        with pytest.raises(PackError, match="route 'new'"):
+            model.add(wrong)
+    assert model.routes == ("es",)
