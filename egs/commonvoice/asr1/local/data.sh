@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Write data/LANG[_phn]/{train_SUBSET,dev,test} from an unpacked Common Voice release.
+set -euo pipefail
+
+usage="usage: local/data.sh --lang L --subset 1h --corpus RELEASE [options]
+  --lang L           locale, as the release names it: nl, zh-TW, sv-SE …
+  --corpus DIR       the release (a folder for each language), or the folder of the language itself;
+                     default: the one cv-corpus-* in downloads
+  --subset S         1min, 10min, 1h, 10h …, or all
+  --token-type T     phn: the texts are phonemes of espeak-ng
+  --train-from T     train (default), or validated: all validated clips of speakers who are not in dev and test
+  --dev-minutes M    at most (default: 60)
+  --test-minutes M   at most (default: all)
+  --nj N             threads that read clips (default: 2)
+  --data DIR         where to write (default: data)
+What is prepared already stays as it is. Delete data/L to prepare it again."
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../../.." && pwd)
+corpus=''
+die() { echo "local/data.sh: $*" >&2; exit 1; }
+options=()
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --help | -h) echo "$usage"; exit 0 ;;
+        --corpus)
+            [[ $# -ge 2 ]] || die "$1 needs a value"
+            corpus=$2
+            shift 2
+            ;;
+        --lang | --subset | --token-type | --train-from | --dev-minutes | --test-minutes | --nj | --data)
+            [[ $# -ge 2 ]] || die "$1 needs a value"
+            options+=("$1" "$2")
+            shift 2
+            ;;
+        *) die "unknown option $1
+$usage" ;;
+    esac
+done
+
+if [[ -z $corpus ]]; then
+    mapfile -t found < <(compgen -G 'downloads/cv-corpus-*' || true)
+    [[ ${#found[@]} -gt 0 ]] || die "which release? No script can fetch Common Voice: its site asks for consent first.
+Get the archives of your languages from https://commonvoice.mozilla.org/datasets (or where it leads), unpack them, and name the folder
+(it holds a folder for each language) with --release DIR, or put it or a link to it into $PWD/downloads."
+    [[ ${#found[@]} -eq 1 ]] || die "which release? There are ${found[*]}: name one with --release"
+    corpus=${found[0]}
+fi
+
+python=python3
+venv=${S3ROUTER_VENV:-$root/tools/venv}
+if [[ -x $venv/bin/python ]]; then python=$venv/bin/python; fi
+PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" "$here/prepare.py" --corpus "$corpus" ${options[@]+"${options[@]}"}

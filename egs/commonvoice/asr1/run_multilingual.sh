@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Masks for many languages on one backbone: trains them one after the other, packs them, and prints one table.
+#
+#   ./run_multilingual.sh --release /data/cv-corpus-17.0-2024-03-15
+#   ./run_multilingual.sh --release DIR --langs "nl tr" --upstream tiny --run-args "--max-updates 50"
+#
+# A language that fails is named at the end, with the command that goes on with it; the others are trained all the same.
+# What is finished is skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. ./path.sh
+. "${S3ROUTER_ROOT}/utils/stage.sh"
+
+release=              # folder of the unpacked release, with a folder for each language
+langs="nl zh-TW es tt ru it ky tr sv-SE fr en"  # the languages
+upstream=xls_r_300m   # the backbone that they share
+method=router         # router: masks and one backbone; weight: a model for each, to compare with
+subset=1h             # labelled part of each language
+token_type=phn        # phn, char or bpe
+seed=0                # of initialisation, batches and dropout
+stop_stage=6          # last stage of each language's run.sh
+run_args=             # further options of run.sh, such as "--ngpu 1 --sparsity 0.1"
+. "${S3ROUTER_ROOT}/utils/parse_options.sh"
+
+main() {
+    local lang exps=() failed=() options more
+    option_is_one_of method router weight frozen
+    option_is_word upstream
+    [ -z "${release}" ] || [ -d "${release}" ] || die "--release ${release}: no such folder"
+    read -ra more <<<"${run_args}"
+    for lang in ${langs}; do
+        tag=${lang}_${subset}_${token_type}_${upstream}_${method}_seed${seed}
+        options=(--lang "${lang}" --upstream "${upstream}" --method "${method}" --subset "${subset}" --seed "${seed}"
+            --token-type "${token_type}" --tag "${tag}" --stop-stage "${stop_stage}" ${more[@]+"${more[@]}"})
+        [ -z "${release}" ] || options+=(--release "${release}")
+        log "== ${lang}"
+        if ./run.sh "${options[@]}" && (pack "${lang}" "exp/${tag}"); then
+            exps+=("exp/${tag}")
+        else
+            failed+=("${lang}: ./run.sh ${options[*]}")
+        fi
+    done
+    if [ "${stop_stage}" -ge 6 ] && [ ${#exps[@]} -gt 0 ]; then
+        python -m s3router results "${exps[@]}" --sets test \
+            --output "exp/RESULTS_${subset}_${token_type}_${upstream}_${method}_seed${seed}.md"
+    fi
+    if [ ${#failed[@]} -gt 0 ]; then
+        printf '  %s\n' "${failed[@]}" >&2
+        die "${#failed[@]} of the languages failed (above). Go on with them by these commands, or by this one again"
+    fi
+}
+
+# A pack for each trained language: exp/routes/LANG.pack, for s3router transcribe.
+pack() {
+    [ "${method}" = router ] && [ "${stop_stage}" -ge 5 ] || return 0
+    if ! python -m s3router --help | grep -q '^  pack '; then
+        log "  no pack made: this version of s3router has no command pack"
+        return 0
+    fi
+    run_once "exp/routes/$1.log" --inputs "$2/valid.cer_ctc.best.pth" --outputs "exp/routes/$1.pack" -- \
+        python -m s3router pack "$2" --route "$1" -o "exp/routes/$1.pack"
+}
+
+main
