@@ -20,6 +20,8 @@ COMMANDS = {
     "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
     "score": ("s3router.scoring.wer", "word and character error rates of two Kaldi text files"),
     "results": ("s3router.cli.results", "the WER/CER table of trained models"),
+    "pack": ("s3router.cli.pack", "put what an experiment has learnt into one small file, a mask pack"),
+    "inspect": ("s3router.cli.inspect", "what mask packs hold: sizes, sparsity by layer, metrics"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }
 

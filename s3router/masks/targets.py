@@ -106,8 +106,7 @@ def _weights(module: nn.Module) -> Iterator[Target]:
             continue
         rows, columns = _shape(sub, parameter)
         full = f"{name}.{parameter}" if name else parameter
-        layers = _LAYER.findall(full)
-        yield Target(name, parameter, _role(name, full), int(layers[-1]) if layers else None, (rows, columns))
+        yield Target(name, parameter, *role_and_layer(full), (rows, columns))
 
 
 def _shape(module: nn.Module, parameter: str) -> tuple[int, int]:
@@ -119,11 +118,12 @@ def _shape(module: nn.Module, parameter: str) -> tuple[int, int]:
     return tuple(weight.shape)
 
 
-def _role(module: str, full: str) -> str | None:
-    if _DECODER.search(full):
-        return None
-    name = module if full.endswith(".weight") else full
-    return next((role for role, pattern in _ROLES.items() if pattern.fullmatch(name)), None)
+def role_and_layer(name: str) -> tuple[str | None, int | None]:
+    """The role and the layer that a weight's name (``encoder.layers.0.fc1.weight``) tells; None where it tells none."""
+    layers = _LAYER.findall(name)
+    end = name.removesuffix(".weight")
+    fitting = (role for role, pattern in _ROLES.items() if pattern.fullmatch(end) and not _DECODER.search(name))
+    return next(fitting, None), int(layers[-1]) if layers else None
 
 
 def _fits(weight: Target, target: str) -> bool:

@@ -1,0 +1,33 @@
+"""``s3router inspect``: what mask packs hold. The backbone is not needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    result = argparse.ArgumentParser(prog="s3router inspect", description=__doc__)
+    result.add_argument("packs", nargs="+", type=Path, metavar="PACK", help="files that s3router pack has written")
+    form = result.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, as JSON: a list with an object for each pack")
+    form.add_argument("--table", action="store_true", help="a row for each pack: sparsity, learning rate, bits, WER")
+    return result
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the packs, checksums included, and print."""
+    args = parser().parse_args(argv)
+    from s3router.packs import describe
+
+    found = [describe.figures(path) for path in args.packs]
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    elif args.table:
+        print(describe.table(found))
+    else:
+        print("\n\n".join(describe.page(each) for each in found))
+    return 0

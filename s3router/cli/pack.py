@@ -1,0 +1,63 @@
+"""``s3router pack``: an experiment's masks, head and token list in one small file."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3router.errors import ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    result = argparse.ArgumentParser(prog="s3router pack", description=__doc__)
+    add = result.add_argument
+    add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train wrote")
+    add("-o", "--output", type=Path, required=True, help="the pack, for example es.pack")
+    add("--route", help="name of the language or task (default: the pack's name without its ending)")
+    add("--codec", choices=("bits", "coded"), default="bits", help="coded: smaller, slower to load (%(default)s)")
+    add("--checkpoint", help="a file in EXP_DIR or a path (default: the best on the validation set)")
+    add("--corpus", default="", help="what it was trained on (default: the end of the training directory's path)")
+    add("--licence", "--license", default="", help="of the pack")
+    results = "for example test:cer=0.05; those of EXP_DIR/decode_*/result.json are taken by themselves"
+    add("--metric", action="append", default=[], metavar="SET:NAME=VALUE", help=results)
+    return result
+
+
+def metrics(given: Sequence[str]) -> dict[str, dict[str, float]]:
+    """``["test:cer=0.05"]`` -> {"test": {"cer": 0.05}}. Raises ConfigError where one is not of that form."""
+    found: dict[str, dict[str, float]] = {}
+    for text in given:
+        name, _, rest = text.partition(":")
+        metric, _, value = rest.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name or not metric or not math.isfinite(number):
+            raise ConfigError(f"--metric {text}: expected SET:NAME=VALUE, as in test:cer=0.05")
+        found.setdefault(name, {})[metric] = number
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Load the experiment, write the pack, read it back."""
+    args = parser().parse_args(argv)
+    more = metrics(args.metric)
+    from s3router.asr.pack import experiment_and_pack
+    from s3router.packs import describe, read_pack, write_pack
+
+    model, pack = experiment_and_pack(
+        args.exp_dir,
+        args.checkpoint,
+        args.route or args.output.stem,
+        corpus=args.corpus,
+        licence=args.licence,
+        metrics=more,
+    )
+    write_pack(args.output, pack, args.codec, model)
+    read_pack(args.output, model, fingerprint=pack.meta.fingerprint)
+    print(describe.page(describe.figures(args.output)))
+    return 0

@@ -1,0 +1,146 @@
+"""What a pack holds, in figures and in words, without its backbone."""
+
+from __future__ import annotations
+
+import collections
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from s3router.masks.targets import role_and_layer
+from s3router.packs.description import MaskEntry
+from s3router.packs.pack import Parts, read_parts
+
+_PARTS = {"masks": "masks", "coded": "masks", "bpe_model": "sentencepiece model"}
+
+
+def entropy(share: float) -> float:
+    """Bits a weight of a mask that removes `share` at random: −s·log2 s − (1−s)·log2(1−s)."""
+    return -sum(p * math.log2(p) for p in (share, 1 - share) if p > 0)
+
+
+def figures(path: str | os.PathLike) -> dict[str, Any]:
+    """All that is known of a pack, as plain data for JSON; its masks are not decoded.
+
+    Raises:
+        PackError: as `s3router.packs.read_pack`.
+    """
+    parts = read_parts(path)
+    found = parts.description
+    sizes = _sizes(parts)
+    count = sum(entry.count for entry in found.masks.values())
+    removed = sum(entry.removed for entry in found.masks.values())
+    meta = asdict(found.meta)
+    return {
+        "file": os.fspath(path),
+        "route": found.route,
+        "codec": found.codec,
+        "format_version": meta.pop("format_version"),
+        "bytes": sizes,
+        "masks": {
+            "tensors": len(found.masks),
+            "weights": count,
+            "removed": removed,
+            "sparsity": removed / count if count else 0.0,
+            "bits_a_weight": 8 * sizes["masks"] / count if count else 0.0,
+            "plain_entropy": entropy(removed / count) if count else 0.0,
+            "by_layer_and_role": _by_place(found.masks),
+        },
+        "tokens": None if found.tokens is None else list(found.tokens),
+        **meta,
+    }
+
+
+def page(f: Mapping[str, Any]) -> str:
+    """The readable page of `figures`."""
+    masks, sizes = f["masks"], f["bytes"]
+    checkpoint = f" ({f['checkpoint']})" if f["checkpoint"] else ""
+    lines = [
+        f"{f['file']}: route {f['route']}, mask pack of format {f['format_version']}, codec {f['codec']}",
+        f"backbone     {f['backbone']}{checkpoint}, fingerprint {f['fingerprint']}",
+        f"size         {sum(sizes.values()):,} bytes: " + ", ".join(f"{k} {v:,}" for k, v in sizes.items() if v),
+    ]
+    if masks["weights"]:
+        lines += [
+            f"masks        {masks['tensors']} tensors, {masks['removed']:,} of {masks['weights']:,} weights removed "
+            f"(sparsity {masks['sparsity']:.4f})",
+            f"             {masks['bits_a_weight']:.4f} bits a weight; plain entropy {masks['plain_entropy']:.4f}",
+        ]
+    for name, values in (("mask", f["mask"]), ("training", f["training"]), ("input", f["preprocessing"])):
+        if given := {key: value for key, value in values.items() if value not in (None, [], {})}:
+            lines.append(f"{name:12s} " + ", ".join(f"{key} {_brief(value)}" for key, value in given.items()))
+    for name in ("corpus", "licence", "date"):
+        if f[name]:
+            lines.append(f"{name:12s} {f[name]}")
+    if f["versions"]:
+        lines.append(f"{'versions':12s} " + ", ".join(f"{name} {version}" for name, version in f["versions"].items()))
+    for name, values in f["metrics"].items():
+        lines.append(f"{'on ' + name:12s} " + ", ".join(f"{key} {value:.6g}" for key, value in values.items()))
+    for kind in ("tokens", "labels"):
+        if f[kind] is not None:
+            lines.append(f"{kind:12s} {len(f[kind])}: {' '.join(f[kind])}")
+    return "\n".join([*lines, *_place_table(masks["by_layer_and_role"])])
+
+
+def table(every: Iterable[Mapping[str, Any]]) -> str:
+    """A markdown row a pack: sparsity, learning rate of the scores, bits a weight, error rates."""
+    every = list(every)
+    sets = list(dict.fromkeys(name for f in every for name in f["metrics"] if "wer" in f["metrics"][name]))
+    head = ["pack", "route", "codec", "sparsity", "score lr", "bits a weight", "plain entropy", "bytes"]
+    rows = [[*head, *(f"{name} WER %" for name in sets)], ["---"] * 3 + ["---:"] * (len(head) - 3 + len(sets))]
+    for f in every:
+        masks = f["masks"]
+        wers = [f["metrics"].get(name, {}).get("wer") for name in sets]
+        rate = f["training"].get("score_lr")
+        rows.append(
+            [
+                *(os.path.basename(f["file"]), f["route"], f["codec"], f"{masks['sparsity']:.3f}"),
+                *("–" if rate is None else f"{rate:g}", f"{masks['bits_a_weight']:.4f}"),
+                *(f"{masks['plain_entropy']:.4f}", f"{sum(f['bytes'].values()):,}"),
+                *("–" if wer is None else f"{100 * wer:.2f}" for wer in wers),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _sizes(parts: Parts) -> dict[str, int]:
+    """Bytes by part; of the description, the codec's own settings count as masks."""
+    sizes = dict.fromkeys(("masks", "head", "featurizer", "delta", "sentencepiece model"), 0)
+    for name, (_, array) in parts.tensors.items():
+        kind = name.split(".")[0]
+        sizes[_PARTS.get(kind, kind)] += array.nbytes
+    codings = [entry.coding for entry in parts.description.masks.values() if entry.coding]
+    settings = sum(len(json.dumps(coding, separators=(",", ":"))) for coding in codings)
+    sizes["masks"] += settings
+    return {**sizes, "description": parts.size - sum(sizes.values())}
+
+
+def _by_place(masks: Mapping[str, MaskEntry]) -> list[dict[str, Any]]:
+    """A row for each layer (None: outside of the layers) with the sparsity of each role in it."""
+    sums: dict[int | None, dict[str, list[int]]] = collections.defaultdict(dict)
+    for name, entry in masks.items():
+        role, layer = role_and_layer(name)
+        cell = sums[layer].setdefault(role or "other", [0, 0])
+        cell[0] += entry.removed
+        cell[1] += entry.count
+    order = sorted(sums, key=lambda layer: -1 if layer is None else layer)
+    return [{"layer": layer, **{role: removed / n for role, (removed, n) in sums[layer].items()}} for layer in order]
+
+
+def _place_table(rows: list[dict[str, Any]]) -> list[str]:
+    roles = list(dict.fromkeys(role for row in rows for role in row if role != "layer"))
+    if not rows:
+        return []
+    lines = ["", "sparsity by layer  " + "".join(f"{role:>12s}" for role in roles)]
+    for row in rows:
+        name = "outside" if row["layer"] is None else f"{row['layer']}"
+        cells = (f"{row[role]:12.4f}" if role in row else " " * 11 + "–" for role in roles)
+        lines.append(f"  {name:17s}" + "".join(cells))
+    return lines
+
+
+def _brief(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
