@@ -1,8 +1,7 @@
 """What the feature cache saves: one training step with the frozen convolutions computed live, and read from the cache.
 
 Both contenders are the same masked model, in one process, taking turns on the same batches; the table shows medians.
-Audio is random and the weights are too: neither changes what a step costs. Processors without bf16 instructions
-(`lscpu | grep -c avx512_bf16`) are several times faster with --dtype float32.
+Audio is random and the weights are too: neither changes what a step costs.
 
     python benchmarks/feature_cache.py                     # both sizes
     python benchmarks/feature_cache.py --size tiny --steps 5 --threads 1
@@ -11,46 +10,27 @@ Audio is random and the weights are too: neither changes what a step costs. Proc
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from common import add_common, random_hubert, settle, write
+
 SIZES = ("tiny", "base")
 CONTENDERS = ("live", "cached")
 
 
 def build(size: str, cache: str | None):
-    """A random masked HuBERT: of wav2vec2-base's size (95 M parameters), or like the shipped `tiny` (pre-LN)."""
+    """A random masked HuBERT behind our upstream."""
     import torch
-    from transformers import HubertConfig, HubertModel
 
     from s3router.masks import MaskConfig, attach
     from s3router.upstreams.extractor import CacheConfig
     from s3router.upstreams.huggingface import HuggingFaceUpstream
     from s3router.upstreams.routed import RoutedUpstream
 
-    shape = {"layerdrop": 0.0, "apply_spec_augment": False}
-    shape |= dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
-    if size == "tiny":
-        shape |= {
-            "hidden_size": 320,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 5,
-            "intermediate_size": 1280,
-            "conv_dim": (64, 96, 96, 128, 128, 128, 128),
-            "num_conv_pos_embeddings": 64,
-            "num_conv_pos_embedding_groups": 16,
-            "do_stable_layer_norm": True,
-            "feat_extract_norm": "layer",
-        }
     torch.manual_seed(0)
-    expert = HuggingFaceUpstream(HubertModel(HubertConfig(**shape)), normalize=True)
+    expert = HuggingFaceUpstream(random_hubert(size, dropout=0.0), normalize=True)
     upstream = RoutedUpstream(expert, cache=None if cache is None else CacheConfig(cache))
     attach(upstream.backbone, MaskConfig(sparsity=0.1))
     return upstream.train()
@@ -106,7 +86,7 @@ def table(results: list[dict], args: argparse.Namespace) -> str:
     """The results as a Markdown table."""
     lines = [
         f"{args.utterances} utterances of up to {args.seconds:g} s, {args.dtype}, "
-        f"{args.threads or os.cpu_count()} thread(s), median of {args.steps} steps each, taking turns.",
+        f"{args.threads} thread(s), median of {args.steps} steps each, taking turns.",
         "",
         "| model | live, s / step | cached, s / step | cached / live | filling, times real time | 10 h of speech, GB |",
         "|---|---|---|---|---|---|",
@@ -128,24 +108,14 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3, help="different batches")
     parser.add_argument("--utterances", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10.0, help="of the longest utterance")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of autocast")
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/feature_cache.json")
+    add_common(parser, "feature_cache")
     args = parser.parse_args()
-    import torch
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    settle(args)
     results = []
     for size in SIZES if args.size == "all" else (args.size,):
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(args, size, folder))
-    text = table(results, args)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {key: value for key, value in vars(args).items() if key != "output"}
-    args.output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
-    args.output.with_suffix(".md").write_text(text + "\n")
-    print(text)
+    write(args, {"results": results}, table(results, args))
 
 
 if __name__ == "__main__":

@@ -12,20 +12,14 @@ medians.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from common import add_common, settle, write
 from torch import Tensor, nn
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 
 def sorted_mask(weight: Tensor, scores: Tensor, k: int) -> Tensor:
@@ -112,17 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/mask_compute.json")
+    add_common(parser, "mask_compute", dtype=False)
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    settle(args)
     torch.manual_seed(0)
     one = single_tensor(max(args.repeats, 3))
     steps = {passes: step_of_a_model(args.layers, passes, args.repeats) for passes in (1, 4)}
     lines = [
-        f"{2 * args.layers} weights of 3072 x 768, sparsity 0.1, {args.threads or os.cpu_count()} thread(s), "
-        f"median of {args.repeats}.",
+        f"{2 * args.layers} weights of 3072 x 768, sparsity 0.1, {args.threads} thread(s), median of {args.repeats}.",
         "",
         "| mask work of one optimizer step | sort in every pass, s | ours, s | times faster |",
         "|---|---|---|---|",
@@ -132,13 +123,7 @@ def main() -> None:
         lines.append(f"| {name} | {s['sort']:.2f} | {s['ours']:.3f} | **{s['sort'] / s['ours']:.0f}** |")
     lines += ["", "| threshold of one tensor | ms |", "|---|---|"]
     lines += [f"| {name} | {1000 * seconds:.1f} |" for name, seconds in one.items()]
-    text = "\n".join(lines)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"layers": args.layers, "repeats": args.repeats, "threads": args.threads or os.cpu_count()}
-    result = {"settings": settings, "step_seconds": steps, "threshold_seconds": one}
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    args.output.with_suffix(".md").write_text(text + "\n")
-    print(text)
+    write(args, {"step_seconds": steps, "threshold_seconds": one}, "\n".join(lines))
 
 
 if __name__ == "__main__":

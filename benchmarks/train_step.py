@@ -1,8 +1,7 @@
 """One training step with masks against one of weight finetuning: time and peak memory.
 
 Every run is a process of its own (peak memory never goes down again), the contenders take turns, and the table shows
-medians. Both train with CTC and Adam under bf16 autocast on the same batch, with the feature extractor frozen.
-Processors without bf16 instructions (`lscpu | grep -c avx512_bf16`) are several times faster with --dtype float32.
+medians. Both train with CTC and Adam on the same batch, with the feature extractor frozen.
 
     python benchmarks/train_step.py                     # both sizes, 3 runs each
     python benchmarks/train_step.py --size tiny --runs 1 --steps 3 --threads 1
@@ -20,7 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT, add_common, random_hubert, settle, write
+
 CONTENDERS = ("weights", "masks")
 SIZES = ("tiny", "base")
 UTTERANCES = {"tiny": 16, "base": 4}  # in a batch, where not given
@@ -37,18 +37,6 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def build(size: str, dropout: float):
-    """A random HuBERT: of wav2vec2-base's size (95 M parameters), or of the shipped `tiny`'s configuration."""
-    from transformers import HubertConfig, HubertModel
-
-    shipped = ROOT / "s3router" / "upstreams" / "tiny"
-    config = HubertConfig.from_pretrained(shipped) if size == "tiny" else HubertConfig()
-    config.layerdrop, config.apply_spec_augment = 0.0, False
-    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
-        setattr(config, name, dropout)
-    return HubertModel(config)
-
-
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Train in this process; what was measured."""
     import torch
@@ -57,13 +45,11 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from s3router.masks import MaskConfig, attach
 
     utterances = args.utterances or UTTERANCES[args.size]
-    if args.threads:
-        torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     import transformers.models.hubert.modeling_hubert  # noqa: F401  counts as baseline, not as the model's memory
 
     baseline = rss_mb()
-    model = build(args.size, args.dropout).train()
+    model = random_hubert(args.size, args.dropout).train()
     if args.contender == "masks":
         attach(model, MaskConfig(sparsity=0.1))
     else:
@@ -116,7 +102,7 @@ def measure(args: argparse.Namespace, size: str) -> dict:
 
 def table(results: list[dict], args: argparse.Namespace) -> str:
     lines = [
-        f"{args.dtype}, accumulation {args.accumulate}, dropouts {args.dropout:g}, {args.threads or os.cpu_count()} "
+        f"{args.dtype}, accumulation {args.accumulate}, dropouts {args.dropout:g}, {args.threads} "
         f"thread(s), median of {args.runs} run(s) of {args.steps} steps.",
         "",
         "| model | audio | contender | trained parameters | s / step | peak MB | peak MB above baseline |",
@@ -146,22 +132,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--accumulate", type=int, default=1, help="forward and backward passes a step")
     parser.add_argument("--dropout", type=float, default=0.1, help="every dropout of the transformer")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="bfloat16: by autocast")
     parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default=True, help="torch's fused Adam")
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/train_step.json")
+    add_common(parser, "train_step")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    settle(args)
     if args.contender:
         print(json.dumps(run(args)))
         return
     results = [measure(args, size) for size in (SIZES if args.size == "all" else (args.size,))]
-    text = table(results, args)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {key: value for key, value in vars(args).items() if key not in ("output", "contender")}
-    args.output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
-    args.output.with_suffix(".md").write_text(text + "\n")
-    print(text)
+    write(args, {"results": results}, table(results, args))
 
 
 if __name__ == "__main__":
