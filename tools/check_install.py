@@ -167,6 +167,18 @@ def espeak_phonemes() -> str:
     return f"espeak-ng {version()}: ja in Dutch is {phonemize('ja', 'nl')}"
 
 
+def submitit_job() -> str:
+    import tempfile
+
+    import submitit
+
+    with tempfile.TemporaryDirectory() as folder:
+        executor = submitit.AutoExecutor(folder, cluster="debug")
+        if executor.submit(sum, [1, 2]).result() != 3:
+            raise RuntimeError("a job that adds 1 and 2 did not give 3")
+    return "a job in this process"
+
+
 def flashlight_kenlm() -> str:
     from flashlight.lib.text.decoder import LexiconFreeDecoder
     from flashlight.lib.text.decoder.kenlm import KenLM
@@ -201,6 +213,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "kaldiio": kaldiio_ark,
     "jiwer": jiwer_wer,
     "num2words": num2words_russian,
+    "submitit": submitit_job,
     "espeakng-loader": espeak_phonemes,
 }
 LM_CHECKS = {"flashlight-text": flashlight_kenlm}
