@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pretrain the `tiny` upstream that ships with this project: masked prediction of clustered frames (HuBERT style) on
-# the training parts of the five languages of the Asterisk voice prompts. No speech of their dev and test parts is
-# learnt from. Takes hours on two cores; the same command goes on after a kill.
+# the training parts of the five languages of the Asterisk voice prompts and on further voices. No speech of their dev
+# and test parts is learnt from. Takes hours on two cores; the same command goes on after a kill.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -30,17 +30,19 @@ data() {
     done
 }
 
-untranscribed() {
+further_speech() {
     local lang
     for lang in ${langs}; do
         need "../asr1/data/${lang}/train/text" "./run.sh --stage 1"
         python local/untranscribed.py --sounds "../asr1/downloads/${lang}/voice" --data "../asr1/data/${lang}" \
             --out "data/${lang}/untranscribed"
     done
+    python local/voices.py --downloads downloads --data data --prompts ../asr1/data
 }
 
 pretrain() {
-    local lang train=() dev=()
+    local lang train=(data/stamps data/menardi) dev=()
+    need data/menardi/wav.scp "./run.sh --stage 2"
     for lang in ${langs}; do
         need "data/${lang}/untranscribed/wav.scp" "./run.sh --stage 2"
         train+=("../asr1/data/${lang}/train" "data/${lang}/untranscribed")
@@ -62,6 +64,6 @@ report() {
 
 "${S3ROUTER_ROOT}/tools/setup.sh"
 run_stage 1 "fetch and prepare the prompts" data
-run_stage 2 "find train-side recordings without a usable transcript" untranscribed
+run_stage 2 "find further speech: train-side recordings without a usable transcript, and other voices" further_speech
 run_stage 3 "pretrain" pretrain
 run_stage 4 "report on held-out speech" report

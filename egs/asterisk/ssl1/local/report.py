@@ -22,6 +22,10 @@ import yaml
 from speech import frames_of, mfcc, mfcc_transform, normalized
 
 CLUSTERS = 100
+VOICES = {
+    "stamps": "`tuxpaint-stamps-default`: names of things, spoken in eleven languages",
+    "menardi": "`asterisk-prompt-it-menardi-wav`: the Italian prompts by a second voice, 8 kHz, train side",
+}
 
 
 def forced_characters(aligner: Path, folder: Path) -> dict[str, np.ndarray]:
@@ -96,6 +100,16 @@ def _utterances(folder: Path) -> list[str]:
     return [line.split(maxsplit=1)[0] for line in (folder / "text").read_text(encoding="utf-8").splitlines()]
 
 
+def gathered(sources: dict[str, float]) -> dict[str, float]:
+    """Minutes of each source, the languages of the prompts taken together."""
+    out: dict[str, float] = {}
+    for folder, minutes in sources.items():
+        name = {"train": "prompts, train sides", "untranscribed": "prompts without a usable transcript, train sides"}
+        name = name.get(Path(folder).name, VOICES.get(Path(folder).name, Path(folder).name))
+        out[name] = out.get(name, 0.0) + minutes
+    return out
+
+
 def model_card(report: dict, config, settings: Path) -> str:
     """The card, its figures from the report and the pretraining configuration."""
     settings = yaml.safe_load(settings.read_text())
@@ -121,7 +135,8 @@ def model_card(report: dict, config, settings: Path) -> str:
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             ffn=config.intermediate_size,
-            minutes=report["minutes"],
+            minutes=report["data"]["minutes"],
+            sources="\n".join(f"| {where} | {n:.0f} |" for where, n in gathered(report["data"]["sources"]).items()),
             speeds=", ".join(map(str, settings["training"]["speeds"])),
             hours=sum(last["seconds"] for last in report["rounds"]) / 3600,
             rounds="\n".join(rounds),
@@ -144,7 +159,7 @@ def main() -> None:
     export = max(args.exp.glob("export_round*"))
     upstream = HubertModel.from_pretrained(export, dtype=torch.float32).eval()
     report = {"parameters": sum(p.numel() for p in upstream.parameters()), "rounds": []}
-    report["minutes"] = json.loads((args.exp / "data.json").read_text())["minutes"]
+    report["data"] = json.loads((args.exp / "data.json").read_text())
     for number in sorted({e["round"] for e in entries}):
         last = [e for e in entries if e["round"] == number and any(k.startswith("dev_") for k in e)][-1]
         report["rounds"].append(last)
