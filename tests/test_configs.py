@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -40,6 +41,52 @@ def build_training(path: Path, task) -> None:
     options.check(args)
     options.translate(args)
     assert args.max_epoch * args.num_iters_per_epoch >= args.max_updates * args.accum_grad
+
+
+def build_presets(path: Path, task, tmp_path: Path) -> None:
+    """Every combination of method, subset and upstream that a recipe's presets name is a training configuration."""
+    from s3router.asr.policy import METHODS
+    from s3router.asr.presets import compose, read_presets
+    from s3router.upstreams.s3prl_models import known_names
+
+    sections = read_presets(path)
+    assert set(sections["methods"]) <= set(METHODS)
+    assert set(sections["upstreams"]) <= {"tiny", *known_names()}
+    assert set(sections["subsets"]) <= set(option_of(path.parents[1] / "run.sh", "--known-subsets").split())
+    built = tmp_path / "conf"
+    built.mkdir(exist_ok=True)
+    for method in METHODS:
+        for subset in sections["subsets"]:
+            for upstream in (*sections["upstreams"], "wav2vec2_base_960"):
+                options = compose(sections, method=method, subset=subset, upstream=upstream)
+                (built / f"train_{method}.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
+                build_training(built / f"train_{method}.yaml", task)
+
+
+def option_of(script: Path, name: str) -> str:
+    """The value of an option in a recipe's run.sh."""
+    found = re.findall(rf'{name} (?:"([^"]*)"|(\S+))', script.read_text(encoding="utf-8"))
+    assert len(found) == 1
+    return found[0][0] or found[0][1]
+
+
+def test_default_sparsities_are_of_upstreams_that_there_are():
+    from s3router.upstreams.s3prl_models import known_names
+
+    for recipe in ("librispeech", "commonvoice"):
+        script = ROOT / f"egs/{recipe}/asr1/run.sh"
+        for pair in option_of(script, "--sparsity-of").split():
+            upstream, sparsity = pair.split("=")
+            assert upstream in known_names()
+            assert 0 <= float(sparsity) < 1
+
+
+def test_the_letters_of_librispeech():
+    from s3router.data.tokens import read_token_list
+
+    tokens = read_token_list(ROOT / "egs/librispeech/asr1/conf/tokens.txt")
+    assert sorted(tokens[3:-1]) == sorted("abcdefghijklmnopqrstuvwxyz'")
+    assert tokens[2] == "<space>"
 
 
 def build_grid(path: Path, task) -> None:
@@ -85,6 +132,7 @@ def build_upstream(path: Path, task) -> None:
 
 BUILDERS = {
     "egs/*/asr1/conf/train_*.yaml": build_training,
+    "egs/*/asr1/conf/presets.yaml": build_presets,
     "egs/*/asr1/conf/table.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
     "conf/masks/*.yaml": build_mask,
@@ -93,11 +141,11 @@ BUILDERS = {
 
 
 @pytest.mark.parametrize("path", configurations(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_configuration_is_built(path: Path, task, monkeypatch):
+def test_configuration_is_built(path: Path, task, monkeypatch, tmp_path: Path):
     monkeypatch.chdir(path.parents[1])  # where recipes run
     builders = [builder for pattern, builder in BUILDERS.items() if path.relative_to(ROOT).match(pattern)]
     assert len(builders) == 1, f"{path}: say in BUILDERS how this kind of file is used"
-    builders[0](path, task)
+    builders[0](path, task, *([tmp_path] if builders[0] is build_presets else []))
 
 
 def test_there_is_a_training_configuration_for_every_method():

@@ -72,6 +72,100 @@ def test_refused_before_anything_runs(options: list[str], message: str):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("asterisk", ["--token-type", "word"], "known ones are: char bpe phn"),
+        ("asterisk", ["--corpus", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("asterisk", ["--tokens", "none.txt"], "none.txt is missing"),
+        ("asterisk", ["--decode-valid", "false", "--test-sets", ""], "nothing to decode"),
+        ("librispeech", ["--subset", "5min"], "known ones are: 10min 1h 10h 100h"),
+        ("librispeech", ["--librispeech", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("librispeech", ["--librispeech=/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("librispeech", ["--token-type", "bpe"], "--tokens is for char and phn"),
+        ("librispeech", ["--lang", "fr"], "known ones are: en"),
+        ("commonvoice", ["--release", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("commonvoice", ["--subset", "2h"], "known ones are: 1min 10min 1h 10h all"),
+        ("commonvoice", ["--lang", "../nl"], "becomes part of a folder's name"),
+    ],
+)
+def test_refused_by_the_other_recipes(recipe: str, options: list[str], message: str):
+    done = run(ROOT / f"egs/{recipe}/asr1/run.sh", *options)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
+    """What the stage script calls its folders and files under these options of a recipe's run.sh."""
+    folder = ROOT / f"egs/{recipe}/asr1"
+    shown = ("data", "token_list", "exp", "sparsity", "raw_train", "config", "presets")
+    code = f"""
+        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >{cwd}/asr.sh
+        sed 's#[^ ]*TEMPLATE/asr1/asr.sh#{cwd}/asr.sh#; s#^cd .*#cd {folder}#' {folder}/run.sh >{cwd}/run.sh
+        echo 'check_options && name_everything; for v in {" ".join(shown)} decoded[*]; do echo "$v=${{!v-}}"; done' \
+            >>{cwd}/run.sh
+        bash {cwd}/run.sh {options}
+    """
+    done = bash(code, cwd)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "expected"),
+    [
+        (
+            "asterisk",  # these names hold models already: they must not change
+            "--subset 5min",
+            {
+                "data": "data/en",
+                "token_list": "data/en/token_list/char/tokens.txt",
+                "exp": "exp/en_5min_tiny_router_s0.10_seed0",
+                "config": "conf/train_router.yaml",
+                "presets": "",
+                "decoded[*]": "dev test",
+            },
+        ),
+        (
+            "librispeech",
+            "--subset 1h --upstream wav2vec2_large_ll60k",
+            {
+                "raw_train": "data/en/train_1h",
+                "token_list": "conf/tokens.txt",
+                "exp": "exp/en_1h_wav2vec2_large_ll60k_router_s0.04_seed0",
+                "presets": "conf/presets.yaml",
+                "decoded[*]": "dev_clean dev_other test_clean test_other",
+            },
+        ),
+        ("librispeech", "--sparsity 0.2", {"exp": "exp/en_10h_wav2vec2_base_960_router_s0.2_seed0"}),
+        ("librispeech", "", {"sparsity": "0.10"}),
+        (
+            "commonvoice",
+            "--lang tr",
+            {
+                "data": "data/tr_phn",
+                "token_list": "data/tr_phn/token_list/phn_1h/tokens.txt",
+                "exp": "exp/tr_1h_phn_xls_r_300m_router_s0.06_seed0",
+            },
+        ),
+        (
+            "commonvoice",
+            "--lang tr --token-type bpe --bpe-size 50 --method weight --config conf/presets.yaml",
+            {
+                "data": "data/tr",
+                "token_list": "data/tr/token_list/bpe50_1h/tokens.txt",
+                "exp": "exp/tr_1h_bpe50_xls_r_300m_weight_seed0",
+                "presets": "",
+            },
+        ),
+    ],
+)
+def test_names(recipe: str, options: str, expected: dict[str, str], tmp_path: Path):
+    found = names_of(recipe, options, tmp_path)
+    assert {name: found[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize("option", ["--stop-stage", "--stop_stage"])
 def test_both_spellings(option: str):
     done = run(RECIPE / "run.sh", "--stage", "2", option, "1")

@@ -150,9 +150,10 @@ def synthesize(text: str, voice: str, *, words_per_minute: int = 165, pitch: int
         library.espeak_SetSynthCallback(callback)
         library.espeak_Synth(encoded, len(encoded), 0, 0, 0, _UTF8, None, None)
         library.espeak_SetSynthCallback(None)
-    if not blocks:
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if not np.any(np.abs(samples) > 1e-3):
         raise DataError(f"no speech: espeak-ng has nothing to say for {text!r}")
-    return np.concatenate(blocks), rate
+    return samples, rate
 
 
 def _set_voice(library: ctypes.CDLL, voice: str) -> None:

@@ -33,6 +33,16 @@ def test_all_sets_by_default(exp: Path):
     assert [line.split(" | ")[1] for line in results.table([exp])[2:]] == ["dev", "test"]
 
 
+def test_models_of_phones_have_a_per(exp: Path):
+    path = exp / "decode_test/result.json"
+    path.write_text(json.dumps({"wer": 0.2, "cer": 0.9, "per": 0.2, "n_utts": 7, "times_real_time": 99.6}))
+    assert results.table([exp], ["test"])[2:] == ["| exp | test | 7 | 20.00 | 100 |"]
+    assert "| PER % |" in results.table([exp], ["test"])[0]
+    rows = results.table([exp])
+    assert "| WER % | CER % | PER % |" in rows[0]
+    assert rows[2:] == ["| exp | dev | 7 | 50.00 | 12.50 | – | 100 |", "| exp | test | 7 | – | – | 20.00 | 100 |"]
+
+
 def test_what_is_missing_or_damaged_is_named(exp: Path, tmp_path: Path, capsys):
     assert cli.main(["results", str(exp), "--sets", "other"]) == 1
     assert "decode_other/result.json is missing; decode first" in capsys.readouterr().err

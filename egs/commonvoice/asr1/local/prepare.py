@@ -176,7 +176,7 @@ def prepare(folder: Path, split: str, out: Path, minutes: float | None, args: ar
     if not part.utts:
         reason = f", e.g. {part.left_out[0][0]}: {part.left_out[0][1]}" if part.left_out else ""
         raise DataError(f"{folder}: {split}: none of {len(clips)} clips can be used{reason}")
-    if split == "train" and minutes is not None and part.seconds < 60 * minutes - 30:
+    if split == "train" and minutes is not None and part.seconds < 0.95 * 60 * minutes:
         more = "" if args.train_from == "validated" else ', or --local-data-opts "--train-from validated"'
         raise DataError(
             f"{folder}: {args.train_from}.tsv has {part.seconds / 60:.1f} usable minutes, {args.subset} wanted; take a "
