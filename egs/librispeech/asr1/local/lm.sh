@@ -3,7 +3,7 @@
 #
 #   local/lm.sh [--arpa-gz 4-gram.arpa.gz] [--downloads DIR]
 #
-# Leaves DIR/4-gram.arpa (3 GB) for ./run.sh --lm; the words in it, 200,000, are the lexicon: each is spelled by its
+# Leaves DIR/4-gram.arpa for ./run.sh --lm; the words in it, 200,000, are the lexicon: each is spelled by its
 # letters, so that the pronunciation lexicon of OpenSLR is not needed.
 set -euo pipefail
 
