@@ -27,9 +27,10 @@ def padding_is_zero(bits: np.ndarray, count: int) -> bool:
     return count % 8 == 0 or int(bits[-1]) >> (count % 8) == 0
 
 
-def masks_digest(packed: Iterable[np.ndarray]) -> str:
-    """BLAKE2b (32 bytes, hexadecimal) over the bits of all masks in their order."""
+def masks_digest(masks: Iterable[tuple[str, Sequence[int], np.ndarray]]) -> str:
+    """BLAKE2b (32 bytes, hexadecimal) over the names, shapes and bits of (name, shape, bits) in their order."""
     total = hashlib.blake2b(digest_size=32)
-    for bits in packed:
+    for name, (rows, columns), bits in masks:
+        total.update(f"{name} {rows} {columns}\n".encode())
         total.update(bits)
     return total.hexdigest()

@@ -84,7 +84,8 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     entries = {
         name: MaskEntry(tuple(mask.shape), int((~mask).sum()), codings[name]) for name, mask in pack.masks.items()
     }
-    description = Description(pack.route, codec, pack.tokens, entries, masks_digest(packed.values()), pack.meta)
+    digest = masks_digest((name, entry.shape, packed[name]) for name, entry in entries.items())
+    description = Description(pack.route, codec, pack.tokens, entries, digest, pack.meta)
     try:
         text = to_json(description)
         from_json(text)
@@ -119,7 +120,7 @@ def read_pack(
         _check_backbone(path, {name: entry.shape for name, entry in found.masks.items()}, deltas, weights)
     masks = dict(_masks(path, parts, weights))
     wrong = [name for name, mask in masks.items() if mask.numel() - int(mask.sum()) != found.masks[name].removed]
-    if wrong or masks_digest(pack_bits(mask) for mask in masks.values()) != found.masks_digest:
+    if wrong or masks_digest((name, m.shape, pack_bits(m)) for name, m in masks.items()) != found.masks_digest:
         refuse(
             path, f"damaged: its masks are not those that were written ({', '.join(wrong[:3]) or 'by their digest'})"
         )
@@ -213,10 +214,11 @@ def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
     if pack.tokens is not None and pack.meta.labels is not None:
         refuse(path, "it has both a token list and class labels", "A pack has one of them.")
     names = pack.tokens or pack.meta.labels
-    for name in ("weight", "bias"):
-        if names and name in pack.head and pack.head[name].shape[:1] != (len(names),):
-            refuse(path, f"head.{name} is {list(pack.head[name].shape)}, and it has {len(names)} tokens or labels")
-    if pack.tokens is not None and not ("weight" in pack.head and pack.head["weight"].dim() == 2):
+    for name, dimensions in (("weight", 2), ("bias", 1)):
+        shape = pack.head[name].shape if name in pack.head else None
+        if names and shape is not None and (len(shape) != dimensions or shape[0] != len(names)):
+            refuse(path, f"head.{name} is {list(shape)}, and it has {len(names)} tokens or labels")
+    if pack.tokens is not None and "weight" not in pack.head:
         refuse(path, "it has a token list, and no output layer (head.weight: tokens, features)")
     for part in _PARTS:
         for name, tensor in getattr(pack, part).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 
 from s3router.packs import MaskPack, PackMeta
 from s3router.packs.fingerprint import weights_hash
+
+sys.path.insert(0, str(Path(__file__).parent))  # for reference_reader and fuzz
 
 TOKENS = ("<blank>", "<unk>", "<space>", "e", "ñ", "字", "<sos/eos>")
 
@@ -78,7 +82,24 @@ def pack(backbone) -> MaskPack:
     )
 
 
-def assert_same(found: MaskPack, expected: MaskPack) -> None:
+@pytest.fixture(scope="session")
+def backbone_of():
+    """seed -> the small backbone with other weights."""
+    return lambda seed: Backbone(seed=seed)
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    return _assert_same
+
+
+@pytest.fixture(scope="session")
+def masks_for():
+    """`random_masks`: backbone, sparsity, seed, correlation with magnitude -> masks."""
+    return random_masks
+
+
+def _assert_same(found: MaskPack, expected: MaskPack) -> None:
     for part in ("masks", "delta", "featurizer", "head"):
         a, b = getattr(found, part), getattr(expected, part)
         assert list(a) == list(b) if part == "masks" else set(a) == set(b)

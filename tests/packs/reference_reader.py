@@ -1,0 +1,101 @@
+"""A second reader of packs, written from docs/packs.md alone: slow, and sharing nothing with s3router."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+
+
+def read(path, weights=None):
+    """(description, {mask name: rows of 0 and 1}, {tensor name: (dtype, shape, bytes)}).
+
+    `weights`: name -> the backbone's matrix as a list of all its float32 values, for the codec "coded".
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    metadata = header.pop("__metadata__")
+    assert metadata["format"] == "s3router-pack"
+    assert metadata["format_version"] == "1"
+    start = 8 + len('{"__metadata__":{"checksum":"')
+    assert content[start : start + 64].decode() == metadata["checksum"]
+    zeroed = content[:start] + b"0" * 64 + content[start + 64 :]
+    assert hashlib.blake2b(zeroed, digest_size=32).hexdigest() == metadata["checksum"]
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        tensors[name] = entry["dtype"], entry["shape"], content[8 + size + begin : 8 + size + end]
+    description = json.loads(metadata["pack"])
+    if description["codec"] == "bits":
+        flat = {name: unpack(tensors[f"masks.{name}"][2], entry) for name, entry in description["masks"].items()}
+    else:
+        flat = decode(tensors["coded"][2], description["masks"], weights)
+    digest = hashlib.blake2b(digest_size=32)
+    masks = {}
+    for name, bits in flat.items():
+        rows, columns = description["masks"][name]["shape"]
+        assert bits.count(0) == description["masks"][name]["removed"]
+        digest.update(f"{name} {rows} {columns}\n".encode())
+        digest.update(pack(bits))
+        masks[name] = [bits[row * columns : (row + 1) * columns] for row in range(rows)]
+    assert digest.hexdigest() == description["masks_digest"]
+    return description, masks, tensors
+
+
+def unpack(data, entry):
+    rows, columns = entry["shape"]
+    return [data[i // 8] >> (i % 8) & 1 for i in range(rows * columns)]
+
+
+def pack(bits):
+    data = bytearray(-(-len(bits) // 8))
+    for i, bit in enumerate(bits):
+        data[i // 8] |= bit << (i % 8)
+    return bytes(data)
+
+
+def decode(data, entries, weights):
+    symbols = range_decoder(struct.unpack(f"<{len(data) // 4}I", data))
+    next(symbols)
+    flat = {}
+    for name, entry in entries.items():
+        rows, columns = entry["shape"]
+        if entry["unit"] == "weight":
+            magnitudes = [abs(value) for value in weights[name]]
+            ordered = sorted(magnitudes)
+            thresholds = [ordered[len(ordered) * edge // 1024] for edge in entry["edges"]]
+            bins = [sum(magnitude >= threshold for threshold in thresholds) for magnitude in magnitudes]
+            bits = [1] * len(bins)
+            for number, p in enumerate(entry["p"]):
+                for place in [place for place, found in enumerate(bins) if found == number]:
+                    bits[place] = 1 - symbols.send(p)
+        else:
+            count = rows if entry["unit"] == "row" else columns
+            units = [1 - symbols.send(entry["p"][0]) for _ in range(count)]
+            bits = [
+                units[row if entry["unit"] == "row" else column] for row in range(rows) for column in range(columns)
+            ]
+        flat[name] = bits
+    return flat
+
+
+def range_decoder(words):
+    """Send p (of 65536) for each symbol; get 1 (removed) or 0."""
+    full, words = (1 << 64) - 1, iter(words)
+    low, width = 0, full
+    point = next(words, 0) << 32 | next(words, 0)
+    p = yield None
+    while True:
+        zero = ((65536 - p) * (2**24 - 2) >> 16) + 1  # of 2**24, for the symbol 0
+        scale = width >> 24
+        place = (point - low & full) // scale
+        assert place < 1 << 24
+        symbol = int(place >= zero)
+        low = low + scale * zero * symbol & full
+        width = scale * ((1 << 24) - zero if symbol else zero)
+        if width < 1 << 32:
+            low, width = low << 32 & full, width << 32
+            point = (point << 32 | next(words, 0)) & full
+        p = yield symbol

@@ -1,0 +1,298 @@
+"""Packs to files and back, and everything that must be refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from reference_reader import read as reference_read
+from safetensors import safe_open
+
+from s3router.errors import ConfigError, PackError
+from s3router.masks import attach, load_masks, masks_of
+from s3router.masks.config import MaskConfig
+from s3router.packs import MaskPack, read_pack, write_pack
+from s3router.packs.container import read_container, write_container
+
+CODECS = ("bits", "coded")
+
+
+@pytest.fixture(params=CODECS)
+def file(request, pack, backbone, tmp_path) -> Path:
+    write_pack(tmp_path / "es.pack", pack, request.param, backbone)
+    return tmp_path / "es.pack"
+
+
+def change(pack: MaskPack, **fields) -> MaskPack:
+    return dataclasses.replace(pack, **fields)
+
+
+def change_meta(pack: MaskPack, **fields) -> MaskPack:
+    return change(pack, meta=dataclasses.replace(pack.meta, **fields))
+
+
+def rewrite(path: Path, edit, version: int = 1) -> None:
+    """Edit the description and tensors of a pack, and write it with a right checksum."""
+    tensors, description = read_container(path, 1)
+    edit(tensors, description)
+    write_container(path, tensors, version, description)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_everything_comes_back(pack, backbone, tmp_path, codec, assert_same):
+    path = tmp_path / "es.pack"
+    assert write_pack(path, pack, codec, backbone) == path.stat().st_size
+    assert_same(read_pack(path, backbone), pack)
+    first = path.read_bytes()
+    write_pack(path, pack, codec, backbone)  # replaces, with the same bytes
+    assert path.read_bytes() == first
+    assert os.listdir(tmp_path) == ["es.pack"]
+
+
+def test_a_reader_written_from_the_specification_agrees(file, pack, backbone):
+    weights = {name: weight.flatten().tolist() for name, weight in backbone.state_dict().items()}
+    description, masks, tensors = reference_read(file, weights)
+    assert masks == {name: mask.int().tolist() for name, mask in pack.masks.items()}
+    assert description["tokens"] == list(pack.tokens)
+    assert tensors["featurizer.weights"][:2] == ("BF16", [3])
+
+
+def test_any_safetensors_reader_opens_it(file, pack):
+    with safe_open(file, "pt") as tensors:
+        assert torch.equal(tensors.get_tensor("head.weight"), pack.head["weight"])
+        assert torch.equal(tensors.get_tensor("featurizer.weights"), pack.featurizer["weights"])
+
+
+def test_bits_need_no_backbone_and_coded_ones_do(pack, backbone, tmp_path, assert_same):
+    write_pack(tmp_path / "bits", pack)
+    assert_same(read_pack(tmp_path / "bits"), pack)
+    with pytest.raises(ConfigError, match="needs the backbone"):
+        write_pack(tmp_path / "coded", pack, "coded")
+    write_pack(tmp_path / "coded", pack, "coded", backbone)
+    with pytest.raises(PackError, match="coded relative to their backbone"):
+        read_pack(tmp_path / "coded")
+
+
+def test_masks_may_be_attached_to_the_backbone(file, pack, backbone_of, assert_same):
+    masked = backbone_of(0)
+    attach(masked, MaskConfig(targets=("layers.*",)))
+    assert_same(read_pack(file, masked), pack)
+    load_masks(masked, pack.masks)
+    assert all(torch.equal(mask, pack.masks[name]) for name, mask in masks_of(masked).items())
+
+
+def test_half_precision_of_the_same_values_is_the_same_backbone(pack, backbone_of, tmp_path, assert_same):
+    half = backbone_of(0).half()
+    wide = backbone_of(0).half().float()
+    from s3router.packs.fingerprint import fingerprint
+
+    pack = change_meta(pack, fingerprint=fingerprint(wide))
+    write_pack(tmp_path / "p", pack, "coded", wide)
+    assert_same(read_pack(tmp_path / "p", half), pack)
+
+
+def test_another_backbone_is_refused(file, backbone_of, pack):
+    with pytest.raises(PackError, match=f"another backbone.*{pack.meta.fingerprint}"):
+        read_pack(file, backbone_of(1))
+    with pytest.raises(PackError, match="another backbone"):
+        read_pack(file, backbone_of(0), fingerprint="0" * 32)
+
+
+def test_names_and_shapes_are_held_against_the_backbone(file, pack):
+    other = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(3, 3)])})
+    with pytest.raises(PackError, match=r"the backbone has no layers\.0\.fc1\.weight \[27, 13\]"):
+        read_pack(file, other, fingerprint=pack.meta.fingerprint)
+
+
+def test_a_newer_format_is_refused(file, backbone):
+    rewrite(file, lambda tensors, description: None, version=2)
+    with pytest.raises(PackError, match=r"pack format 2, and this s3router reads up to 1\. Install a newer"):
+        read_pack(file, backbone)
+
+
+def test_every_flipped_bit_is_noticed(file, backbone, tmp_path):
+    content = file.read_bytes()
+    for place in range(0, len(content), 13):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(PackError):
+            read_pack(tmp_path / "damaged", backbone)
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 100, 1000, -1])
+def test_cut_short(file, backbone, length):
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(PackError, match="Copy or download"):
+        read_pack(file, backbone)
+
+
+def test_longer_than_it_says(file, backbone):
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(PackError):
+        read_pack(file, backbone)
+
+
+def set_mask(**values):
+    def edit(tensors, description):
+        description["masks"]["layers.0.fc1.weight"].update(values)
+
+    return edit
+
+
+def drop(name):
+    return lambda tensors, description: tensors.pop(name)
+
+
+def put(name, like):
+    def edit(tensors, description):
+        tensors[name] = tensors[like]
+
+    return edit
+
+
+def set_pack(**values):
+    return lambda tensors, description: description.update(values)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_mask(removed=1), "not those that were written"),
+        (set_mask(removed=-1), "weights removed of 351"),
+        (set_mask(removed=True), "weights removed"),
+        (set_mask(shape=[13, 27]), "the backbone has no"),
+        (set_mask(shape=[1 << 40, 13]), "not that of a matrix"),
+        (set_mask(shape=[27]), "not that of a matrix"),
+        (set_mask(more=1), "unknown more|coding is not of this format"),
+        (drop("head.weight"), "no output layer"),
+        (put("masks.other", "head.bias"), "does not belong"),
+        (put("head.bias", "head.weight"), r"head\.bias is \[7, 13\]"),
+        (put("elsewhere", "head.weight"), "does not belong"),
+        (set_pack(tokens=["a", "a"]), "one comes twice"),
+        (set_pack(tokens=["a"]), "1 tokens"),
+        (set_pack(route="../x"), "route '../x'"),
+        (set_pack(codec="zip"), "unknown codec 'zip'"),
+        (set_pack(meta={}), "meta: lacks"),
+        (set_pack(unknown=1), "has unknown"),
+        (set_pack(masks={}), "does not belong|more code than masks"),
+    ],
+)
+def test_what_no_writer_makes_is_refused_though_the_checksum_is_right(file, backbone, edit, message):
+    rewrite(file, edit)
+    with pytest.raises(PackError, match=message):
+        read_pack(file, backbone)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"unit": "layer"}, "not of this format"),
+        ({"edges": [3, 2], "p": [1, 1, 1]}, "bins are damaged"),
+        ({"edges": [1024], "p": [1, 1]}, "bins are damaged"),
+        ({"edges": [], "p": [1, 2]}, "bins are damaged"),
+        ({"edges": [], "p": [65536]}, "probabilities are damaged"),
+        ({"edges": [], "p": [0.5]}, "probabilities are damaged"),
+        ({"unit": "row", "edges": [5], "p": [1, 2]}, "probabilities are damaged"),
+        ({"edges": [], "p": [30000]}, "damaged"),  # decodes, to something else
+    ],
+)
+def test_settings_of_the_coder_are_checked(pack, backbone, tmp_path, values, message):
+    write_pack(tmp_path / "p", pack, "coded", backbone)
+    rewrite(tmp_path / "p", set_mask(**values))
+    with pytest.raises(PackError, match=message):
+        read_pack(tmp_path / "p", backbone)
+
+
+def test_numbers_that_are_none(file):
+    text = file.read_bytes()
+    for old, new in ((b'\\"seed\\":0', b'\\"seed\\":NaN'), (b'\\"seed\\":0', b'\\"seed\\":1e999')):
+        size = int.from_bytes(text[:8], "little")
+        header = text[8 : 8 + size].rstrip().replace(old, new)
+        changed = len(header).to_bytes(8, "little") + header + text[8 + size :]
+        refixed(file, changed)
+        with pytest.raises(PackError, match="not a finite number"):
+            read_pack(file)
+
+
+def refixed(path: Path, content: bytes) -> None:
+    import hashlib
+
+    content = bytearray(content)
+    content[37:101] = b"0" * 64
+    content[37:101] = hashlib.blake2b(content, digest_size=32).hexdigest().encode()
+    path.write_bytes(content)
+
+
+def test_duplicate_keys_are_refused(file):
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].rstrip()
+    entry = json.dumps(json.loads(header)["head.bias"])
+    header = header[:-1] + f',"head.bias":{entry}}}'.encode()
+    refixed(file, len(header).to_bytes(8, "little") + header + content[8 + size :])
+    with pytest.raises(PackError, match="a key comes twice"):
+        read_pack(file)
+
+
+def test_other_files_and_places(tmp_path):
+    for path, message in ((tmp_path / "none", "no such pack"), (tmp_path, "not a file|Is a directory")):
+        with pytest.raises(PackError, match=message):
+            read_pack(path)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(2)}, tmp_path / "other")
+    with pytest.raises(PackError, match="not a mask pack"):
+        read_pack(tmp_path / "other")
+
+
+def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):
+    path = tmp_path / "p"
+    cases = [
+        (change(pack, head={"weight": torch.full((7, 2), torch.nan)}), "NaN"),
+        (change(pack, head={}), "no output layer"),
+        (change(pack, tokens=("a", "b")), "2 tokens"),
+        (change(pack, masks={"x": torch.ones(3, dtype=torch.bool)}), "bool matrices"),
+        (change(pack, masks={"x": torch.ones(2, 2)}), "bool matrices"),
+        (change(pack, head={"weight": torch.ones(7, 2, dtype=torch.int64)}), "torch.int64"),
+        (change(pack, route="a/b"), "route 'a/b'"),
+        (change_meta(pack, labels=("yes", "no")), "both a token list and class labels"),
+        (change_meta(pack, metrics={"test": {"wer": float("nan")}}), "something else than numbers"),
+        (change_meta(pack, fingerprint="abc"), "32 hexadecimal digits"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(PackError, match=message):
+            write_pack(path, wrong)
+    with pytest.raises(PackError, match="another backbone"):
+        write_pack(path, pack, "bits", backbone_of(1))
+    with pytest.raises(ConfigError, match="unknown pack codec 'zip'"):
+        write_pack(path, pack, "zip", backbone)
+    with pytest.raises(PackError, match="cannot be written"):
+        write_pack(tmp_path / "no" / "folder", pack)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_pack_for_classification_and_one_without_masks(pack, tmp_path, assert_same):
+    labels = change_meta(pack, labels=("yes", "no"))
+    for other in (
+        change(labels, tokens=None, head={"weight": torch.ones(2, 13)}, bpe_model=None),
+        change(pack, masks={}, delta={}, featurizer={}, bpe_model=None),
+    ):
+        write_pack(tmp_path / "p", other)
+        assert_same(read_pack(tmp_path / "p"), other)
+
+
+def test_reading_packs_imports_neither_engine(pack, tmp_path):
+    write_pack(file := tmp_path / "es.pack", pack)
+    code = "import sys; from s3router.packs import read_pack; from s3router.packs import describe"
+    code += f"; print(describe.page(describe.figures({str(file)!r})))"
+    code += "; sys.exit(bool(set(sys.modules) & {'espnet2', 's3prl', 'transformers'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "route es" in done.stdout
