@@ -79,15 +79,15 @@ def _library() -> tuple[ctypes.CDLL, int]:
 
 def version() -> str:
     """Version of espeak-ng, such as ``1.52.0``. Raises ConfigError where it is not installed."""
-    library, _ = _library()
-    data = ctypes.c_char_p()
-    return library.espeak_Info(ctypes.byref(data)).decode().split()[0]
+    with _lock:
+        library, _ = _library()
+        return library.espeak_Info(ctypes.byref(ctypes.c_char_p())).decode().split()[0]
 
 
 def has_voice(voice: str) -> bool:
     """Whether espeak-ng speaks this language. Raises ConfigError where it is not installed."""
-    library, _ = _library()
     with _lock:
+        library, _ = _library()
         return library.espeak_SetVoiceByName(voice.encode()) == 0
 
 
@@ -98,9 +98,9 @@ def phonemize(text: str, voice: str) -> Phones:
         ConfigError: no such voice, or espeak-ng is not installed.
         DataError: the text holds nothing that is spoken.
     """
-    library, _ = _library()
     clauses = []
     with _lock:
+        library, _ = _library()
         _set_voice(library, voice)
         rest = ctypes.c_char_p(text.replace("\0", " ").encode())
         while rest.value:  # a clause at a time; the pointer moves on, and is null at the end
@@ -133,7 +133,6 @@ def synthesize(text: str, voice: str, *, words_per_minute: int = 165, pitch: int
         ConfigError: no such voice, or espeak-ng is not installed.
         DataError: the text holds nothing that is spoken.
     """
-    library, rate = _library()
     blocks: list[np.ndarray] = []
 
     def collect(samples, count, _events) -> int:
@@ -144,6 +143,7 @@ def synthesize(text: str, voice: str, *, words_per_minute: int = 165, pitch: int
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)(collect)
     encoded = text.encode() + b"\0"
     with _lock:
+        library, rate = _library()
         _set_voice(library, voice)
         library.espeak_SetParameter(_RATE, words_per_minute, 0)
         library.espeak_SetParameter(_PITCH, pitch, 0)

@@ -67,7 +67,7 @@ def test_threads_do_not_see_each_others_voice():
     wrong: list[str] = []
 
     def work(voice: str, word: str) -> None:
-        for _ in range(200):
+        for _ in range(50):
             if str(espeak.phonemize(word, voice)) != expected[voice]:
                 wrong.append(voice)
 

@@ -58,12 +58,22 @@ main() {
     check_options
     name_everything
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    [ "${stage}" -gt 3 ] || one_at_a_time
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
     run_stage 3 "feature cache -> ${cache}" fill_cache
+    exec 8>&- # runs that have waited go on
     run_stage 4 "training -> ${exp}" train
     run_stage 5 "decoding -> ${exp}/decode_*" decode
     run_stage 6 "table -> ${exp}/RESULTS.md" report
+}
+
+# Runs that are started at once, of several seeds or subsets, prepare the same files: the second finds them finished.
+one_at_a_time() {
+    command -v flock >/dev/null || return 0
+    mkdir -p data
+    exec 8>>data/.preparing.lock
+    flock --nonblock 8 || { log "another run prepares data here: waiting for it" && flock 8; }
 }
 
 # Everything that can be refused is refused here, before anything has been made.
