@@ -20,6 +20,7 @@ BELOW = {
     "data": {"errors"},
     "upstreams": {"errors", "masks", "packs", "data"},
     "scoring": {"errors"},
+    "launch": {"errors"},
     "asr": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
     "superb": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
     "prune": {"errors", "masks", "packs", "upstreams", "data", "scoring"},

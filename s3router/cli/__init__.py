@@ -23,6 +23,8 @@ COMMANDS = {
     "pack": ("s3router.cli.pack", "put what an experiment has learnt into one small file, a mask pack"),
     "inspect": ("s3router.cli.inspect", "what mask packs hold: sizes, sparsity by layer, metrics"),
     "bake": ("s3router.cli.bake", "a pack and its backbone as one plain model (HuggingFace, s3prl, ONNX)"),
+    "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
+    "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }

@@ -1,0 +1,108 @@
+"""Runs one job and writes how it ended: ``python -m s3router.launch.worker FOLDER NAME``.
+
+It stands between launcher and job, here or on a machine of the cluster, so that a job's end is on disk whether or not
+the launcher is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from s3router.launch.state import DONE, FAILED, RUNNING, STOPPED, JobFolder
+
+GRACE_SECONDS = 30.0  # from a polite end to a kill
+
+
+def run(root: Path, name: str) -> int:
+    """Run the job, unless somebody is at it; returns its exit status (128 + signal where it was killed)."""
+    folder = JobFolder(root, name)
+    with folder.hold() as lock:
+        if lock is None:
+            print(f"{name}: somebody is at it already", file=sys.stderr)
+            return 1
+        job, attempts, begun = folder.read_job(), folder.status().get("attempts", 0) + 1, time.time()
+        folder.set_status(RUNNING, attempts=attempts, pid=os.getpid(), host=socket.gethostname())
+        with folder.log.open("ab", buffering=0) as log:
+            log.write(f"# {time.strftime('%F %T')} {shlex.join(job['command'])}\n".encode())
+            try:
+                process = subprocess.Popen(
+                    job["command"],
+                    cwd=job["cwd"],
+                    env=os.environ | job["env"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+            except OSError as error:
+                log.write(f"cannot be started: {error}\n".encode())
+                folder.set_status(FAILED, exit=127, seconds=0)
+                return 127
+            stopped = _wait(process)
+        exit_status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        state = STOPPED if stopped else DONE if exit_status == 0 else FAILED
+        folder.set_status(state, exit=exit_status, seconds=round(time.time() - begun))
+        return exit_status
+
+
+def _wait(process: subprocess.Popen) -> bool:
+    """Wait for the job's end; True where we were asked to stop it (then its whole group is ended)."""
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        _signal_group(process, signal.SIGTERM)
+        signal.alarm(int(GRACE_SECONDS))
+
+    def kill(number: int, frame: object) -> None:
+        _signal_group(process, signal.SIGKILL)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGALRM: kill}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        process.wait()
+    except BaseException:  # submitit leaves this way when the cluster takes the machine away
+        _signal_group(process, signal.SIGKILL)
+        raise
+    finally:
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped:
+        _signal_group(process, signal.SIGKILL)  # what the job left behind
+    return stopped
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+class Task:
+    """A worker as a job of submitit; preempted or out of time, it is queued again."""
+
+    def __init__(self, root: str, name: str):
+        self.root, self.name = root, name
+
+    def __call__(self) -> int:
+        return run(Path(self.root), self.name)
+
+    def checkpoint(self):
+        """What submitit runs when the cluster takes the machine away."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[1]), sys.argv[2]))
