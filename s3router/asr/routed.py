@@ -29,6 +29,10 @@ MIN_SAMPLES = 800
 class RouteHead(nn.Module):
     """From hidden states to log probabilities: the featurizer and the CTC output layer of one route.
 
+    Attributes:
+        tokens: from token ids to text.
+        usual_confidence: of this route in its own language (`s3router.asr.langid`); None where the pack says nothing.
+
     Raises:
         PackError: the pack has no token list or output layer, or was trained on features of another kind.
     """
@@ -44,6 +48,7 @@ class RouteHead(nn.Module):
             )
         self.normalize = bool(settings.get("normalize_features", False))
         self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
+        self.usual_confidence = pack.meta.metrics.get("dev", {}).get("confidence")
         weighted = settings["features"] == "weighted" and "weights" in pack.featurizer
         self.register_buffer("layer_weights", pack.featurizer["weights"].float() if weighted else None)
         self.register_buffer("weight", pack.head["weight"].float())
@@ -142,6 +147,10 @@ class RoutedCTC(nn.Module):
             hidden = self._cut(output["hidden_states"], wavs, frames)
             yield route, heads[route].log_softmax(heads[route].features(hidden)), frames
 
+    def single(self, route: str) -> SingleRoute:
+        """One route as a model of its own, as `s3router.asr.ctc_decode` and beam search take it."""
+        return SingleRoute(self, route)
+
     def _prepare(self, waves: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
         """Waveforms of at least 0.05 s in the longest one, and the frames that s3prl counts for each."""
         lacking = max(0, MIN_SAMPLES - max(len(wave) for wave in waves))
@@ -153,6 +162,23 @@ class RoutedCTC(nn.Module):
         if (lacking := wanted - hidden[0].size(1)) > 0:
             hidden = [torch.cat((h, h[:, -1:].repeat(1, lacking, 1)), 1) for h in hidden]
         return [h[:, : max(frames)] for h in hidden]
+
+
+class SingleRoute(nn.Module):
+    """See `RoutedCTC.single`; it shares everything with the model that it comes from."""
+
+    def __init__(self, model: RoutedCTC, route: str):
+        super().__init__()
+        self.model = model
+        self.route = route
+        self.ctc = model.head(route)
+
+    def encode(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, samples), lengths (B,) -> features (B, T, C), lengths in frames (B,)."""
+        waves = [row[:length] for row, length in zip(speech, lengths.tolist(), strict=True)]
+        wavs, frames = self.model._prepare(waves)
+        hidden = self.model._cut(self.model.upstream(wavs, routes=self.route)["hidden_states"], wavs, frames)
+        return self.ctc.features(hidden), torch.tensor(frames, device=speech.device)
 
 
 def load_routes(

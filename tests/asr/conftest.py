@@ -134,3 +134,42 @@ def zygote(small_upstream, tokens_file):
     yield Zygote(process, argv, {"S3ROUTER_TINY": str(small_upstream)})
     process.stdin.close()
     process.wait(30)
+
+
+ROUTES = {
+    "it": ["--sparsity", "0.3", "--head_lr", "2e-2"],
+    "fr.CA": ["--sparsity", "0.2", "--seed", "1", "--features", "last", "--normalize_features", "true"],
+    "es": ["--method", "frozen", "--head_lr", "1e-1"],
+    "ru": ["--sparsity", "0.1", "--mask_conf", "train=[bias,layer_norm]", "--normalize_features", "true"],
+}
+
+
+@pytest.fixture(scope="session")
+def route_experiments(zygote, tmp_path_factory) -> dict[str, Path]:
+    """Route -> experiment folder; on the same five utterances, but trained differently."""
+    folder = tmp_path_factory.mktemp("routes")
+    return {route: zygote.run(folder / route, *options).exp for route, options in ROUTES.items()}
+
+
+@pytest.fixture(scope="session")
+def route_packs(route_experiments, small_upstream, tmp_path_factory) -> list[Path]:
+    """The packs of those, by name: es, fr.CA, it, ru."""
+    from s3router.asr.pack import pack_from_experiment
+    from s3router.packs import write_pack
+
+    folder = tmp_path_factory.mktemp("packs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("S3ROUTER_TINY", str(small_upstream))
+        for route, exp in route_experiments.items():
+            write_pack(folder / f"{route}.pack", pack_from_experiment(exp, route=route))
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def upstream_in_place(small_upstream):
+    """The small upstream is ``tiny``, and the fixture's relative paths hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("S3ROUTER_TINY", str(small_upstream))
+        yield

@@ -12,59 +12,28 @@ from s3router.asr.ctc_decode import emissions
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.errors import ConfigError, PackError
-from s3router.packs import write_pack
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"
-RUNS = {
-    "it": ["--sparsity", "0.3", "--head_lr", "2e-2"],
-    "fr.CA": ["--sparsity", "0.2", "--seed", "1", "--features", "last", "--normalize_features", "true"],
-    "es": ["--method", "frozen", "--head_lr", "1e-1"],
-    "ru": ["--sparsity", "0.1", "--mask_conf", "train=[bias,layer_norm]", "--normalize_features", "true"],
-}
 
 
 @pytest.fixture(scope="module")
-def experiments(zygote, tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("routes")
-    return {route: zygote.run(folder / route, *options).exp for route, options in RUNS.items()}
-
-
-@pytest.fixture(scope="module")
-def here(small_upstream):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # the fixture's paths start there
-        patch.setenv("S3ROUTER_TINY", str(small_upstream))
-        yield
-
-
-@pytest.fixture(scope="module")
-def packs(experiments, here, tmp_path_factory) -> list[Path]:
-    from s3router.asr.pack import pack_from_experiment
-
-    folder = tmp_path_factory.mktemp("packs")
-    for route, exp in experiments.items():
-        write_pack(folder / f"{route}.pack", pack_from_experiment(exp, route=route))
-    return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def singles(experiments, here) -> dict:
+def singles(route_experiments, upstream_in_place) -> dict:
     """The trained models, the slow independent way."""
     from s3router.asr.load import load_asr_model
 
-    return {route: load_asr_model(exp)[0] for route, exp in experiments.items()}
+    return {route: load_asr_model(exp)[0] for route, exp in route_experiments.items()}
 
 
 @pytest.fixture(scope="module")
-def model(packs, here):
+def model(route_packs, upstream_in_place):
     from s3router.asr.routed import load_routes
 
-    return load_routes(packs)
+    return load_routes(route_packs)
 
 
 @pytest.fixture(scope="module")
-def waves() -> list:
+def waves(upstream_in_place) -> list:
     read = [read_audio(utt.source) for utt in DataDir.read(FIVE).utts]
     return [*read, read[0][:3000]]
 
@@ -72,7 +41,7 @@ def waves() -> list:
 @pytest.mark.parametrize("bf16", [False, True])
 def test_equal_to_the_trained_models_bit_by_bit(model, singles, waves, bf16):
     inputs = [torch.from_numpy(wave) for wave in waves]
-    turns = list(RUNS) * 2
+    turns = list(singles) * 2
     random.Random(1).shuffle(turns)
     for route in turns:
         expected, lengths = emissions(singles[route], waves, bf16=bf16)
@@ -105,40 +74,40 @@ def test_every_route_of_one_batch(model, singles, waves):
     hook = model.upstream.backbone.feature_extractor.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
     inputs = [torch.from_numpy(wave) for wave in waves]
     with torch.inference_mode():
-        found = {route: log_probs for route, log_probs, _ in model.each_route(inputs, list(RUNS))}
+        found = {route: log_probs for route, log_probs, _ in model.each_route(inputs, list(singles))}
     hook.remove()
     assert len(calls) == 1
     for route, log_probs in found.items():
         assert torch.equal(log_probs, emissions(singles[route], waves)[0])
 
 
-def test_routes_come_and_go(packs, here, waves):
+def test_routes_come_and_go(route_packs, upstream_in_place, waves):
     from s3router.asr.routed import load_routes
 
-    model = load_routes(packs[:2], "tiny")
+    model = load_routes(route_packs[:2], "tiny")
     assert model.routes == ("es", "fr.CA")
     wave = [torch.from_numpy(waves[0])]
     with pytest.raises(ConfigError, match=r"unknown route 'it'.*es, fr\.CA"):
         model.log_probs(wave, "it")
-    assert model.add(packs[2]) == "it"
+    assert model.add(route_packs[2]) == "it"
     model.log_probs(wave, "it")
     model.remove("fr.CA")
     with pytest.raises(ConfigError, match=r"unknown route 'fr\.CA'.*es, it"):
         model.log_probs(wave, ["fr.CA"])
     with pytest.raises(ConfigError, match="is there already"):
-        model.add(packs[0])
+        model.add(route_packs[0])
     with pytest.raises(ConfigError, match="no packs given"):
         load_routes([])
 
 
-def test_packs_that_cannot_transcribe(packs, here):
+def test_packs_that_cannot_transcribe(route_packs, upstream_in_place):
     import dataclasses
 
     from s3router.asr.routed import load_routes
     from s3router.packs import read_pack
 
-    model = load_routes(packs[:1])
-    pack = dataclasses.replace(read_pack(packs[1]), route="new")
+    model = load_routes(route_packs[:1])
+    pack = dataclasses.replace(read_pack(route_packs[1]), route="new")
     for wrong in (
         dataclasses.replace(pack, tokens=None),
         dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, preprocessing={"features": "third"})),

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from s3router.data.recordings import find_recordings
+from s3router.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+FIVE = ROOT / "tests" / "fixtures" / "five"
+AUDIO = sorted((FIVE / "audio").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)  # the fixture's paths start there
+
+
+def test_files_folders_scp_and_data_directories(tmp_path):
+    shutil.copytree(FIVE / "audio", tmp_path / "audio" / "below")
+    (tmp_path / "audio" / "notes.txt").write_text("not audio")
+    scp = tmp_path / "some.scp"
+    scp.write_text(f"b {AUDIO[1]}\n\na cat {AUDIO[0]} |\n")
+    found = find_recordings([AUDIO[2], tmp_path / "audio", scp, FIVE])
+    assert [utt.utt for utt in found[:1]] == [str(AUDIO[2])]
+    assert [Path(utt.utt).name for utt in found[1:6]] == [path.name for path in AUDIO]
+    assert [utt.utt for utt in found[6:8]] == ["b", "a"]
+    assert [utt.utt for utt in found[8:]] == [path.stem for path in AUDIO]
+    assert found[7].source.endswith("|")
+    assert all(
+        utt.duration == pytest.approx(other.duration, abs=0.01)
+        for utt, other in zip(found[1:6], found[8:], strict=True)
+    )
+
+
+def test_every_problem_is_named_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.scp").write_text("only-an-id\n")
+    (tmp_path / "text.wav").write_text("no audio at all, but quite some text")
+    with pytest.raises(DataError) as error:
+        find_recordings(
+            [tmp_path / "none.wav", tmp_path / "empty", tmp_path / "bad.scp", tmp_path / "text.wav", AUDIO[0]]
+        )
+    message = str(error.value)
+    assert "4 problems" in message
+    assert "none.wav: no such file" in message
+    assert "neither audio files nor a wav.scp" in message
+    assert "bad.scp:1: expected an id and a source" in message
+    assert "text.wav: not audio" in message
+    with pytest.raises(DataError, match=r"none\.wav: no such file"):
+        find_recordings([tmp_path / "none.wav"])
