@@ -53,8 +53,7 @@ def backbone() -> Backbone:
     return Backbone()
 
 
-@pytest.fixture(scope="session")
-def pack(backbone) -> MaskPack:
+def make_pack(backbone: nn.Module) -> MaskPack:
     """Everything that a pack can hold, in every dtype."""
     generator = torch.Generator().manual_seed(1)
     meta = PackMeta(
@@ -80,6 +79,11 @@ def pack(backbone) -> MaskPack:
         meta=meta,
         bpe_model=b"\x00not a real one",
     )
+
+
+@pytest.fixture(scope="session")
+def pack(backbone) -> MaskPack:
+    return make_pack(backbone)
 
 
 @pytest.fixture(scope="session")
