@@ -42,7 +42,7 @@ need() {
 # same_settings FOLDER OPTIONS FILE...: a folder with checkpoints goes on with the options and configuration files that
 # it was begun with, or not at all. Without checkpoints it takes the new ones.
 same_settings() {
-    local folder=$1 new="${1}/.settings.new" file
+    local folder=$1 new="${1}/.settings.new.${RANK:-0}" file # machines that train together share the folder
     mkdir -p "${folder}"
     {
         # one option a line, so that a difference can be read

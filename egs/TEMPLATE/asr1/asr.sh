@@ -236,7 +236,10 @@ train() {
         --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
         ${more[@]+"${more[@]}"})
     same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
-    [ "${num_nodes}" -eq 1 ] || opts+=(--dist_world_size "${num_nodes}")
+    if [ "${num_nodes}" -gt 1 ]; then
+        opts+=(--dist_world_size "${num_nodes}")
+        [ "${ngpu}" -gt 0 ] || opts+=(--dist_backend gloo) # ESPnet's choice, NCCL, is for GPUs
+    fi
     run_once "${exp}/console${RANK:+.${RANK}}.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
         "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
         python -m s3router.asr.train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
