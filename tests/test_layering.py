@@ -22,7 +22,7 @@ BELOW = {
     "scoring": {"errors"},
     "launch": {"errors"},
     "asr": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
-    "superb": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
+    "superb": {"errors", "masks", "packs", "upstreams", "data", "scoring", "asr"},
     "prune": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
     "analysis": {"errors", "masks", "packs", "upstreams", "data", "scoring"},
     "cli": {"*"},

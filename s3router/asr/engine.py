@@ -23,13 +23,13 @@ reading. They take a third of the time, and the first tries to download dictiona
 def routed_task() -> type[RoutedASRTask]:
     """`s3router.asr.task.RoutedASRTask`; the first call imports ESPnet (seconds)."""
     for name in DEFERRED:
-        _defer(name)
+        defer(name)
     with contextlib.redirect_stdout(io.StringIO()):  # ESPnet prints which optional packages it misses
         from s3router.asr.task import RoutedASRTask
     return RoutedASRTask
 
 
-def _defer(name: str) -> None:
+def defer(name: str) -> None:
     """Let ``import name`` do nothing until something of it is used."""
     if name not in sys.modules and (spec := importlib.util.find_spec(name)) is not None:
         module = sys.modules[name] = _Deferred(name)

@@ -10,7 +10,7 @@ import sys
 import jiwer
 import pytest
 
-from s3router.asr.engine import _defer
+from s3router.asr.engine import defer
 from s3router.asr.files import link, replacing
 from s3router.asr.inputs import AudioReader, espnet_options, write_inputs
 from s3router.asr.logs import on_screen, to_files
@@ -156,13 +156,13 @@ def test_numbers_without_a_point():
 def test_a_deferred_module_is_loaded_when_it_is_used(tmp_path, monkeypatch):
     (tmp_path / "a_slow_module.py").write_text("print('loading'); value = 7")
     monkeypatch.syspath_prepend(tmp_path)
-    _defer("a_slow_module")
+    defer("a_slow_module")
     import a_slow_module
 
     assert not hasattr(a_slow_module, "__wrapped__")  # as inspect asks
     assert a_slow_module.value == 7
     assert sys.modules["a_slow_module"] is not a_slow_module
-    _defer("no_such_module")
+    defer("no_such_module")
     assert "no_such_module" not in sys.modules
 
 
@@ -173,7 +173,7 @@ def test_a_deferred_package_and_its_module(tmp_path, monkeypatch):
     (package / "inner.py").write_text("value = 7")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("a_slow_package", "a_slow_package.inner"):
-        _defer(name)
+        defer(name)
     import a_slow_package.inner
 
     assert a_slow_package.inner.value == 7

@@ -1,0 +1,146 @@
+"""Upstream, weighted layer sum and head: s3prl's parts, put together with masks and low-precision arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from s3prl.dataio.encoder.category import CategoryEncoder, CategoryEncoders
+from s3prl.nn.upstream import Featurizer, S3PRLUpstream, UpstreamDownstreamModel
+from torch import Tensor, nn
+
+from s3router.asr.policy import SCORES, in_feature_extractor
+from s3router.errors import CheckpointError, ConfigError
+from s3router.superb.engine import problem
+from s3router.superb.tasks import Settings, TaskSpec
+from s3router.upstreams import hub
+from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
+
+MODES = {
+    "frozen": "the head alone (the benchmark's constrained track)",
+    "weight": "the upstream's weights but for its feature extractor, and the head",
+    "router": "scores of weight masks on a frozen upstream (S3-Router), and the head",
+}
+"""Mode -> what it trains. The head is the featurizer's layer weights and the benchmark's head."""
+
+
+class BenchmarkModel(UpstreamDownstreamModel):
+    """As s3prl's, (wav (B, samples), lengths (B,)) -> what the head gives; but
+
+    - no graph is built where none is wanted (s3prl builds the upstream's in validation, too);
+    - ``autocast`` runs the upstream in bfloat16; featurizer, head and loss are float32 always.
+    """
+
+    def __init__(self, upstream, featurizer, downstream, upstream_trainable: bool, autocast: bool):
+        super().__init__(upstream, featurizer, downstream, upstream_trainable)
+        self.autocast = autocast
+
+    def forward(self, wav: Tensor, wav_len: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(self.upstream_trainable and torch.is_grad_enabled()):
+            if not self.upstream_trainable:
+                self.upstream.eval()
+            with torch.autocast(wav.device.type, torch.bfloat16, enabled=self.autocast):
+                hidden, lengths = self.upstream(wav, wav_len)
+            hidden = [h.float() for h in hidden]
+        return self.downstream(*self.featurizer(hidden, lengths), *args, **kwargs)
+
+    @property
+    def routed(self) -> nn.Module:
+        """The `s3router.upstreams.routed.RoutedUpstream` inside."""
+        return self.upstream.upstream
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that the upstream needs for one frame; 1 where it has no convolutions to read it off."""
+        found = find_feature_extractor(self.routed.backbone)
+        return ConvGeometry.of(found[1]).receptive_field if found else 1
+
+
+def encoder_of(classes: list[list[str]]) -> CategoryEncoder | CategoryEncoders:
+    """s3prl's encoder of one slot, or of several."""
+    return CategoryEncoder(classes[0]) if len(classes) == 1 else CategoryEncoders(classes)
+
+
+def build_task(
+    spec: TaskSpec,
+    settings: Settings,
+    classes: list[list[str]],
+    mode: str,
+    extra_conf: dict[str, Any],
+    upstream_ckpt: str | None = None,
+    bfloat16: bool = False,
+) -> nn.Module:
+    """s3prl's Task (loss, predictions, metric) around a `BenchmarkModel`, with ``requires_grad`` set by the mode.
+
+    Args:
+        classes: of each slot.
+        mode: see `MODES`; ``extra_conf`` holds a mask for router, and for no other.
+        extra_conf: of the s3prl upstream ``s3router`` (`s3router.upstreams.hub.build`).
+
+    Raises:
+        ConfigError: unknown mode, or one that does not fit the upstream.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+    if (mode == "router") != ("mask" in extra_conf):
+        raise ConfigError("a mask belongs to mode router, and to no other")
+    hub.register()
+    upstream = S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
+    featurizer = Featurizer(upstream)
+    encoder = encoder_of(classes)
+    theirs = problem(spec.problem)
+    head = theirs.build_downstream(settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate)
+    model = BenchmarkModel(upstream, featurizer, head, mode != "frozen", bfloat16)
+    _set_trainable(model, mode)
+    return theirs.build_task({}, model, encoder)
+
+
+def _set_trainable(model: BenchmarkModel, mode: str) -> None:
+    inside = list(model.upstream.named_parameters())
+    if mode == "router":  # attaching the masks has decided
+        if not any(name.endswith(SCORES) and p.requires_grad for name, p in inside):
+            raise ConfigError("mode router: no mask was put on the upstream; mask targets name none of its layers")
+    else:
+        for name, parameter in inside:
+            parameter.requires_grad_(mode == "weight" and not in_feature_extractor(name))
+    for module in model.upstream.modules():
+        if hasattr(module, "_requires_grad") and hasattr(module, "_freeze_parameters"):
+            module._freeze_parameters()  # HuggingFace's feature encoders else ask for gradients of the waveform
+
+
+def groups(model: nn.Module, lrs: dict[str, float]) -> list[dict[str, Any]]:
+    """Optimizer groups ``scores``, ``weights`` and ``head``, those that have anything.
+
+    Args:
+        model: a `BenchmarkModel`.
+        lrs: learning rate of each.
+    """
+    members: dict[str, list] = {"scores": [], "weights": [], "head": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            role = "head" if not name.startswith("upstream.") else "scores" if name.endswith(SCORES) else "weights"
+            members[role].append(parameter)
+    return [{"params": found, "lr": lrs[role], "name": role} for role, found in members.items() if found]
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes of a `BenchmarkModel`, and so what its checkpoints hold: name -> tensor."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained |= {name for name, _ in model.named_buffers() if not name.startswith("upstream.")}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+
+
+def load_trained(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """The inverse of `trained_state`.
+
+    Raises:
+        CheckpointError: tensors missing, unexpected, or of another shape.
+    """
+    from s3router.upstreams.checkpoint import refuse_partial
+
+    expected = trained_state(model)
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    refuse_partial(where, expected.keys() - state.keys(), state.keys() - expected.keys(), shapes)
+    missing = set(model.load_state_dict(state, strict=False).unexpected_keys)
+    if missing:
+        raise CheckpointError(f"{where}: the model has no {', '.join(sorted(missing))}")

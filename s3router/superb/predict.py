@@ -1,0 +1,126 @@
+"""``python -m s3router.superb.predict``: predict a data directory with a trained task, and score it.
+
+Leaves in the output folder: ``utt2label`` (predictions), ``result.json`` and, for the benchmark's tasks, the file that
+a submission holds, under the name it has there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from s3router.errors import ConfigError, DataError, S3RouterError
+from s3router.scoring.files import write_lines
+from s3router.superb.labels import BETWEEN, Label
+from s3router.superb.tasks import TaskSpec, task
+
+TRACKS = {"frozen": "constrained", "weight": "unconstrained", "router": "unconstrained"}
+"""SUPERB's track of an entry: per-task weights or masks are more than the constrained track allows."""
+
+
+def submission_lines(spec: TaskSpec, predictions: Mapping[str, Label]) -> list[str]:
+    """Lines of the submission's file, in order of ids. Raises DataError where a column holds the separator."""
+    rows = [(utt, *predictions[utt]) for utt in sorted(predictions)]
+    bad = [row for row in rows if any(spec.separator in cell for cell in row)]
+    if bad:
+        raise DataError(f"{spec.file}: {spec.separator!r} stands inside of {bad[0]}, so the line could not be read")
+    return [spec.separator.join(row) for row in rows]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(prog="s3router superb-predict", description=__doc__.split("\n")[0])
+    made.add_argument("--exp-dir", type=Path, required=True, help="output folder of superb-train")
+    made.add_argument("--data-dir", type=Path, required=True, help="Kaldi directory with wav.scp and utt2label")
+    made.add_argument("--output-dir", type=Path, required=True)
+    made.add_argument("--fold", type=int, choices=range(1, 6), help="of emotion recognition")
+    made.add_argument("--batch-size", type=int, default=8)
+    made.add_argument("--num-workers", type=int, default=0)
+    made.add_argument("--device", default="cpu")
+    return made
+
+
+def predict(args: argparse.Namespace) -> dict:
+    """Run it; returns what ``result.json`` holds."""
+    from s3router.asr.files import read_states
+    from s3router.superb import options
+    from s3router.superb.batches import Clips, in_order
+    from s3router.superb.evaluate import evaluate
+    from s3router.superb.labels import LabelledDir, check
+    from s3router.superb.model import build_task, load_trained
+    from s3router.superb.run import BEST, read_config
+    from s3router.superb.tasks import Settings
+
+    config = read_config(args.exp_dir)
+    given = argparse.Namespace(**{**config["options"], "feature_cache": None})
+    spec, settings = task(given.task), Settings(**config["settings"])
+    if spec.folder and "{fold}" in spec.folder and args.fold is None:
+        raise ConfigError(f"task {spec.name} has folds: say which with --fold")
+    found = LabelledDir.read(args.data_dir, len(spec.slots))
+    labelled = LabelledDir(found.data.with_durations(), found.labels)
+    states = read_states(args.exp_dir / BEST, args.device)
+    built = build_task(
+        spec,
+        settings,
+        config["classes"],
+        given.mode,
+        options.extra_conf(given),
+        given.upstream_ckpt,
+        bfloat16=given.amp_dtype == "bfloat16",
+    )
+    if built.model.routed.backbone_fingerprint != config["fingerprint"]:
+        raise ConfigError(f"{args.exp_dir} was trained on other weights of {given.upstream}; bring those back")
+    load_trained(built.model, states["model"], str(args.exp_dir / BEST))
+    built.to(args.device)
+    check(None, [labelled], config["classes"], built.model.receptive_field)
+    encoder = built.category if hasattr(built, "category") else built.categories
+    clips = Clips(labelled, encoder, settings.gain_db)
+    loader = in_order(clips, args.batch_size, num_workers=args.num_workers)
+    outcome = evaluate(built, loader, labelled, args.device)
+    low, high = outcome.score.interval()
+    result = {
+        "task": spec.name,
+        "mode": given.mode,
+        "track": TRACKS[given.mode],
+        "upstream": given.upstream,
+        "sparsity": given.sparsity,
+        "seed": given.seed,
+        "lr": given.lr,
+        "upstream_lr": given.upstream_lr,
+        "n_utts": outcome.score.total,
+        "accuracy": outcome.score.accuracy,
+        "interval": [low, high],
+        "balanced_accuracy": outcome.score.balanced_accuracy,
+        "recalls": {BETWEEN.join(label): value for label, value in sorted(outcome.score.recalls.items())},
+        "loss": outcome.loss,
+        "selected": states["best"],
+    }
+    write_lines(args.output_dir / "utt2label", (f"{u} {BETWEEN.join(p)}" for u, p in outcome.predictions.items()))
+    if spec.folder:
+        target = args.output_dir / spec.folder.format(fold=args.fold) / spec.file
+        write_lines(target, submission_lines(spec, outcome.predictions))
+    write_lines(args.output_dir / "result.json", [json.dumps(result, indent=1, ensure_ascii=False)])
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    args = parser().parse_args(argv)
+    try:
+        result = predict(args)
+    except S3RouterError as error:
+        print(f"superb-predict: {error}", file=sys.stderr)
+        return 1
+    low, high = result["interval"]
+    print(
+        f"{args.data_dir}: accuracy {100 * result['accuracy']:.2f} % of {result['n_utts']} "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}), {result['track']} track"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

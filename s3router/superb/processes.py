@@ -1,0 +1,35 @@
+"""One process, or those that torchrun has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from s3router.errors import ConfigError
+
+
+@contextlib.contextmanager
+def processes(device: str) -> Iterator[tuple[int, int, str]]:
+    """(rank, number of processes, device of this one); a process group exists while the block runs, if there are more.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: torch finds no GPU here; use --device cpu")
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield 0, 1, device
+        return
+    rank = int(os.environ["RANK"])
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield rank, world, device
+    finally:
+        torch.distributed.destroy_process_group()

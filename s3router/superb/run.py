@@ -1,0 +1,255 @@
+"""One training run of a task: preparation, updates, validations, checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from s3router.asr.files import CHECKPOINT, read_states, replacing
+from s3router.asr.options import has_bfloat16
+from s3router.asr.progress import Progress
+from s3router.errors import CheckpointError, S3RouterError
+from s3router.superb import labels, options
+from s3router.superb.batches import Clips, TrainingBatches, in_order
+from s3router.superb.engine import problem
+from s3router.superb.evaluate import evaluate, to_device
+from s3router.superb.labels import LabelledDir
+from s3router.superb.model import build_task, groups, load_trained, trained_state
+from s3router.superb.tasks import TaskSpec, task
+
+logger = logging.getLogger(__name__)
+
+BEST, CONFIG, RESULT = "best.pth", "config.json", "best.json"
+MAX_LEFT_OUT = 100  # steps without a finite gradient before training gives up
+
+
+class TrainingError(S3RouterError):
+    """Training cannot go on."""
+
+
+@dataclass
+class Run:
+    """What training needs; made by `prepare`."""
+
+    args: argparse.Namespace
+    spec: TaskSpec
+    task: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: TrainingBatches
+    valid: LabelledDir
+    clips: Clips
+    rank: int
+    world: int
+    device: str
+    update: int = 0
+    best: dict[str, Any] | None = None
+    left_out: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, args: argparse.Namespace, settings, rank: int = 0, world: int = 1, device: str = "cpu") -> Run:
+        """Check everything, build the model and take up an interrupted run. Writes ``config.json``.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
+        """
+        spec = task(args.task)
+        args.amp_dtype = _arithmetic(args.amp_dtype, device)
+        train, valid = (_read(folder, len(spec.slots)) for folder in (args.train_dir, args.valid_dir))
+        if args.classes is not None:
+            classes = labels.read_classes(args.classes, len(spec.slots))
+        else:
+            classes = labels.classes_of(train.labels.values())
+        torch.manual_seed(args.seed)
+        built = build_task(
+            spec,
+            settings,
+            classes,
+            args.mode,
+            options.extra_conf(args),
+            args.upstream_ckpt,
+            bfloat16=args.amp_dtype == "bfloat16",
+        )
+        labels.check(train, [valid], classes, built.model.receptive_field)
+        config = {
+            "options": options.recorded(args),
+            "settings": asdict(settings),
+            "classes": classes,
+            "fingerprint": built.model.routed.backbone_fingerprint,
+        }
+        built.to(device)
+        lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
+        optimizer = problem(spec.problem).build_optimizer({"name": "Adam", "conf": {}}, groups(built.model, lrs))
+        encoder = _encoder(built)
+        clips = Clips(train, encoder, settings.gain_db, args.max_seconds, args.seed)
+        batches = TrainingBatches(clips, args.batch_size, spec.balanced, args.seed, rank, world, args.num_workers)
+        run = cls(
+            *(args, spec, built, optimizer, batches, valid, Clips(valid, encoder, settings.gain_db)),
+            *(rank, world, device),
+            extra=config,
+        )
+        run._continue()
+        return run
+
+    def _continue(self) -> None:
+        folder = self.args.output_dir
+        known = folder / CONFIG
+        if (folder / CHECKPOINT).is_file() and known.is_file():
+            before = read_config(folder)
+            options.check_same_run(self.extra["options"], before["options"], folder)
+            for name, what in (
+                ("classes", "other classes"),
+                ("fingerprint", "another upstream (or other weights of it)"),
+            ):
+                if before[name] != self.extra[name]:
+                    raise CheckpointError(f"{folder} holds a run with {what}; take another --output-dir, or delete it")
+            states = read_states(folder / CHECKPOINT, self.device)
+            load_trained(self.task.model, states["model"], str(folder / CHECKPOINT))
+            self.optimizer.load_state_dict(states["optimizer"])
+            self.update, self.best = states["update"], states["best"]
+            logger.info("resuming at update %d of %d", self.update, self.args.max_updates)
+        elif self.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(known) as file:
+                json.dump(self.extra, file, indent=1, ensure_ascii=False)
+
+    def train(self) -> None:
+        """Train to the end; the best checkpoint on the validation set is in ``best.pth``."""
+        args = self.args
+        progress = Progress(args.max_updates, interval=args.progress_interval, done=self.update)
+        for group in self.optimizer.param_groups:
+            count = sum(p.numel() for p in group["params"])
+            logger.info("%s: %s parameters train at a learning rate of %g", group["name"], f"{count:,}", group["lr"])
+        parallel = nn.parallel.DistributedDataParallel(self.task) if self.world > 1 else self.task
+        stream = self.batches.starting_at(self.update * args.accum_grad)
+        recent: list[float] = []
+        with self._board() as board:
+            while self.update < args.max_updates:
+                loss = self._step(parallel, list(itertools.islice(stream, args.accum_grad)))
+                recent.append(loss)
+                self.update = progress.update = self.update + 1
+                if self.update % args.progress_interval == 0 or self.update == args.max_updates:
+                    mean = sum(recent) / len(recent)
+                    logger.info(progress.line(mean))
+                    board("train/loss", mean, self.update)
+                    recent = []
+                if self.update % args.valid_interval == 0 or self.update == args.max_updates:
+                    self._validate(board)
+                elif self.update % args.save_interval == 0:
+                    self._save()
+        logger.info(
+            "done: best %s %.2f %% on the validation set, at update %d",
+            *(self.spec.metric.replace("_", " "), 100 * self.best[self.spec.metric], self.best["update"]),
+        )
+
+    def _step(self, parallel: nn.Module, batches: list[tuple[dict, float]]) -> float:
+        """One optimizer step; returns the mean loss of this process's batches."""
+        # Seeded for every step, so that a resumed run draws the same dropout as one that was never stopped.
+        seed = (self.args.seed * 1_000_003 + self.update) * self.world + self.rank
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        parallel.train()
+        total = 0.0
+        for number, (batch, weight) in enumerate(batches, 1):
+            last = number == len(batches)
+            with contextlib.nullcontext() if last or self.world == 1 else parallel.no_sync():
+                loss, _ = parallel("train", **to_device(batch, self.device))
+                (weight * loss / len(batches)).backward()
+            total += float(loss.detach())
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.args.grad_clip)
+        if math.isfinite(norm):
+            self.optimizer.step()
+        else:
+            self.left_out += 1
+            logger.warning("update %d: the gradient is not finite; step left out", self.update + 1)
+            if self.left_out > MAX_LEFT_OUT:
+                raise TrainingError(
+                    f"update {self.update + 1}: over {MAX_LEFT_OUT} gradients were not finite; lower the learning rates"
+                )
+        self.optimizer.zero_grad(set_to_none=True)
+        return total / len(batches)
+
+    def _validate(self, board) -> None:
+        loader = in_order(self.clips, self.args.batch_size, self.rank, self.world, self.args.num_workers)
+        found = evaluate(self.task, loader, self.valid, self.device)
+        figures = {"accuracy": found.score.accuracy, "balanced_accuracy": found.score.balanced_accuracy}
+        value = figures[self.spec.metric]
+        better = self.best is None or value > self.best[self.spec.metric]
+        if better:
+            self.best = {"update": self.update, "loss": found.loss, **figures}
+        note = "best so far" if better else f"best {100 * self.best[self.spec.metric]:.2f} % at {self.best['update']}"
+        logger.info(
+            "update %d validated: loss %.3g  %s %.2f %%  (%s)",
+            *(self.update, found.loss, self.spec.metric.replace("_", " "), 100 * value, note),
+        )
+        for name, figure in {"loss": found.loss, **figures}.items():
+            board(f"valid/{name}", figure, self.update)
+        self._save(better)
+
+    def _save(self, best: bool = False) -> None:
+        """The best model goes first: a kill in between leaves an old checkpoint, which finds and writes it again."""
+        if self.rank != 0:
+            return
+        folder, model = self.args.output_dir, trained_state(self.task.model)
+        if best:
+            with replacing(folder / BEST, "wb") as file:
+                torch.save({"model": model, "best": self.best}, file)
+            with replacing(folder / RESULT) as file:
+                json.dump(self.best, file, indent=1)
+        with replacing(folder / CHECKPOINT, "wb") as file:
+            states = {
+                "model": model,
+                "optimizer": self.optimizer.state_dict(),
+                "update": self.update,
+                "best": self.best,
+            }
+            torch.save(states, file)
+
+    @contextlib.contextmanager
+    def _board(self):
+        """A function (name, value, update) that writes for tensorboard; on the first process only."""
+        if self.rank != 0:
+            yield lambda *_: None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.args.output_dir / "tensorboard"), purge_step=self.update + 1) as writer:
+            yield writer.add_scalar
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of an experiment. Raises CheckpointError where it is missing or damaged."""
+    path = folder / CONFIG
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; train first, or correct the folder") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete {folder} and train again") from None
+
+
+def _read(folder: Path, slots: int) -> LabelledDir:
+    found = LabelledDir.read(folder, slots)
+    return LabelledDir(found.data.with_durations(), found.labels)
+
+
+def _encoder(built: nn.Module):
+    return built.category if hasattr(built, "category") else built.categories
+
+
+def _arithmetic(wanted: str, device: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if has_bfloat16(int(device.startswith("cuda"))) else "float32"

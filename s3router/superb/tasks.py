@@ -1,0 +1,131 @@
+"""The tasks: which s3prl problem gives the head, the loss and the settings, and what we add to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from s3router.errors import ConfigError
+from s3router.superb.engine import problem
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """An utterance classification task.
+
+    Args:
+        name: as on the command line.
+        problem: s3prl's class, whose `default_config` holds the benchmark's settings.
+        slots: what an utterance's label consists of; one slot but for intents.
+        balanced: training draws every class equally often, and the best checkpoint is the one with the best mean
+            recall of the classes on the validation set. (s3prl draws the validation set in the same way, at random;
+            mean recall is what its accuracy estimates.)
+        changes: settings in place of s3prl's, in the form of `default_config`.
+        folder, file: where the prediction goes in a submission; None: the task is not part of the benchmark.
+        separator: between the columns of that file.
+    """
+
+    name: str
+    problem: str
+    slots: tuple[str, ...] = ("label",)
+    balanced: bool = False
+    changes: dict[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    file: str = "predict.txt"
+    separator: str = " "
+
+    @property
+    def metric(self) -> str:
+        """What selects the best checkpoint on the validation set; the higher, the better."""
+        return "balanced_accuracy" if self.balanced else "accuracy"
+
+    def settings(self) -> Settings:
+        """s3prl's settings of the benchmark, with our changes."""
+        conf = problem(self.problem).default_config()
+        train, sampler, dataset = conf["train"], conf["build_batch_sampler"], conf.get("build_dataset", {})
+        own = dataset.get("train", {})
+        found = {
+            "batch_size": sampler["train"]["batch_size"],
+            "accum_grad": train["gradient_accumulate"],
+            "max_updates": train["total_steps"],
+            "valid_interval": train["eval_step"],
+            "grad_clip": train["gradient_clipping"],
+            "head_lr": conf["build_optimizer"]["conf"]["lr"],
+            "max_seconds": own.get("max_secs"),
+            "gain_db": _gain(own.get("sox_effects")),
+            "head": conf["build_downstream"],
+        }
+        return Settings(**{**found, **self.changes})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a task is trained.
+
+    Args:
+        batch_size: utterances in a batch.
+        accum_grad: batches in an update.
+        max_updates: optimizer steps.
+        valid_interval: optimizer steps between validations.
+        grad_clip: upper norm of the gradient.
+        head_lr: learning rate of head and featurizer.
+        max_seconds: longer training utterances are cropped at random; None: never.
+        gain_db: applied to every waveform (s3prl does it with sox).
+        head: arguments of s3prl's head.
+    """
+
+    batch_size: int
+    accum_grad: int
+    max_updates: int
+    valid_interval: int
+    grad_clip: float
+    head_lr: float
+    max_seconds: float | None
+    gain_db: float
+    head: dict[str, Any]
+
+
+def _gain(effects: list[list[str]] | None) -> float:
+    """Decibels of sox's ``gain``; 0 without. ``channels 1`` and ``rate 16000`` are what our data layer does anyway."""
+    gains = [float(effect[1]) for effect in effects or [] if effect[0] == "gain"]
+    other = [effect for effect in effects or [] if effect[0] not in ("gain", "channels", "rate")]
+    if other:
+        raise ConfigError(f"s3prl's settings ask for the sox effects {other}, which are not known here")
+    return sum(gains)
+
+
+TASKS = {
+    spec.name: spec
+    for spec in (
+        TaskSpec("ks", "SuperbKS", balanced=True, folder="ks_public"),
+        TaskSpec(
+            "ic",
+            "SuperbIC",
+            slots=("action", "object", "location"),
+            folder="ic_public",
+            file="predict.csv",
+            separator=",",
+        ),
+        TaskSpec("sid", "SuperbSID", folder="sid_public"),
+        TaskSpec("er", "SuperbER", folder="er_fold{fold}_public"),
+        TaskSpec(
+            "cls",  # any corpus: egs/TEMPLATE/cls1
+            "SuperbSID",
+            changes={
+                "batch_size": 16,
+                "accum_grad": 1,
+                "max_updates": 2000,
+                "valid_interval": 100,
+                "head_lr": 1e-3,
+                "max_seconds": None,
+            },
+        ),
+    )
+}
+
+
+def task(name: str) -> TaskSpec:
+    """The task of that name. Raises ConfigError with the known ones."""
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+    return TASKS[name]
