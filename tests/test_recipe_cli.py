@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -217,6 +220,7 @@ def stage(code: str, cwd: Path) -> subprocess.CompletedProcess:
     return bash(f". {ROOT}/utils/stage.sh\n{code}", cwd)
 
 
+FUNCTION = re.compile(r"^one_at_a_time\(\) \{\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 STEP = "run_once log/a.log --inputs in --outputs out -- sh -c 'cat in >>out; echo made'"
 
 
@@ -275,6 +279,25 @@ def test_trained_with_other_settings_is_refused(tmp_path: Path):
     assert "now:    --sparsity 0.1" in refused.stderr
     assert "--tag" in refused.stderr
     assert stage(begin.replace("0.1", "0.2"), tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
+def test_a_second_run_waits_while_the_first_prepares(tmp_path: Path):
+    code = f"""
+        . {ROOT}/utils/stage.sh
+        {"".join(FUNCTION.findall((ROOT / "egs/TEMPLATE/asr1/asr.sh").read_text()))}
+        one_at_a_time
+        echo prepared
+    """
+    (tmp_path / "data").mkdir()
+    with open(tmp_path / "data/.preparing.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(["bash", "-euc", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert "another run prepares data here" in second.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(0.3)
+    assert second.communicate(timeout=30)[0] == "prepared\n"
+    assert bash(code, tmp_path).stdout == "prepared\n"  # nobody else: no waiting
 
 
 def test_own_sets_must_exist(tmp_path: Path):

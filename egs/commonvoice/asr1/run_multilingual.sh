@@ -15,34 +15,37 @@ release=              # folder of the unpacked release, with a folder for each l
 langs="nl zh-TW es tt ru it ky tr sv-SE fr en"  # the languages
 upstream=xls_r_300m   # the backbone that they share
 method=router         # router: masks and one backbone; weight: a model for each, to compare with
+sparsity=             # share of the weights that the masks remove (default: as in run.sh)
 subset=1h             # labelled part of each language
 token_type=phn        # phn, char or bpe
 seed=0                # of initialisation, batches and dropout
 stop_stage=6          # last stage of each language's run.sh
-run_args=             # further options of run.sh, such as "--ngpu 1 --sparsity 0.1"
+run_args=             # further options of run.sh, such as "--ngpu 1"
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 main() {
-    local lang exps=() failed=() options more
+    local lang name exps=() failed=() options more
     option_is_one_of method router weight frozen
     option_is_word upstream
     [ -z "${release}" ] || [ -d "${release}" ] || die "--release ${release}: no such folder"
     read -ra more <<<"${run_args}"
+    name=${subset}_${token_type}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}
+    routes=exp/routes_${name}
     for lang in ${langs}; do
-        tag=${lang}_${subset}_${token_type}_${upstream}_${method}_seed${seed}
         options=(--lang "${lang}" --upstream "${upstream}" --method "${method}" --subset "${subset}" --seed "${seed}"
-            --token-type "${token_type}" --tag "${tag}" --stop-stage "${stop_stage}" ${more[@]+"${more[@]}"})
+            --token-type "${token_type}" --tag "${lang}_${name}" --stop-stage "${stop_stage}" ${more[@]+"${more[@]}"})
+        [ -z "${sparsity}" ] || options+=(--sparsity "${sparsity}")
         [ -z "${release}" ] || options+=(--release "${release}")
         log "== ${lang}"
-        if ./run.sh "${options[@]}" && (pack "${lang}" "exp/${tag}"); then
-            exps+=("exp/${tag}")
+        if ./run.sh "${options[@]}" && (pack "${lang}" "exp/${lang}_${name}"); then
+            exps+=("exp/${lang}_${name}")
         else
             failed+=("${lang}: ./run.sh ${options[*]}")
         fi
     done
     if [ "${stop_stage}" -ge 6 ] && [ ${#exps[@]} -gt 0 ]; then
         python -m s3router results "${exps[@]}" --sets test \
-            --output "exp/RESULTS_${subset}_${token_type}_${upstream}_${method}_seed${seed}.md"
+            --output "exp/RESULTS_${name}.md"
     fi
     if [ ${#failed[@]} -gt 0 ]; then
         printf '  %s\n' "${failed[@]}" >&2
@@ -50,15 +53,11 @@ main() {
     fi
 }
 
-# A pack for each trained language: exp/routes/LANG.pack, for s3router transcribe.
+# A pack for each trained language, for s3router transcribe --routes.
 pack() {
     [ "${method}" = router ] && [ "${stop_stage}" -ge 5 ] || return 0
-    if ! python -m s3router --help | grep -q '^  pack '; then
-        log "  no pack made: this version of s3router has no command pack"
-        return 0
-    fi
-    run_once "exp/routes/$1.log" --inputs "$2/valid.cer_ctc.best.pth" --outputs "exp/routes/$1.pack" -- \
-        python -m s3router pack "$2" --route "$1" -o "exp/routes/$1.pack"
+    run_once "${routes}/$1.log" --inputs "$2/valid.cer_ctc.best.pth" --outputs "${routes}/$1.pack" -- \
+        python -m s3router pack "$2" --route "$1" -o "${routes}/$1.pack"
 }
 
 main
