@@ -202,6 +202,11 @@ def load_routes(
     if backbone is None:
         meta = read_parts(packs[0]).description.meta
         backbone, ckpt = meta.backbone, ckpt or meta.checkpoint
+        if ckpt == meta.checkpoint and ckpt is not None and "/" not in ckpt and not os.path.exists(ckpt):
+            raise ConfigError(
+                f"{packs[0]} is for the upstream {backbone} with a checkpoint that was called {ckpt}; say where it is "
+                "now (--backbone-ckpt)"
+            )
     model = RoutedCTC(build(ckpt=ckpt, upstream=backbone)).to(device)
     for pack in packs:
         model.add(pack)

@@ -160,6 +160,8 @@ class RoutedUpstream(nn.Module):
         rows: dict[str | None, list[int]] = {}
         for row, route in enumerate(routes):
             rows.setdefault(self.routes.check(route), []).append(row)
+        ready = self.routes.ready  # first, before another route takes over their working copy
+        rows = dict(sorted(rows.items(), key=lambda item: item[0] not in ready))
         parts = {route: self._hidden([wavs[row] for row in members], route) for route, members in rows.items()}
         if len(parts) == 1:
             return next(iter(parts.values()))

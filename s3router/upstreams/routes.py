@@ -35,6 +35,12 @@ class _Route:
     delta: dict[str, Tensor]
 
     @property
+    def ready(self) -> tuple[str, ...]:
+        """The routes whose masked weights are in memory."""
+        made_of = [copy.made_of for copy in list(self._copies)]  # other threads may be at work on them
+        return tuple(made[0] for made in made_of if made is not None)
+
+    @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in (*self.bits.values(), *self.delta.values()))
 
@@ -206,6 +212,12 @@ class Routes:
                 self._copies.remove(copy)
             self._copies.append(copy)
             return {weight: copy.tensors[weight] for weight in parameters}
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """The routes whose masked weights are in memory."""
+        made_of = [copy.made_of for copy in list(self._copies)]  # other threads may be at work on them
+        return tuple(made[0] for made in made_of if made is not None)
 
     @property
     def nbytes(self) -> dict[str, int]:

@@ -100,11 +100,11 @@ def test_routes_come_and_go(route_packs, upstream_in_place, waves):
         load_routes([])
 
 
-def test_packs_that_cannot_transcribe(route_packs, upstream_in_place):
+def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
     import dataclasses
 
     from s3router.asr.routed import load_routes
-    from s3router.packs import read_pack
+    from s3router.packs import read_pack, write_pack
 
     model = load_routes(route_packs[:1])
     pack = dataclasses.replace(read_pack(route_packs[1]), route="new")
@@ -115,3 +115,7 @@ def test_packs_that_cannot_transcribe(route_packs, upstream_in_place):
         with pytest.raises(PackError, match="route 'new'"):
             model.add(wrong)
     assert model.routes == ("es",)
+    meta = dataclasses.replace(pack.meta, backbone="hf_hubert_custom", checkpoint="my-model")
+    write_pack(tmp_path / "new.pack", dataclasses.replace(pack, meta=meta))
+    with pytest.raises(ConfigError, match=r"new\.pack is for .* checkpoint that was called my-model; say where"):
+        load_routes([tmp_path / "new.pack"])

@@ -125,6 +125,15 @@ def test_mixed_batches_come_in_the_order_of_the_input(router, hubert, wavs):
     assert torch.equal(run(router, wavs, routes="en"), run(hubert[1]["en"], wavs))
 
 
+def test_mixed_batches_begin_with_what_is_ready(router, wavs, monkeypatch):
+    made = []
+    prepare = router.routes.prepare
+    monkeypatch.setattr(router.routes, "prepare", lambda name: made.append(name) or prepare(name))
+    for routes in (["es", "en", "ru"], ["en", "es", "ru"], ["es", "en", "es"]):
+        run(router, wavs, routes=routes)
+    assert made == ["es", "en", "ru", "ru", "en", "es", "es", "en"]
+
+
 def test_switching_and_going_back(router, hubert, wavs):
     expected = {route: run(single, wavs) for route, single in hubert[1].items()}
     router.route("es")
