@@ -105,10 +105,12 @@ def _write_tokenizer(folder: Path, pack: MaskPack) -> None:
     """transformers' CTC tokenizer for characters; other kinds of tokens join in ways that it does not know."""
     if pack.meta.preprocessing.get("token_type", "char") != "char":
         return
-    _write_json(folder / "vocab.json", {token: index for index, token in enumerate(pack.tokens)})
-    names = {"pad_token": pack.tokens[0], "unk_token": "<unk>", "bos_token": "<sos/eos>", "eos_token": "<sos/eos>"}
-    names |= {"word_delimiter_token": "<space>", "tokenizer_class": "Wav2Vec2CTCTokenizer", "do_lower_case": False}
-    _write_json(folder / "tokenizer_config.json", names)
+    # it takes its word delimiter for text unless that is called as usual
+    names = ["|" if token == "<space>" else token for token in pack.tokens]
+    _write_json(folder / "vocab.json", {name: index for index, name in enumerate(names)})
+    settings = {"pad_token": pack.tokens[0], "unk_token": "<unk>", "bos_token": "<sos/eos>", "eos_token": "<sos/eos>"}
+    settings |= {"word_delimiter_token": "|", "tokenizer_class": "Wav2Vec2CTCTokenizer", "do_lower_case": False}
+    _write_json(folder / "tokenizer_config.json", settings)
 
 
 def write_s3prl(folder: Path, ckpt: str | None, upstream: str, masked: nn.Module, pack: MaskPack) -> dict[str, Any]:

@@ -39,19 +39,31 @@ def pack_from_experiment(
         CheckpointError: no such experiment, a damaged checkpoint, or one that holds more than a pack can.
         ConfigError: the experiment trained weights.
     """
-    return experiment_and_pack(exp_dir, checkpoint, route, **details)[1]
+    return _load(Path(exp_dir), checkpoint, route, details)[1]
 
 
-def experiment_and_pack(
+def backbone_and_pack(
     exp_dir: str | os.PathLike, checkpoint: str | os.PathLike | None, route: str, **details: Any
-) -> tuple[RoutedCTCModel, MaskPack]:
-    """As `pack_from_experiment`; the loaded model comes first."""
+) -> tuple[nn.Module, MaskPack]:
+    """As `pack_from_experiment`; the backbone with the weights that it had before training comes first."""
+    backbone, pack = _load(Path(exp_dir), checkpoint, route, details)
+    if pack.delta:  # the experiment's has other weights now
+        from s3router.upstreams.hub import build
+
+        config = _config(Path(exp_dir))
+        backbone = build(ckpt=config["upstream_ckpt"], upstream=config["upstream"]).backbone
+    return backbone, pack
+
+
+def _load(
+    exp_dir: Path, checkpoint: str | os.PathLike | None, route: str, details: dict[str, Any]
+) -> tuple[nn.Module, MaskPack]:
+    """The trained backbone and the pack."""
     from s3router.asr.load import load_asr_model
     from s3router.masks import masks_of
     from s3router.packs import MaskPack
     from s3router.packs.fingerprint import bare_backbone
 
-    exp_dir = Path(exp_dir)
     config = _config(exp_dir)
     if config.get("method") not in ("router", "frozen"):
         raise ConfigError(
@@ -71,11 +83,11 @@ def experiment_and_pack(
         meta=_meta(exp_dir, config, checkpoint, **details),
         bpe_model=Path(config["bpemodel"]).read_bytes() if config.get("bpemodel") else None,
     )
-    return model, pack
+    return backbone, pack
 
 
 def metrics_of(exp_dir: Path, checkpoint: str | os.PathLike | None = None) -> dict[str, dict[str, float]]:
-    """Set -> {"wer", "cer", "n_utts"} of all that this checkpoint was decoded on (``decode_SET/result.json``)."""
+    """Set -> {"wer", "cer", "n_utts" ...} of all that this checkpoint was decoded on (``decode_SET/result.json``)."""
     wanted = "" if checkpoint is None else Path(checkpoint).name
     metrics = {}
     for path in sorted(exp_dir.glob("decode_*/result.json")):
@@ -83,7 +95,7 @@ def metrics_of(exp_dir: Path, checkpoint: str | os.PathLike | None = None) -> di
             result = json.loads(path.read_text(encoding="utf-8"))
             if Path(result["checkpoint"]).name == wanted:
                 name = path.parent.name.removeprefix("decode_")
-                metrics[name] = {key: result[key] for key in ("wer", "cer", "n_utts")}
+                metrics[name] = {key: result[key] for key in ("wer", "cer", "per", "n_utts") if key in result}
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: damaged ({error}); decode again, or remove it") from None
     return metrics

@@ -46,10 +46,10 @@ def main(argv: Sequence[str]) -> int:
     """Load the experiment, write the pack, read it back."""
     args = parser().parse_args(argv)
     more = metrics(args.metric)
-    from s3router.asr.pack import experiment_and_pack
+    from s3router.asr.pack import backbone_and_pack
     from s3router.packs import describe, read_pack, write_pack
 
-    model, pack = experiment_and_pack(
+    backbone, pack = backbone_and_pack(
         args.exp_dir,
         args.checkpoint,
         args.route or args.output.stem,
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         licence=args.licence,
         metrics=more,
     )
-    write_pack(args.output, pack, args.codec, model)
-    read_pack(args.output, model, fingerprint=pack.meta.fingerprint)
+    write_pack(args.output, pack, args.codec, backbone)
+    read_pack(args.output, backbone, fingerprint=pack.meta.fingerprint)
     print(describe.page(describe.figures(args.output)))
     return 0

@@ -1,0 +1,182 @@
+"""Baked models give what the masked ones give, without s3router."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from s3router import cli
+from s3router.asr import baked_ctc
+from s3router.data.tokens import TokenIds
+from s3router.errors import CheckpointError, ConfigError, PackError
+from s3router.packs import MaskPack, PackMeta, write_pack
+from s3router.packs.fingerprint import fingerprint
+from s3router.upstreams.hub import load_expert
+
+TOKENS = ("<blank>", "<unk>", "<space>", "a", "é", "<sos/eos>")
+
+
+def make_pack(model: nn.Module, upstream: str, **preprocessing) -> MaskPack:
+    """Half of every feed-forward weight removed, one bias changed, a random head."""
+    generator = torch.Generator().manual_seed(0)
+    state = model.state_dict()
+    names = [n for n in state if n.endswith(("dense.weight", "fc1.weight", "fc2.weight"))]
+    bias = next(n for n in state if n.endswith(("intermediate_dense.bias", "fc1.bias")))
+    width = state[names[0]].shape[1]
+    settings = {"sample_rate": 16000, "features": "weighted", "normalize_features": False, "token_type": "char"}
+    settings |= preprocessing
+    weighted = settings["features"] == "weighted"
+    return MaskPack(
+        route="xx",
+        masks={n: torch.rand(state[n].shape, generator=generator) > 0.5 for n in names},
+        delta={bias: torch.randn(state[bias].shape, generator=generator)},
+        featurizer={"weights": torch.randn(3, generator=generator)} if weighted else {},
+        head={"weight": torch.randn(6, width, generator=generator), "bias": torch.randn(6, generator=generator)},
+        tokens=TOKENS,
+        meta=PackMeta(upstream, fingerprint(model), preprocessing=settings, corpus="noise", date="2026-01-31"),
+    )
+
+
+def expected(folder: Path, pack: MaskPack, wave: torch.Tensor) -> torch.Tensor:
+    """The slow way: zeros written by hand, layers summed one by one. (1, samples) -> (frames, tokens)"""
+    model = load_expert("hf_hubert_custom", str(folder)).model.eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(pack.delta.get(name, parameter) * pack.masks.get(name, torch.ones(())))
+        wave = (wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt()
+        output = model(wave, output_hidden_states=True)
+    hidden = [*output.hidden_states[:-1], output.last_hidden_state]
+    settings = pack.meta.preprocessing
+    if settings["normalize_features"]:
+        hidden = [nn.functional.layer_norm(h, h.shape[-1:]) for h in hidden]
+    features = hidden[-1]
+    if settings["features"] == "weighted":
+        features = sum(w * h for w, h in zip(pack.featurizer["weights"].softmax(0), hidden, strict=True))
+    return (features @ pack.head["weight"].T + pack.head["bias"]).log_softmax(-1)[0]
+
+
+@pytest.fixture
+def wave() -> torch.Tensor:
+    return 0.1 * torch.randn(1, 12345, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def bake(small_upstream, tmp_path):
+    """preprocessing -> the baked folder and the pack, by the command, in both codecs alike."""
+
+    def make(*options: str, **preprocessing) -> tuple[Path, MaskPack]:
+        model = load_expert("hf_hubert_custom", str(small_upstream)).model
+        pack = make_pack(model, "hf_hubert_custom", **preprocessing)
+        write_pack(tmp_path / "xx.pack", pack, "coded", model)
+        command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+        assert cli.main([*command, *options]) == 0
+        return tmp_path / "baked", pack
+
+    return make
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_weighted_layers(bake, small_upstream, wave, capsys, normalize):
+    folder, pack = bake(features="weighted", normalize_features=normalize)
+    assert "transformers.AutoModel, its head, and ctc.py" in capsys.readouterr().out
+    found = baked_ctc.CTC.load(folder)(wave)[0]
+    torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-4, rtol=0)
+
+
+def test_the_copied_module_needs_no_s3router(bake, small_upstream, wave):
+    folder, pack = bake()
+    code = "import sys, torch, ctc; torch.save(ctc.CTC.load('.')(torch.load('wave.pt')), 'out.pt')"
+    code += "; sys.exit(any(name.startswith('s3') for name in sys.modules))"
+    torch.save(wave, folder / "wave.pt")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env={}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(folder / "out.pt")[0]
+    torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-4, rtol=0)
+
+
+def test_the_last_layer_is_a_ctc_model_of_transformers(bake, small_upstream, wave):
+    from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+
+    folder, pack = bake(features="last")
+    inputs = AutoFeatureExtractor.from_pretrained(folder)(wave[0].numpy(), sampling_rate=16000, return_tensors="pt")
+    model = AutoModelForCTC.from_pretrained(folder).eval()
+    with torch.no_grad():
+        found = model(inputs["input_values"]).logits.log_softmax(-1)[0]
+    torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-4, rtol=0)
+    assert AutoTokenizer.from_pretrained(folder).decode([3, 3, 0, 3, 2, 2, 4, 0]) == "aa é"
+
+
+def test_the_last_layer_normalised_is_none(bake, small_upstream, wave):
+    folder, _ = bake(features="last", normalize_features=True)
+    assert (folder / "ctc.py").is_file()
+
+
+def test_text_of_the_copied_module_is_ours(bake):
+    ids = [3, 3, 0, 3, 2, 2, 4, 5, 1]
+    log_probs = nn.functional.one_hot(torch.tensor(ids), 6).float().log()
+    for token_type in ("char", "phn"):
+        ours = TokenIds(TOKENS, token_type).decode([3, 3, 2, 4, 5, 1])
+        assert baked_ctc.text_of(log_probs, list(TOKENS), token_type) == ours
+
+
+def test_onnx(bake, small_upstream, wave):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="tools/setup.sh --with-onnx")
+    folder, pack = bake("--onnx")
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"wave": wave.numpy()})[0])[0]
+    torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-3, rtol=0)
+
+
+def test_onnx_that_differs_is_refused(tmp_path):
+    pytest.importorskip("onnxruntime", reason="tools/setup.sh --with-onnx")
+    from s3router.asr.onnx import export
+
+    class Traced(nn.Module):
+        def forward(self, wave):
+            return wave * float(wave.shape[1])  # a constant in the trace
+
+    with pytest.raises(CheckpointError, match="ONNX differs from torch"):
+        export(Traced(), tmp_path / "model.onnx", 1e-3)
+
+
+def test_an_upstream_of_s3prl(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("c", Path(__file__).parents[1] / "upstreams" / "conftest.py")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    torch.save(conftest.s3prl_state("hubert_custom"), tmp_path / "model.pt")
+    model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
+    pack = make_pack(model, "hubert_custom")
+    write_pack(tmp_path / "xx.pack", pack)
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(tmp_path / "model.pt"), "-o", str(tmp_path / "b")]
+    assert cli.main(command) == 0
+    baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
+    for name, weight in model.state_dict().items():
+        wanted = pack.delta.get(name, weight) * pack.masks.get(name, torch.ones(()))
+        assert torch.equal(baked[name], wanted.to(baked[name].dtype)), name
+    assert cli.main([*command[:-1], str(tmp_path / "c"), "--onnx"]) == 1
+    assert "--onnx: upstream hubert_custom is not one of transformers" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_is_refused(small_upstream, make_upstream, tmp_path):
+    from s3router.asr.bake import bake
+
+    model = load_expert("hf_hubert_custom", str(small_upstream)).model
+    write_pack(tmp_path / "xx.pack", make_pack(model, "hf_hubert_custom"))
+    arguments = {"upstream": "hf_hubert_custom", "ckpt": str(small_upstream)}
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    with pytest.raises(ConfigError, match="is there already and not empty"):
+        bake(tmp_path / "xx.pack", tmp_path / "used", **arguments)
+    other = make_upstream(tmp_path / "other", seed=1)
+    with pytest.raises(PackError, match="another backbone"):
+        bake(tmp_path / "xx.pack", tmp_path / "b", "hf_hubert_custom", str(other))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "used", "xx.pack"]
+    assert json.loads((other / "config.json").read_text())["model_type"] == "hubert"

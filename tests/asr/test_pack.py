@@ -1,0 +1,132 @@
+"""From an experiment to a pack by the command, and what the page about it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router import cli
+from s3router.asr.load import BEST, load_asr_model
+from s3router.masks import masks_of
+from s3router.packs import read_pack
+from s3router.packs.fingerprint import bare_backbone
+from s3router.upstreams.hub import load_expert
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def here(small_upstream):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the fixture's paths start there
+        patch.setenv("S3ROUTER_TINY", str(small_upstream))
+        yield
+
+
+@pytest.fixture(scope="module")
+def exp(zygote, here, tmp_path_factory) -> Path:
+    """Masks in the second layer only, at 30 %, with layer norms trained along; "decoded" with two checkpoints."""
+    options = ["--sparsity", "0.3", "--mask_conf", "layers=[1]", "--mask_conf", "train=[layer_norm]"]
+    folder = zygote.run(tmp_path_factory.mktemp("exp") / "it", *options).exp
+    for name, checkpoint, cer in (("dev", "", 0.5), ("test", "", 0.6), ("other", "exp/it/latest.pth", 0.1)):
+        (folder / f"decode_{name}").mkdir()
+        result = {"wer": 1.0, "cer": cer, "n_utts": 5, "checkpoint": checkpoint}
+        (folder / f"decode_{name}" / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.mark.parametrize("codec", ["bits", "coded"])
+def test_the_command_packs_what_was_learnt(exp, tmp_path, capsys, codec):
+    command = ["pack", str(exp), "-o", str(tmp_path / "it.pack"), "--codec", codec, "--metric", "test:cer=0.25"]
+    assert cli.main([*command, "--licence", "CC0-1.0"]) == 0
+    model, tokens = load_asr_model(exp)
+    backbone = load_expert("tiny", None).model
+    pack = read_pack(tmp_path / "it.pack", backbone)
+    masks = masks_of(bare_backbone(model))
+    assert list(pack.masks) == list(masks) == [f"encoder.layers.1.feed_forward.{n}_dense.weight" for n in NAMES]
+    assert all(torch.equal(mask, masks[name]) for name, mask in pack.masks.items())
+    assert torch.equal(pack.head["weight"], model.ctc.ctc_lo.weight)
+    assert torch.equal(pack.featurizer["weights"], model.frontend.featurizer.weights)
+    trained = dict(bare_backbone(model).named_parameters())
+    changed = {n for n, p in backbone.named_parameters() if n in trained and not torch.equal(p, trained[n])}
+    assert "encoder.layers.0.layer_norm.weight" in changed
+    assert changed <= pack.delta.keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in pack.delta.items())
+    assert pack.tokens == tuple(tokens)
+    assert pack.meta.metrics == {
+        "dev": {"wer": 1.0, "cer": 0.5, "n_utts": 5},
+        "test": {"wer": 1.0, "cer": 0.25, "n_utts": 5},
+    }
+    assert (pack.route, pack.meta.licence, pack.meta.corpus) == ("it", "CC0-1.0", "fixtures/five")
+    page = capsys.readouterr().out
+    assert "route it" in page
+    assert "sparsity 0.2998" in page  # rounded down in each matrix of 2,048
+    assert "cer 0.25" in page
+
+
+NAMES = ("intermediate", "output")
+
+
+def test_the_command_names_another_checkpoint_and_its_metrics(exp, tmp_path):
+    command = ["pack", str(exp), "-o", str(tmp_path / "x.pack"), "--route", "it", "--checkpoint", "latest.pth"]
+    assert cli.main(command) == 0
+    pack = read_pack(tmp_path / "x.pack")
+    assert pack.meta.metrics == {"other": {"wer": 1.0, "cer": 0.1, "n_utts": 5}}
+    assert torch.equal(pack.head["bias"], load_asr_model(exp, "latest.pth")[0].ctc.ctc_lo.bias)
+
+
+def test_inspect(exp, tmp_path, capsys):
+    for codec in ("bits", "coded"):
+        assert cli.main(["pack", str(exp), "-o", str(tmp_path / codec), "--codec", codec]) == 0
+    files = [str(tmp_path / "bits"), str(tmp_path / "coded")]
+    capsys.readouterr()
+    assert cli.main(["inspect", "--json", *files]) == 0
+    bits, coded = json.loads(capsys.readouterr().out)
+    assert sum(bits["bytes"].values()) == Path(files[0]).stat().st_size
+    assert sum(coded["bytes"].values()) == Path(files[1]).stat().st_size
+    assert bits["masks"]["bits_a_weight"] == 1
+    assert coded["masks"]["removed"] == bits["masks"]["removed"] == 2 * 614
+    assert bits["masks"]["by_layer_and_role"] == [{"layer": 1, "ffn": 614 / 2048}]
+    assert 0 < coded["masks"]["bits_a_weight"] < 1
+    assert bits["masks"]["plain_entropy"] == pytest.approx(0.8811, abs=1e-3)
+    assert cli.main(["inspect", "--table", *files]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].endswith("| bytes | dev WER % | test WER % |")
+    assert rows[2].startswith("| bits | bits | bits | 0.300 | 0.005 | 1.0000 | 0.8811 |")
+    assert cli.main(["inspect", str(tmp_path / "none.pack")]) == 1
+    assert "no such pack" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda exp: (exp / "config.yaml").unlink(), "no such file"),
+        (lambda exp: (exp / "config.yaml").write_text("a: b"), "not a configuration of s3router.asr.train"),
+        (lambda exp: (exp / BEST).unlink(), "no such checkpoint"),
+        (lambda exp: (exp / "decode_dev/result.json").write_text("{"), "decode_dev/result.json: damaged"),
+        (lambda exp: _replace(exp, "method: router", "method: weight"), "trains the weights themselves"),
+    ],
+)
+def test_experiments_that_cannot_be_packed(exp, tmp_path, capsys, edit, message):
+    shutil.copytree(exp, tmp_path / "exp", symlinks=True)
+    edit(tmp_path / "exp")
+    assert cli.main(["pack", str(tmp_path / "exp"), "-o", str(tmp_path / "x.pack")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x.pack").exists()
+
+
+def _replace(exp: Path, old: str, new: str) -> None:
+    path = exp / "config.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("metric", ["cer=1", "test:cer", "test:cer=x", "test:cer=nan", ":cer=1", "test:=1"])
+def test_metrics_of_another_form(metric, tmp_path, capsys):
+    assert cli.main(["pack", "exp", "-o", str(tmp_path / "x"), "--metric", metric]) == 1
+    assert "expected SET:NAME=VALUE" in capsys.readouterr().err
