@@ -1,0 +1,94 @@
+"""run_multilingual.sh of the Common Voice recipe: its calls, with stand-ins for run.sh and for Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUN = """#!/usr/bin/env bash
+echo "run $*" >>calls
+while [ $# -gt 0 ]; do
+    case $1 in --lang) lang=$2 ;; --tag) tag=$2 ;; esac
+    shift
+done
+[ "${lang}" != xx ] || exit 1
+mkdir -p "exp/${tag}"
+[ -e "exp/${tag}/valid.cer_ctc.best.pth" ] || echo model >"exp/${tag}/valid.cer_ctc.best.pth"
+"""
+PYTHON = """#!/usr/bin/env bash
+echo "python $*" >>calls
+case "$*" in *" pack "*nopack*) exit 1 ;; *" pack "*) touch "${!#}" ;; esac
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    folder = tmp_path / "egs/commonvoice/asr1"
+    folder.mkdir(parents=True)
+    (tmp_path / "utils").symlink_to(ROOT / "utils")
+    for name in ("run_multilingual.sh", "path.sh"):
+        shutil.copy(ROOT / "egs/commonvoice/asr1" / name, folder)
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    for path, text in ((folder / "run.sh", RUN), (tmp_path / "venv/bin/python", PYTHON)):
+        path.write_text(text)
+        path.chmod(0o755)
+    return folder
+
+
+def run(recipe: Path, *options: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    environment = {**os.environ, "S3ROUTER_VENV": str(recipe.parents[2] / "venv")}
+    command = ["bash", str(recipe / "run_multilingual.sh"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    calls = recipe / "calls"
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    calls.unlink(missing_ok=True)
+    return done, lines
+
+
+def test_every_language_is_trained_and_packed_and_stands_in_the_table(recipe: Path):
+    done, calls = run(recipe, "--langs", "nl tr", "--upstream", "tiny", "--run-args", "--ngpu 1", "--release", ".")
+    assert done.returncode == 0, done.stderr
+    name = "1h_phn_tiny_router_seed0"
+    wanted = "--upstream tiny --method router --subset 1h --seed 0 --token-type phn"
+    expected = []
+    for lang in ("nl", "tr"):
+        expected.append(f"run --lang {lang} {wanted} --tag {lang}_{name} --stop-stage 6 --ngpu 1 --release .")
+        pack = f"exp/routes_{name}/{lang}.pack"
+        expected.append(f"python -m s3router pack exp/{lang}_{name} --route {lang} -o {pack}")
+        assert (recipe / pack).is_file()
+    results = f"exp/nl_{name} exp/tr_{name} --sets test --output exp/RESULTS_{name}.md"
+    assert calls == [*expected, f"python -m s3router results {results}"]
+    _, again = run(recipe, "--langs", "nl tr", "--upstream", "tiny", "--run-args", "--ngpu 1", "--release", ".")
+    assert not [line for line in again if " pack " in line]  # packed before, from the same models
+
+
+def test_a_language_that_fails_does_not_stop_the_others_and_is_named(recipe: Path):
+    done, calls = run(recipe, "--langs", "xx nopack tr", "--sparsity", "0.2")
+    assert done.returncode == 1
+    assert "2 of the languages failed" in done.stderr
+    assert "  xx: ./run.sh --lang xx --upstream xls_r_300m" in done.stderr
+    assert "  nopack: ./run.sh --lang nopack" in done.stderr
+    assert "tr:" not in done.stderr
+    assert " exp/tr_1h_phn_xls_r_300m_router_s0.2_seed0 --sets test" in calls[-1]
+
+
+def test_only_masks_are_packed_and_only_what_is_finished_stands_in_a_table(recipe: Path):
+    _, calls = run(recipe, "--langs", "nl", "--method", "weight")
+    assert [line.split()[0] for line in calls] == ["run", "python"]
+    assert " results " in calls[1]
+    _, calls = run(recipe, "--langs", "nl", "--stop-stage", "3")
+    assert len(calls) == 1
+
+
+def test_refusals(recipe: Path):
+    done, calls = run(recipe, "--release", "/nonexistent/cv")
+    assert done.returncode == 1
+    assert "--release /nonexistent/cv: no such folder" in done.stderr
+    assert "known ones are: router weight frozen" in run(recipe, "--method", "scratch")[0].stderr
+    assert "unknown option --lang;" in run(recipe, "--lang", "nl")[0].stderr
+    assert calls == []
