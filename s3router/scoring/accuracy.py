@@ -67,7 +67,5 @@ def fold_mean(accuracies: Sequence[float], folds: int = FOLDS) -> MeanSpread:
         DataError: folds are missing.
     """
     if len(accuracies) != folds:
-        raise DataError(
-            f"{len(accuracies)} folds, expected {folds}: the mean of some folds is not the benchmark's figure"
-        )
+        raise DataError(f"{len(accuracies)} folds, expected {folds}: the benchmark's figure is the mean of all")
     return mean_spread(accuracies)

@@ -89,7 +89,7 @@ class TrainingBatches:
         self.per_epoch = -(-len(clips) // batch_size)
 
     def starting_at(self, batch: int) -> Iterator[tuple[dict, float]]:
-        """(batch, its weight) from number ``batch`` on. The weighted losses of all ranks average to the whole batch's."""
+        """(batch, its weight) from number ``batch`` on; the ranks' weighted losses average to the whole batch's."""
         epoch, skip = divmod(batch, self.per_epoch)
         while True:
             self.sampler.set_epoch(epoch)

@@ -29,7 +29,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(task: nn.Module, loader: DataLoader, labelled: LabelledDir, device: str) -> Evaluation:
-    """Run s3prl's task over all batches; with a process group every rank calls it with its share, and gets the whole."""
+    """Run s3prl's task over all batches; of several processes each calls it with its share, and gets the whole."""
     was_training = task.training
     task.eval()
     found: dict[str, Label] = {}

@@ -74,7 +74,7 @@ def classes_of(labels: Iterable[Label]) -> list[list[str]]:
 
 
 def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
-    """A file of classes, ``slot class`` a line (``label yes``, ``action change language``); slots in order of first sight.
+    """A file of classes, ``slot class`` a line: ``label yes``, ``action change language``. Slots as they come.
 
     Raises:
         DataError: no such file, a class twice, another number of slots.

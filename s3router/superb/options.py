@@ -25,9 +25,7 @@ DECISIVE = (
 
 def parser() -> argparse.ArgumentParser:
     """The command's options. Those without a default follow the task's settings (`s3router.superb.tasks`)."""
-    made = argparse.ArgumentParser(
-        prog="s3router superb-train", description="Train one SUPERB task; resumes by itself."
-    )
+    made = argparse.ArgumentParser(prog="s3router superb-train", description="Train one task; resumes by itself.")
     add = made.add_argument
     add("--task", required=True, choices=sorted(TASKS))
     add("--train-dir", type=Path, required=True, help="Kaldi directory with wav.scp and utt2label")

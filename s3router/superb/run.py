@@ -110,7 +110,7 @@ class Run:
             options.check_same_run(self.extra["options"], before["options"], folder)
             for name, what in (
                 ("classes", "other classes"),
-                ("fingerprint", "another upstream (or other weights of it)"),
+                ("fingerprint", "another upstream, or other weights"),
             ):
                 if before[name] != self.extra[name]:
                     raise CheckpointError(f"{folder} holds a run with {what}; take another --output-dir, or delete it")

@@ -1,0 +1,197 @@
+# shellcheck shell=bash
+# Train one utterance classification task on a frozen, finetuned or routed upstream, predict the test set, and score.
+#
+# Sourced by the run.sh of a recipe, with the names of its sets and then the options that the user gave:
+#   ./run.sh --mode router --sparsity 0.1 --lr "1e-3 1e-4"
+#   ./run.sh --skip-data-prep --train-set /my/train --valid-set /my/dev --test-sets "/my/test1 /my/test2"
+# Stages: 1 corpus, 2 checks, 3 training (with several learning rates: one run each), 4 selection on the validation set,
+# 5 prediction of the test sets, 6 table. What is finished is skipped, what was interrupted goes on. All of one model
+# lies in exp/NAME. Paths are relative to the recipe's folder.
+set -euo pipefail
+
+S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "${S3ROUTER_ROOT}/utils/path.sh"
+. "${S3ROUTER_ROOT}/utils/stage.sh"
+
+# what to run
+stage=1               # first stage
+stop_stage=6          # last stage
+ngpu=0                # GPUs (0: CPU)
+nproc=1               # processes that train together without GPUs
+nj=2                  # threads that check audio
+# data
+task=cls              # the task: ks, ic, sid, er, or cls for any corpus (for recipes)
+corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
+skip_data_prep=false  # do not run local/data.sh: the sets below are there already
+local_data_opts=      # further options of local/data.sh
+fold=                 # cross-validation fold, where the task has some
+train_set=train       # Kaldi directory with utt2label: a path, or a name under data/
+valid_set=dev         # the same; selects the best checkpoint and the learning rate
+test_sets=test        # the same, to predict; separated by spaces
+classes=              # list of classes (default: those of the training labels)
+# model
+mode=frozen           # what trains besides the head: frozen (nothing), weight, or router (masks)
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (mode router; default: 0.10)
+upstream=tiny         # the upstream: tiny, or a name that s3router upstream list prints, or s3prl's
+upstream_ckpt=        # its checkpoint, where the name does not imply one
+lr=                   # learning rate of the head; several in quotes are all tried (default: the benchmark's)
+upstream_lr=          # of scores or weights; several in quotes are all tried
+max_updates=          # optimizer steps (default: the benchmark's)
+seed=0                # of initialisation, batches and dropout
+cache=true            # keep the output of the frozen feature extractor in dump/features
+train_args=           # further options of s3router superb-train, such as "--batch-size 8"
+tag=                  # name of the experiment's folder (default: made from the options)
+. "${S3ROUTER_ROOT}/utils/parse_options.sh"
+
+main() {
+    check_options
+    name_everything
+    "${S3ROUTER_ROOT}/tools/setup.sh"
+    run_stage 1 "corpus -> ${data}" prepare_corpus
+    run_stage 2 "checks of the sets" check_sets
+    run_stage 3 "training -> ${exp}" train
+    run_stage 4 "selection on ${valid_set##*/} -> ${exp}/selected" select_best
+    run_stage 5 "prediction -> ${exp}/predict_*" predict
+    run_stage 6 "table -> ${exp}/RESULTS.md" report
+}
+
+check_options() {
+    local value
+    option_is_one_of task ks ic sid er cls
+    option_is_one_of mode frozen weight router
+    option_is_word upstream
+    [ -z "${tag}" ] || option_is_word tag
+    [ -z "${max_updates}" ] || option_is_count max_updates
+    option_is_count nj
+    option_is_count nproc
+    [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
+    [ -z "${classes}" ] || need "${classes}" "you (or leave out --classes)"
+    if [ "${mode}" = router ]; then
+        sparsity=${sparsity:-0.10}
+        option_in_range sparsity 0 1
+    elif [ -n "${sparsity}" ]; then
+        die "--sparsity is for --mode router: with ${mode} there are no masks"
+    fi
+    [ "${mode}" != frozen ] || [ -z "${upstream_lr}" ] || die "--upstream-lr: with --mode frozen the upstream does not train"
+    for value in ${lr} ${upstream_lr}; do
+        [[ ${value} =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || die "learning rate '${value}' is not a number such as 1e-3"
+    done
+    if [ "${task}" = er ]; then option_is_one_of fold 1 2 3 4 5; fi
+    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+}
+
+name_everything() {
+    local name set head up
+    data=data${fold:+/fold${fold}}
+    sets=("$(locate "${train_set}")" "$(locate "${valid_set}")")
+    for set in ${test_sets}; do sets+=("$(locate "${set}")"); done
+    for set in "${sets[@]}"; do
+        name=$(basename "${set}")
+        case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
+        names+=("${name}")
+    done
+    [ ${#sets[@]} -gt 2 ] || die "nothing to predict: name test sets"
+    exp=exp/${tag:-${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
+    for head in ${lr:-default}; do
+        for up in ${upstream_lr:-default}; do runs+=("${head} ${up}"); done
+    done
+}
+
+locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
+
+folder_of() { # folder_of "HEAD UPSTREAM": of the run with these learning rates
+    local head up
+    read -r head up <<<"$1"
+    up=${up#default}
+    echo "${exp}/lr_${head}${up:+_${up}}"
+}
+
+prepare_corpus() {
+    local opts
+    if [ "${skip_data_prep}" = true ]; then
+        log "  left out (--skip-data-prep)"
+        return
+    fi
+    read -ra opts <<<"${local_data_opts}"
+    [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
+    [ -z "${fold}" ] || opts+=(--fold "${fold}")
+    local/data.sh ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
+}
+
+check_sets() {
+    local set
+    need_sets
+    for set in "${sets[@]}"; do
+        run_once "${exp}/log/check_$(basename "${set}").log" --inputs "${set}" -- \
+            python -m s3router.data.validate "${set}" --no-text --nj "${nj}"
+    done
+}
+
+train() {
+    local i head up more opts command=(python) folder content
+    need_sets
+    read -ra more <<<"${train_args}"
+    content=$(cat "${sets[0]}/utt2label" "${sets[1]}/utt2label" | sha256sum | cut -c -16)
+    if [ "${ngpu}" -gt 1 ] || [ "${nproc}" -gt 1 ]; then
+        command=(torchrun --standalone --nproc-per-node "$((ngpu > 0 ? ngpu : nproc))")
+    fi
+    for i in "${!runs[@]}"; do
+        read -r head up <<<"${runs[i]}"
+        folder=$(folder_of "${runs[i]}")
+        opts=(--task "${task}" --mode "${mode}" --upstream "${upstream}" --seed "${seed}"
+            --train-dir "${sets[0]}" --valid-dir "${sets[1]}" ${more[@]+"${more[@]}"})
+        [ "${mode}" != router ] || opts+=(--sparsity "${sparsity}")
+        [ -z "${classes}" ] || opts+=(--classes "${classes}")
+        [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
+        [ -z "${max_updates}" ] || opts+=(--max-updates "${max_updates}")
+        [ "${head}" = default ] || opts+=(--lr "${head}")
+        [ "${up}" = default ] || opts+=(--upstream-lr "${up}")
+        [ "${cache}" = false ] || opts+=(--feature-cache dump/features)
+        log "  run $((i + 1)) of ${#runs[@]}: ${folder}"
+        same_settings "${folder}" "${opts[*]} --content_of_the_labels ${content}"
+        [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+        run_once "${folder}/console.log" --show --outputs "${folder}/best.pth" "${folder}/best.json" --inputs \
+            "${sets[0]}/wav.scp" "${sets[0]}/utt2label" "${sets[1]}/wav.scp" "${sets[1]}/utt2label" -- \
+            "${command[@]}" -m s3router.superb.train "${opts[@]}" --output-dir "${folder}"
+    done
+}
+
+select_best() {
+    local run folders=()
+    for run in "${runs[@]}"; do
+        need "$(folder_of "${run}")/best.json" "this command with --stage 3"
+        folders+=("$(folder_of "${run}")")
+    done
+    python -m s3router.superb.select "${folders[@]}" --output "${exp}/selected" || die "no selection: see above"
+}
+
+predict() {
+    local i opts=()
+    need "${exp}/selected" "this command with --stage 4"
+    [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+    [ "${task}" != er ] || opts+=(--fold "${fold}")
+    for ((i = 2; i < ${#sets[@]}; i++)); do
+        run_once "${exp}/predict_${names[i]}/log" --show --inputs "${exp}/selected/best.pth" "${sets[i]}/wav.scp" \
+            "${sets[i]}/utt2label" --outputs "${exp}/predict_${names[i]}/result.json" -- \
+            python -m s3router.superb.predict --exp-dir "${exp}/selected" --data-dir "${sets[i]}" \
+            --output-dir "${exp}/predict_${names[i]}" ${opts[@]+"${opts[@]}"}
+    done
+}
+
+report() {
+    local name
+    for name in "${names[@]:2}"; do need "${exp}/predict_${name}/result.json" "this command with --stage 5"; done
+    python -m s3router.superb.table "${exp}" --output "${exp}/RESULTS.md"
+}
+
+need_sets() {
+    local set how="you (or name another with --train-set, --valid-set or --test-sets)"
+    [ "${skip_data_prep}" = true ] || how="this command with --stage 1"
+    for set in "${sets[@]}"; do
+        need "${set}/wav.scp" "${how}"
+        need "${set}/utt2label" "${how}"
+    done
+}
+
+names=() runs=()
+main

@@ -1,0 +1,89 @@
+"""``python -m s3router.superb.table``: results of trained tasks as a table, seeds together, from ``result.json`` files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3router.errors import DataError, S3RouterError
+from s3router.scoring.accuracy import FOLDS, fold_mean
+from s3router.scoring.files import write_lines
+from s3router.scoring.stats import mean_spread
+
+
+def read_results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
+    """(experiment, set, result) of every ``predict_SET/result.json``. Raises DataError where a folder has none."""
+    rows = []
+    for folder in folders:
+        files = sorted(folder.glob("predict_*/result.json"))
+        if not files:
+            raise DataError(f"{folder}: no predict_*/result.json here; predict first (stage 5)")
+        for path in files:
+            try:
+                result = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise DataError(f"{path} is damaged ({error}); remove it and predict again") from None
+            rows.append((folder.name, path.parent.name.removeprefix("predict_"), result))
+    return rows
+
+
+def table(folders: Sequence[Path]) -> list[str]:
+    """Markdown lines. Runs that differ in their seed alone share a row: mean ± standard deviation."""
+    groups: dict[tuple, list[dict]] = {}
+    for _, name, result in read_results(folders):
+        key = (name, result["upstream"], result["mode"], result["sparsity"])
+        groups.setdefault(key, []).append(result)
+    lines = [
+        "| set | upstream | mode | track | sparsity | seeds | utterances | accuracy % | 95 % interval | mean recall % |",
+        "|---|---|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for (name, upstream, mode, sparsity), results in groups.items():
+        results.sort(key=lambda r: r["seed"])
+        accuracy = mean_spread([r["accuracy"] for r in results]).percent(2)
+        recall = mean_spread([r["balanced_accuracy"] for r in results]).percent(2)
+        low, high = results[0]["interval"]
+        interval = f"{100 * low:.1f}–{100 * high:.1f}" if len(results) == 1 else ""
+        seeds = " ".join(str(r["seed"]) for r in results)
+        removed = "" if sparsity is None else f"{sparsity:g}"
+        lines.append(
+            f"| {name} | {upstream} | {mode} | {results[0]['track']} | {removed} | {seeds} | {results[0]['n_utts']} "
+            f"| {accuracy} | {interval} | {recall} |"
+        )
+    return lines
+
+
+def folds(folders: Sequence[Path]) -> list[str]:
+    """The benchmark's figure of emotion recognition: the mean accuracy of five folds. Raises DataError if some lack."""
+    rows = read_results(folders)
+    figure = fold_mean([result["accuracy"] for *_, result in rows])
+    lines = ["| fold | utterances | accuracy % |", "|---|---:|---:|"]
+    lines += [f"| {name} | {result['n_utts']} | {100 * result['accuracy']:.2f} |" for name, _, result in rows]
+    return [*lines, f"| mean of {FOLDS} | | {figure.percent(2)} |"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="superb-table", description=__doc__.split("\n")[0])
+    parser.add_argument("exp_dirs", nargs="+", type=Path, metavar="EXP_DIR", help="folders that hold predict_SET/")
+    parser.add_argument("--folds", action="store_true", help="the folders are the five folds of one model")
+    parser.add_argument("--head", type=Path, help="a file whose text stands above the table")
+    parser.add_argument("--output", type=Path, help="write it to this file, too")
+    args = parser.parse_args(argv)
+    try:
+        lines = folds(args.exp_dirs) if args.folds else table(args.exp_dirs)
+        if args.head:
+            lines = [*args.head.read_text(encoding="utf-8").rstrip().splitlines(), "", *lines]
+    except (S3RouterError, OSError) as error:
+        print(f"superb-table: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(lines))
+    if args.output:
+        write_lines(args.output, lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""SUPERB's metrics against values worked out by hand and against independent implementations."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from s3router.errors import DataError
+from s3router.scoring.accuracy import fold_mean, score_labels
+from s3router.scoring.detection import equal_error_rate
+from s3router.scoring.diarization import DiarizationErrors, diarization_errors
+from s3router.scoring.mtwv import maximum_term_weighted_value
+from s3router.scoring.slots import score_slots, slots_of
+
+
+def test_accuracy_is_sklearns():
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    random = np.random.default_rng(0)
+    true, found = random.integers(0, 5, 200).tolist(), random.integers(0, 5, 200).tolist()
+    score = score_labels(found, true)
+    assert score.accuracy == pytest.approx(accuracy_score(true, found))
+    assert score.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, found))
+
+
+def test_labels_of_several_slots_are_right_as_a_whole():
+    score = score_labels([("a", "b"), ("a", "c")], [("a", "b"), ("a", "b")])
+    assert (score.correct, score.total) == (1, 2)
+
+
+def test_wilson_interval_of_a_textbook():
+    # 15 of 20: Newcombe (1998) and any table give 0.531 to 0.888
+    low, high = score_labels([1] * 15 + [0] * 5, [1] * 20).interval()
+    assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
+
+
+def test_five_folds_or_none():
+    assert fold_mean([0.6, 0.7, 0.5, 0.6, 0.6]).mean == pytest.approx(0.6)
+    with pytest.raises(DataError, match="4 folds, expected 5"):
+        fold_mean([0.6, 0.7, 0.5, 0.6])
+
+
+@pytest.mark.parametrize("pair", [([], []), ([1], [1, 2])])
+def test_accuracy_of_nothing(pair):
+    with pytest.raises(DataError, match="need one for each"):
+        score_labels(*pair)
+
+
+def test_eer_by_hand():
+    # accepted from the top: target, non-target, target, non-target; misses .5 meet false alarms .5 at the second
+    assert equal_error_rate([1, 0, 1, 0], [4, 3, 2, 1]).eer == pytest.approx(0.5)
+    assert equal_error_rate([1, 1, 0, 0], [4, 3, 2, 1]).eer == 0
+    assert equal_error_rate([0, 0, 1, 1], [4, 3, 2, 1]).eer == 1
+    assert equal_error_rate([1, 0, 1, 0], [1, 1, 1, 1]).eer == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_eer_is_the_root_of_the_interpolated_curve(seed: int):
+    from scipy.interpolate import interp1d
+    from scipy.optimize import brentq
+    from sklearn.metrics import roc_curve
+
+    random = np.random.default_rng(seed)
+    truth = np.r_[np.ones(70, int), np.zeros(130, int)]
+    scores = np.round(random.normal(truth, 1.0), 1)  # with ties
+    alarms, hits, _ = roc_curve(truth, scores, pos_label=1)
+    wanted = brentq(lambda x: 1 - x - interp1d(alarms, hits)(x), 0, 1)
+    assert equal_error_rate(truth, scores).eer == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("trials", "scores", "message"),
+    [([1, 1], [1, 2], "needs both kinds"), ([1, 0], [1.0, np.nan], "not numbers"), ([1, 0], [1.0], "one score")],
+)
+def test_eer_refuses(trials, scores, message):
+    with pytest.raises(DataError, match=message):
+        equal_error_rate(trials, scores)
+
+
+REFERENCES = ["PLAY B-song let it be E-song BY B-artist the beatles E-artist", "STOP", "AT B-hour six E-hour"]
+HYPOTHESES = ["PLAY B-song let it bee E-song BY THE BEATLES", "STOP", "AT B-minute six E-minute"]
+
+
+def test_slots_by_hand():
+    assert slots_of(REFERENCES[0]) == {"song": ["let it be"], "artist": ["the beatles"]}
+    score = score_slots(HYPOTHESES, REFERENCES)
+    assert score.type_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert score.value_cer == pytest.approx((1 + 11 + 3) / (9 + 11 + 3))
+    with pytest.raises(DataError, match="no reference holds a slot"):
+        score_slots(["a"], ["a"])
+
+
+def test_slots_as_in_s3prl():
+    from s3prl.metric.slot_filling import slot_type_f1, slot_value_cer
+
+    random = np.random.default_rng(0)
+    words, kinds = ["six", "ten past", "let it be", "x"], ["hour", "song", "day"]
+
+    def sentence() -> str:
+        parts = []
+        for kind in random.choice(kinds, 3):
+            parts += ["AND", f"B-{kind} {random.choice(words)} E-{kind}"] if random.random() < 0.7 else ["SO"]
+        return " ".join(parts)
+
+    found, wanted = [sentence() for _ in range(60)], [sentence() for _ in range(60)]
+    score = score_slots(found, wanted)
+    assert score.type_f1 == pytest.approx(slot_type_f1(found, wanted))
+    assert score.value_cer == pytest.approx(slot_value_cer(found, wanted))
+
+
+def test_der_by_hand():
+    reference = np.array([[1, 0], [1, 0], [1, 1], [0, 1], [0, 0]], bool)
+    swapped = reference[:, ::-1]
+    assert diarization_errors(swapped, reference).der == 0  # speakers have no names
+    found = np.array([[1, 0], [0, 0], [1, 0], [0, 1], [0, 1]], bool)
+    errors = diarization_errors(found, reference)
+    assert errors == DiarizationErrors(scored=5, missed=2, false_alarm=1, confused=0)
+    assert (errors + errors).der == pytest.approx(3 / 5)
+    assert diarization_errors(found, reference, collar=1).scored < errors.scored
+    with pytest.raises(DataError, match="nobody speaks"):
+        _ = diarization_errors(found, np.zeros_like(reference)).der
+
+
+def test_der_as_in_s3prl_over_all_orders_of_speakers():
+    import torch
+    from s3prl.metric.diarization import calc_diarization_error
+
+    random = np.random.default_rng(1)
+    found, reference = random.random((2, 50, 2)) < 0.4
+    wanted = []
+    for order in itertools.permutations(range(2)):
+        pred = torch.from_numpy(np.where(found[:, order], 1.0, -1.0))[None]
+        *_, scored, miss, alarm, error = calc_diarization_error(
+            pred, torch.from_numpy(reference)[None], torch.tensor([50])
+        )
+        wanted.append((miss + alarm + error) / scored)
+    assert diarization_errors(found, reference).der == pytest.approx(min(wanted))
+
+
+def test_mtwv_by_hand():
+    scores = {
+        "q1": {"a": 3.0, "b": 1.0, "c": 0.0},
+        "q2": {"a": 0.5, "b": 2.0, "c": 2.5},
+        "q3": dict.fromkeys("abc", 9.0),
+    }
+    hits = {"q1": {"a"}, "q2": {"b"}, "q3": set()}
+    # from the top: a hit of q1 (+1/2), a false alarm of q2 (−beta/2/2), the hit of q2 (+1/2)
+    assert maximum_term_weighted_value(scores, hits, beta=1.0).mtwv == pytest.approx(0.75)
+    best = maximum_term_weighted_value(scores, hits)
+    assert (best.mtwv, best.threshold, best.queries) == (0.5, 3.0, 2)
+
+
+def test_mtwv_against_every_threshold():
+    random = np.random.default_rng(2)
+    files = range(30)
+    scores = {q: {f: float(random.normal()) for f in files} for q in range(8)}
+    hits = {q: {f for f in files if random.random() < 0.1} | {0} for q in range(8)}
+    for beta in (0.1, 1.0, 12.49):
+        wanted = 0.0
+        for threshold in {v for row in scores.values() for v in row.values()}:
+            losses = []
+            for q, row in scores.items():
+                said = {f for f, v in row.items() if v >= threshold}
+                miss = len(hits[q] - said) / len(hits[q])
+                alarm = len(said - hits[q]) / (len(files) - len(hits[q]))
+                losses.append(miss + beta * alarm)
+            wanted = max(wanted, 1 - float(np.mean(losses)))
+        assert maximum_term_weighted_value(scores, hits, beta).mtwv == pytest.approx(wanted)
+
+
+def test_mtwv_refuses():
+    with pytest.raises(DataError, match="no query has a hit"):
+        maximum_term_weighted_value({"q": {"a": 1.0}}, {"q": set()})
+    with pytest.raises(DataError, match="no scores for 1 queries"):
+        maximum_term_weighted_value({}, {"q": {"a"}})
