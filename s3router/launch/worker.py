@@ -21,8 +21,12 @@ from s3router.launch.state import DONE, FAILED, RUNNING, STOPPED, JobFolder
 GRACE_SECONDS = 30.0  # from a polite end to a kill
 
 
-def run(root: Path, name: str) -> int:
-    """Run the job, unless somebody is at it; returns its exit status (128 + signal where it was killed)."""
+def run(root: Path, name: str, stoppable: bool = True) -> int:
+    """Run the job, unless somebody is at it; returns its exit status (128 + signal where it was killed).
+
+    Args:
+        stoppable: SIGTERM and SIGINT end the job. Not so under submitit, which waits for signals of its own.
+    """
     folder = JobFolder(root, name)
     with folder.hold() as lock:
         if lock is None:
@@ -47,14 +51,14 @@ def run(root: Path, name: str) -> int:
                 log.write(f"cannot be started: {error}\n".encode())
                 folder.set_status(FAILED, exit=127, seconds=0)
                 return 127
-            stopped = _wait(process)
+            stopped = _wait(process, stoppable)
         exit_status = process.returncode if process.returncode >= 0 else 128 - process.returncode
         state = STOPPED if stopped else DONE if exit_status == 0 else FAILED
         folder.set_status(state, exit=exit_status, seconds=round(time.time() - begun))
         return exit_status
 
 
-def _wait(process: subprocess.Popen) -> bool:
+def _wait(process: subprocess.Popen, stoppable: bool) -> bool:
     """Wait for the job's end; True where we were asked to stop it (then its whole group is ended)."""
     stopped = False
 
@@ -68,11 +72,12 @@ def _wait(process: subprocess.Popen) -> bool:
         _signal_group(process, signal.SIGKILL)
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGALRM: kill}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if stoppable}
     try:
         process.wait()
     except BaseException:  # submitit leaves this way when the cluster takes the machine away
         _signal_group(process, signal.SIGKILL)
+        process.wait()
         raise
     finally:
         signal.alarm(0)
@@ -95,7 +100,7 @@ class Task:
         self.root, self.name = root, name
 
     def __call__(self) -> int:
-        return run(Path(self.root), self.name)
+        return run(Path(self.root), self.name, stoppable=False)
 
     def checkpoint(self):
         """What submitit runs when the cluster takes the machine away."""

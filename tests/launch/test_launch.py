@@ -284,6 +284,30 @@ def test_submitted_jobs_go_on_without_the_launcher(script, fake_slurm, options):
     assert Path("started").read_text() == "x\n"
 
 
+def test_a_preempted_job_is_queued_again(script):
+    import submitit
+
+    from s3router.launch.plan import Job
+    from s3router.launch.state import JobFolder
+    from s3router.launch.worker import Task
+
+    job = script("echo $$ >>started; [ -e again ] || { touch again; sleep 1000; }")
+    folder = JobFolder(Path("states").resolve(), "v=a")
+    folder.prepare(Job("v=a", (job,), str(Path.cwd())))
+    executor = submitit.AutoExecutor("states/.submitit", cluster="local")
+    executor.update_parameters(timeout_min=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        executor.submit(Task(str(folder.root), "v=a"))
+    wait_for(Path("again").exists, "job")
+    os.kill(status("v=a")["pid"], signal.SIGUSR2)  # as the cluster does before it takes the machine away
+    wait_for(lambda: status("v=a")["state"] == "done", "second start")
+    first, second = Path("started").read_text().split()
+    assert first != second
+    assert status("v=a")["attempts"] == 2
+    assert not Path(f"/proc/{first}").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
