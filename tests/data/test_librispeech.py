@@ -157,6 +157,17 @@ def mirror(mini: Path, tmp_path: Path) -> list[str]:
     return ["--subset", "1h", *urls, "--checksums", str(site / "sums.txt")]
 
 
+def test_checksums_are_those_that_torchaudio_publishes():
+    from torchaudio.datasets import librilight_limited, librispeech
+
+    lines = (LOCAL / "checksums.txt").read_text().splitlines()
+    ours = {name: sum_ for kind, sum_, name in map(str.split, lines) if kind == "sha256"}
+    published = {url.rsplit("/", 1)[1]: sum_ for url, sum_ in librispeech._CHECKSUMS.items()}
+    published["librispeech_finetuning.tgz"] = librilight_limited._CHECKSUM
+    assert ours == {name: published[name] for name in ours}
+    assert len(ours) == 6
+
+
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="wget reads no file:// addresses")
 
 
