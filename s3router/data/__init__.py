@@ -1,1 +1,1 @@
-"""Audio reading, Kaldi data directories, token lists and text normalisation."""
+"""Audio reading, Kaldi data directories, token lists, text normalisation and phonemes."""

@@ -73,7 +73,9 @@ one_at_a_time() {
     command -v flock >/dev/null || return 0
     mkdir -p data
     exec 8>>data/.preparing.lock
-    flock --nonblock 8 || { log "another run prepares data here: waiting for it" && flock 8; }
+    flock --nonblock 8 && return
+    log "another run prepares data here: waiting for it"
+    flock 8 || log "  this file system has no locks: going on without"
 }
 
 # Everything that can be refused is refused here, before anything has been made.
