@@ -18,8 +18,10 @@ import time
 from pathlib import Path
 
 import torch
-from common import add_common, settle, write
+from common import ROOT, add_common, settle, write
 from torch import Tensor, nn
+
+MARKERS = "<!-- benchmarks/packs.py writes from here -->", "<!-- to here -->"
 
 
 class FeedForward(nn.Module):
@@ -118,6 +120,14 @@ def table(rows: list[dict], sparsity: float, fingerprint_seconds: float) -> str:
     return "\n".join([*lines, "", f"The fingerprint of these weights takes {fingerprint_seconds:.2f} s."])
 
 
+def into_docs(text: str) -> None:
+    """Put the table between the two markers of docs/packs.md."""
+    path = ROOT / "docs" / "packs.md"
+    before, rest = path.read_text(encoding="utf-8").split(f"{MARKERS[0]}\n")
+    after = rest.split(f"{MARKERS[1]}\n")[1]
+    path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}\n{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common(parser, "packs", dtype=False)
@@ -135,6 +145,8 @@ def main() -> None:
         rows = [measure(args, backbone, c, Path(folder)) for c in args.correlations]
     hashing = seconds(lambda: fingerprint(backbone), args.repeats)
     write(args, {"rows": rows, "fingerprint_seconds": hashing}, table(rows, args.sparsity, hashing))
+    if args.output == parser.get_default("output"):
+        into_docs(args.output.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from s3router.errors import PackError
 
 FORMAT = "s3router-pack"
-MAX_HEADER = 16 << 20
+MAX_HEADER = 4 << 20
 MAX_FILE = 4 << 30
 _DIGITS = 64
 _START = b'{"__metadata__":{"checksum":"'
