@@ -27,7 +27,7 @@ local_data_opts=      # further options of local/data.sh
 fold=                 # cross-validation fold, where the task has some
 train_set=train       # Kaldi directory with utt2label: a path, or a name under data/
 valid_set=dev         # the same; selects the best checkpoint and the learning rate
-test_sets=test        # the same, to predict; separated by spaces
+test_sets="test"      # the same, to predict; separated by spaces
 classes=              # list of classes (default: those of the training labels)
 # model
 mode=frozen           # what trains besides the head: frozen (nothing), weight, or router (masks)

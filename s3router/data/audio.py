@@ -1,9 +1,10 @@
 """Audio reading, the one place: any source a ``wav.scp`` may name becomes a mono float32 array at one sample rate.
 
-A *source* is the second column of ``wav.scp``: a path (wav, flac, mp3, ogg, opus, m4a, headerless ``.g722`` …), an
-offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``), which bash runs, as in Kaldi:
-use a ``wav.scp`` whose author you trust. A stretch of a recording is written as ``source#t=start,end`` in seconds (the
-notation of W3C media fragments), which is what `s3router.data.kaldi` makes of a ``segments`` file.
+A *source* is the second column of ``wav.scp``: a path (wav, flac, mp3, ogg, opus, m4a, headerless ``.g722`` or
+``.gsm`` …), an offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``), which bash
+runs, as in Kaldi: use a ``wav.scp`` whose author you trust. A stretch of a recording is written as
+``source#t=start,end`` in seconds (the notation of W3C media fragments), which is what `s3router.data.kaldi` makes of a
+``segments`` file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Seconds = float
 
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
+_HEADERLESS = (".g722", ".gsm")  # known by their suffix alone, which is their format's name, too
 _STREAMED = 0x7FFFF000  # RIFF data sizes from here on (and 0) are what encoders write when the length is not known
 
 
@@ -119,7 +121,7 @@ def probe(source: str | os.PathLike) -> AudioInfo:
     """
     source = os.fspath(source)
     path = file_of(source)
-    if path is not None and os.fspath(path) == source and path.suffix != ".g722":
+    if path is not None and os.fspath(path) == source and path.suffix not in _HEADERLESS:
         import soundfile
 
         with open(_existing(path), "rb") as file:
@@ -215,8 +217,8 @@ def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:
     """float32 (samples,) or (samples, channels) and the rate."""
     import soundfile
 
-    if Path(source).suffix == ".g722":
-        return _decode_av(file, source, "g722")
+    if (suffix := Path(source).suffix) in _HEADERLESS:
+        return _decode_av(file, source, suffix[1:])
     _check_riff(file, source)
     try:
         with soundfile.SoundFile(file) as opened:

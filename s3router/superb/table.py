@@ -1,4 +1,4 @@
-"""``python -m s3router.superb.table``: results of trained tasks as a table, seeds together, from ``result.json`` files."""
+"""``python -m s3router.superb.table``: results of trained tasks as a table, seeds in one row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(folders: Sequence[Path]) -> list[str]:
         key = (name, result["upstream"], result["mode"], result["sparsity"])
         groups.setdefault(key, []).append(result)
     lines = [
-        "| set | upstream | mode | track | sparsity | seeds | utterances | accuracy % | 95 % interval | mean recall % |",
+        "| set | upstream | mode | track | sparsity | seeds | utterances | accuracy % | 95 % interval | recall % |",
         "|---|---|---|---|---:|---|---:|---:|---:|---:|",
     ]
     for (name, upstream, mode, sparsity), results in groups.items():

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Fetch one file, and check it where its checksum is published (called by the local/data.sh of the recipes beside it).
+#
+#   ../fetch.sh URL DOWNLOADS [SHA256]
+#
+# Leaves DOWNLOADS/FILE. An interrupted download goes on where it was. A file that lies there already, put there by
+# hand, is checked, too. Without SHA256 the file's own checksum is noted in FILE.sha256, and holds from then on.
+set -euo pipefail
+
+url=$1 downloads=$2 sum=${3:-}
+name=${url##*/}
+file=$downloads/$name
+say() { echo "fetch.sh: $*" >&2; }
+
+download() {
+    if command -v curl >/dev/null; then
+        curl -fL --connect-timeout 20 --retry 2 -C - -o "$file.part" "$url" >&2
+    elif command -v wget >/dev/null; then
+        wget --connect-timeout=20 --tries=2 -c -O "$file.part" "$url" >&2
+    else
+        say "neither curl nor wget is installed"
+        return 1
+    fi
+}
+
+mkdir -p "$downloads"
+if [[ ! -f $file ]]; then
+    say "fetching $url"
+    download || {
+        say "cannot fetch it. Put $name into $(cd "$downloads" && pwd) by hand (from $url) and run again, or name the"
+        say "folder of the unpacked corpus: ./run.sh --corpus DIR"
+        exit 1
+    }
+    mv "$file.part" "$file"
+fi
+[[ -n $sum || ! -s $file.sha256 ]] || sum=$(cut -c -64 "$file.sha256")
+[[ -f $file.checked && $file.checked -nt $file ]] && exit 0
+say "checking $file"
+found=$(sha256sum "$file" | cut -c -64)
+if [[ -n $sum && $found != "$sum" ]]; then
+    say "$file is damaged: its SHA-256 is $found, expected $sum. Delete it and run again"
+    exit 1
+fi
+if [[ -z $sum ]]; then
+    say "no checksum of $name is published; noted in $name.sha256: $found"
+    echo "$found  $name" >"$file.sha256"
+fi
+touch "$file.checked"

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Speech Commands v1 in its official layout -> Kaldi directories train, dev and test (called by local/data.sh).
+
+Training and validation follow the corpus's own rule (a hash of the speaker's name: 10 % validation; a further 10 % are
+not used, since the test set is a corpus of its own). Words outside of the ten are ``_unknown_``; the background noises,
+cut into seconds, are ``_silence_``, in both sets, as SUPERB has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+from s3router.data.audio import join_stretch, probe
+from s3router.data.kaldi import Utterance, summary
+from s3router.errors import DataError, S3RouterError
+from s3router.superb.labels import write_labelled
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
+OTHER_WORDS = ("bed", "bird", "cat", "dog", "eight", "five", "four", "happy", "house", "marvin", "nine", "one")
+OTHER_WORDS += ("seven", "sheila", "six", "three", "tree", "two", "wow", "zero")
+ONLY_V2 = {"backward", "follow", "forward", "learn", "visual"}
+MAX_PER_CLASS = 2**27 - 1
+SHORTEST = 0.1  # seconds: a shorter rest of a noise is left out
+
+
+def side_of(name: str) -> str:
+    """``train``, ``dev`` or ``unused`` for a file's name, by the rule in the corpus's README."""
+    speaker = name.split("_nohash_")[0].removesuffix(".wav")
+    percent = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (MAX_PER_CLASS + 1) * (100.0 / MAX_PER_CLASS)
+    return "dev" if percent < 10 else "unused" if percent < 20 else "train"
+
+
+def check_layout(train: Path, test: Path) -> None:
+    """Raises DataError with all that is missing, or that belongs to another version."""
+    problems = [f"{folder} is missing" for folder in (train, test) if not folder.is_dir()]
+    if not problems:
+        found = {path.name for path in train.iterdir() if path.is_dir()}
+        if found & ONLY_V2:
+            problems.append(
+                f"{train} is version 2 (it has {', '.join(sorted(found & ONLY_V2))}); SUPERB takes version 1"
+            )
+        problems += [f"{train / name} is missing" for name in (*WORDS, NOISE) if name not in found]
+        problems += [f"{test / name} is missing" for name in (*WORDS, UNKNOWN, SILENCE) if not (test / name).is_dir()]
+        if not found & set(OTHER_WORDS):
+            problems.append(f"{train} has none of the other words ({OTHER_WORDS[0]} …): no example of {UNKNOWN}")
+    if problems:
+        raise DataError(summary("Speech Commands v1", problems))
+
+
+def training_sets(folder: Path) -> dict[str, list[tuple[Utterance, str]]]:
+    """train and dev: (utterance, class)."""
+    sides: dict[str, list[tuple[Utterance, str]]] = {"train": [], "dev": [], "unused": []}
+    for path in sorted(folder.glob("*/*.wav")):
+        word = path.parent.name
+        if word == NOISE:
+            seconds = probe(path).seconds
+            for start in range(math.ceil(seconds - SHORTEST)):
+                end = min(start + 1, seconds)
+                source = join_stretch(str(path), start, end)
+                utt = Utterance(f"{word}-{path.stem}-{start}.wav", source, "", word, end - start)
+                sides["train"].append((utt, SILENCE))
+                sides["dev"].append((utt, SILENCE))
+        else:
+            utt = Utterance(f"{word}-{path.name}", str(path), "", path.name.split("_nohash_")[0])
+            sides[side_of(path.name)].append((utt, word if word in WORDS else UNKNOWN))
+    return sides
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    top = args.corpus.resolve()
+    train, test = top / "speech_commands_v0.01", top / "speech_commands_test_set_v0.01"
+    check_layout(train, test)
+    sides = training_sets(train)
+    sides["test"] = [
+        (Utterance(f"{path.parent.name}-{path.name}", str(path)), path.parent.name)
+        for path in sorted(test.glob("*/*.wav"))
+        if path.parent.name in (*WORDS, UNKNOWN, SILENCE)
+    ]
+    for name in ("test", "dev", "train"):
+        if not sides[name]:
+            raise DataError(f"Speech Commands v1: no recording for {name} in {train if name != 'test' else test}")
+        utts = [utt for utt, _ in sides[name]]
+        write_labelled(args.out / name, utts, {utt.utt: (label,) for utt, label in sides[name]})
+        print(f"{args.out / name}: {len(utts)} utterances")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except S3RouterError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

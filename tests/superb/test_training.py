@@ -1,0 +1,227 @@
+"""Training, resuming, predicting, on a small random upstream."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router.errors import CheckpointError, ConfigError, DataError
+from s3router.superb import options as superb_options
+from s3router.superb import predict, select, table
+from s3router.superb.batches import Clips, TrainingBatches
+from s3router.superb.labels import LabelledDir
+from s3router.superb.model import encoder_of, trained_state
+from s3router.superb.run import Run
+from s3router.superb.tasks import TASKS, task
+from tests.superb.conftest import make_set, train
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_learns_and_predicts(options, sets, tmp_path):
+    args = options("--max-updates", "40", "--valid-interval", "20", "--lr", "2e-2")
+    run = train(args)
+    assert run.best["accuracy"] == 1.0
+    out = tmp_path / "x/predict_test"
+    command = ["--exp-dir", str(args.output_dir), "--data-dir", str(sets["test"]), "--output-dir", str(out)]
+    assert predict.main(command) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert (result["accuracy"], result["n_utts"], result["track"]) == (1.0, 5, "constrained")
+    assert LabelledDir.read(sets["test"]).labels == {
+        line.split()[0]: (line.split()[1],) for line in (out / "utt2label").read_text().splitlines()
+    }
+    assert "| test | hf_hubert_custom | frozen | constrained |  | 0 | 5 | 100.00 |" in table.table([tmp_path / "x"])[2]
+
+
+@pytest.mark.parametrize("mode", ["frozen", "weight", "router"])
+def test_a_checkpoint_holds_what_trained_and_no_more(options, mode):
+    run = Run.prepare(args := options("--mode", mode), superb_options.complete(args, task("cls")))
+    before = {name: tensor.clone() for name, tensor in run.task.model.state_dict().items()}
+    names = set(trained_state(run.task.model))
+    run.train()
+    changed = {n for n, tensor in run.task.model.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert changed <= names
+    assert names == set(torch.load(args.output_dir / "best.pth", weights_only=True)["model"])
+    inside = {name for name in changed if name.startswith("upstream.")}
+    assert bool(inside) == (mode != "frozen")
+    assert all(name.endswith(".scores") for name in inside) == (mode != "weight")
+    assert not any("feature_extractor" in name for name in changed)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "router"])
+def test_stopped_and_resumed_is_as_never_stopped(options, mode, monkeypatch):
+    whole = train(options("--mode", mode, "--accum-grad", "2", name="whole"))
+    args = options("--mode", mode, "--accum-grad", "2", "--save-interval", "1", name="stopped")
+    step = Run._step
+
+    def dies(self, *arguments):
+        if self.update == 4:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Run, "_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(args)
+    monkeypatch.setattr(Run, "_step", step)
+    resumed = train(options("--mode", mode, "--accum-grad", "2", "--save-interval", "1", name="stopped"))
+    for (name, a), b in zip(
+        trained_state(whole.task.model).items(), trained_state(resumed.task.model).values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    assert whole.best == resumed.best
+
+
+def test_another_run_in_the_same_folder_is_refused(options):
+    train(options("--max-updates", "1"))
+    with pytest.raises(ConfigError, match=r"--lr was 0.001, is 0.5"):
+        train(options("--max-updates", "1", "--lr", "0.5"))
+
+
+def test_a_damaged_checkpoint_is_refused(options):
+    args = options("--max-updates", "1")
+    train(args)
+    path = args.output_dir / "checkpoint.pth"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"damaged|refused"):
+        train(options("--max-updates", "1"))
+
+
+def test_batches_are_the_same_from_any_start_and_shared_between_ranks(sets):
+    labelled = LabelledDir.read(sets["train"])
+    clips = Clips(labelled, encoder_of([["hiss", "rumble"]]), max_seconds=0.2)
+
+    def names(count: int, start: int = 0, **kwargs) -> list[list[str]]:
+        stream = TrainingBatches(clips, 5, seed=3, **kwargs).starting_at(start)
+        return [list(batch["unique_name"]) for _, (batch, _) in zip(range(count), stream, strict=False)]
+
+    whole = names(7)
+    assert names(3, start=4) == whole[4:]
+    assert whole[0] != whole[3]  # another order in the second epoch
+    assert sorted(utt for batch in whole[:3] for utt in batch) == sorted(labelled.labels)
+    halves = [names(3, rank=rank, world=2) for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(batch) for batch in whole[:3]]
+    weights = [next(TrainingBatches(clips, 5, seed=3, rank=r, world=2).starting_at(0))[1] for r in (0, 1)]
+    assert weights == [2 * 3 / 5, 2 * 2 / 5]
+
+
+def test_balanced_batches(tmp_path):
+    folder = make_set(tmp_path, 12)
+    lines = (folder / "utt2label").read_text().splitlines()
+    (folder / "utt2label").write_text(
+        "\n".join(f"{line.split()[0]} {'b' if i else 'a'}" for i, line in enumerate(lines)) + "\n"
+    )
+    labelled = LabelledDir.read(folder)
+    batches = TrainingBatches(Clips(labelled, encoder_of([["a", "b"]])), 4, balanced=True).starting_at(0)
+    drawn = [label for _, (batch, _) in zip(range(30), batches, strict=False) for label in batch["label"]]
+    assert 0.3 < drawn.count("a") / len(drawn) < 0.7
+
+
+def test_two_processes_train_as_one(options, sets, upstream, tmp_path):
+    one = train(options(name="one"))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += [
+        "s3router.superb.train",
+        "--task",
+        "cls",
+        "--upstream",
+        "hf_hubert_custom",
+        "--upstream-ckpt",
+        str(upstream),
+    ]
+    command += [
+        "--train-dir",
+        str(sets["train"]),
+        "--valid-dir",
+        str(sets["dev"]),
+        "--output-dir",
+        str(tmp_path / "two"),
+    ]
+    command += ["--max-updates", "6", "--valid-interval", "3", "--batch-size", "5", "--amp-dtype", "float32"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    two = torch.load(tmp_path / "two/best.pth", weights_only=True)
+    first = torch.load(tmp_path / "one/best.pth", weights_only=True)
+    assert two["best"]["update"] == one.best["update"]
+    for name, tensor in first["model"].items():
+        torch.testing.assert_close(two["model"][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sweep_is_decided_on_the_validation_set(options, tmp_path):
+    for lr in ("1e-5", "2e-2"):
+        train(options("--max-updates", "40", "--valid-interval", "40", "--lr", lr, name=f"lr_{lr}"))
+    best, _ = select.select([tmp_path / "lr_1e-5", tmp_path / "lr_2e-2"])
+    assert best["folder"].name == "lr_2e-2"
+    assert select.main([str(tmp_path / "lr_2e-2"), "--output", str(tmp_path / "selected")]) == 0
+    assert (tmp_path / "selected/best.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sparsity", "0.1"], "for --mode router"),
+        (["--upstream-lr", "1e-3"], "does not train"),
+        (["--mode", "router", "--sparsity", "1.5"], "sparsity"),
+        (["--lr", "-1"], "--lr must be a number above 0"),
+        (["--max-seconds", "2", "--feature-cache", "x"], "cannot be kept"),
+        (["--batch-size", "0"], "--batch-size must be"),
+    ],
+)
+def test_wrong_options_are_refused(options, more, message):
+    with pytest.raises(ConfigError, match=message):
+        train(options(*more))
+
+
+def spoil(folder: Path, change) -> Path:
+    make_set(folder, 4)
+    change(folder)
+    return folder
+
+
+def relabel(folder: Path, old: str, new: str) -> None:
+    path = folder / "utt2label"
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("train_change", "valid_change", "message"),
+    [
+        (None, lambda f: relabel(f, " hiss", " hum"), r"'hum' is not in the list of classes"),
+        (lambda f: relabel(f, " rumble", " hiss"), None, "only class"),
+        (lambda f: relabel(f, "hiss-0 ", "nobody "), None, "nobody is in utt2label, but not in wav.scp"),
+        (lambda f: (f / "utt2label").unlink(), None, "no such file"),
+        (lambda f: make_set(f, 4, seconds=-0.09), None, "shorter than the 25 ms"),
+    ],
+)
+def test_bad_data_is_refused_before_training(options, tmp_path, train_change, valid_change, message):
+    train_dir, valid_dir = (
+        spoil(tmp_path / n, c or (lambda _: None)) for n, c in (("a", train_change), ("b", valid_change))
+    )
+    args = options("--train-dir", str(train_dir), "--valid-dir", str(valid_dir))
+    with pytest.raises(DataError, match=message):
+        train(args)
+    assert not args.output_dir.exists()
+
+
+def test_an_empty_class_and_a_wrong_list_are_refused(options, tmp_path):
+    listed = tmp_path / "classes"
+    listed.write_text("label hiss\nlabel rumble\nlabel click\n")
+    with pytest.raises(DataError, match="class 'click' has no utterance"):
+        train(options("--classes", str(listed)))
+    listed.write_text("label hiss\nlabel hiss\n")
+    with pytest.raises(DataError, match="comes a second time"):
+        train(options("--classes", str(listed)))
+
+
+def test_lines_of_a_submission():
+    intents = {"b": ("change language", "none", "none"), "a": ("bring", "shoes", "none")}
+    assert predict.submission_lines(TASKS["ic"], intents) == ["a,bring,shoes,none", "b,change language,none,none"]
+    assert predict.submission_lines(TASKS["ks"], {"yes-1.wav": ("yes",)}) == ["yes-1.wav yes"]
+    with pytest.raises(DataError, match="stands inside"):
+        predict.submission_lines(TASKS["ks"], {"a": ("two words",)})

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Make miniatures of SUPERB's corpora of utterance classification in their official layouts.
+
+    python tools/mini_corpora/superb_classes.py OUT [--only ks ic sid er]
+
+leaves OUT/ks (speech_commands_v0.01, speech_commands_test_set_v0.01), OUT/ic (fluent_speech_commands_dataset), OUT/sid
+(VoxCeleb1: iden_split.txt, dev/wav, test/wav) and OUT/er (IEMOCAP_full_release). The voices are espeak-ng's, emotions
+are pace and pitch. Accuracies on them mean nothing; they are there to try the recipes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sentences import Speaker, sentences
+
+from s3router.data.audio import write_audio
+
+RATE = 16000
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+INTENTS = [
+    ("change language", "none", "none", "change the language"),
+    ("activate", "lights", "kitchen", "turn on the kitchen lights"),
+    ("deactivate", "music", "none", "stop the music"),
+    ("increase", "volume", "none", "louder please"),
+]
+EMOTIONS = {"neu": (170, 50), "hap": (230, 80), "exc": (240, 85), "ang": (250, 30), "sad": (110, 20), "xxx": (170, 50)}
+
+
+def save(path: Path, samples: np.ndarray) -> None:
+    """float32 (samples,) at 16 kHz as wav, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, samples, RATE)
+
+
+def speech_commands(out: Path) -> None:
+    """Two speakers for training, one for validation; a test set of two recordings a class."""
+    train, test = out / "speech_commands_v0.01", out / "speech_commands_test_set_v0.01"
+    names = {"train": ("0a7c2a8d", "0b09edd3"), "dev": ("0000000b",)}  # by the corpus's hash rule
+    for word in (*WORDS, "bed", "cat"):
+        for who, name in enumerate([name for side in names.values() for name in side]):
+            save(train / word / f"{name}_nohash_0.wav", Speaker.number(who).say(word, "en-us", RATE))
+        for take in range(2):
+            folder = word if word in WORDS else "_unknown_"
+            save(test / folder / f"{3 + take:08x}_nohash_{word}.wav", Speaker.number(5 + take).say(word, "en-us", RATE))
+    random = np.random.default_rng(0)
+    save(train / "_background_noise_" / "white_noise.wav", 0.02 * random.standard_normal(int(3.5 * RATE)))
+    for take in range(2):
+        save(test / "_silence_" / f"{take:08x}.wav", 0.02 * random.standard_normal(RATE))
+
+
+def fluent(out: Path) -> None:
+    """Four intents; three recordings each for training, one for validation and test."""
+    top = out / "fluent_speech_commands_dataset"
+    for name, speakers in (("train", (0, 1, 2)), ("valid", (3,)), ("test", (4,))):
+        rows = []
+        for who in speakers:
+            for number, (action, thing, place, text) in enumerate(INTENTS):
+                path = f"wavs/speakers/speaker{who}/{who}{number}-44b3-11e9.wav"
+                save(top / path, Speaker.number(who).say(text, "en-us", RATE))
+                rows.append([len(rows), path, f"speaker{who}", text, action, thing, place])
+        (top / "data").mkdir(parents=True, exist_ok=True)
+        with (top / "data" / f"{name}_data.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["", "path", "speakerId", "transcription", "action", "object", "location"])
+            writer.writerows(rows)
+
+
+def voxceleb(out: Path) -> None:
+    """Four speakers with three videos: of each video one recording; the videos are train, validation and test."""
+    lines, texts = [], iter(sentences("en", 16))
+    for who in range(4):
+        speaker, folder = f"id1{1 + who:04d}", "test" if who == 3 else "dev"
+        for video, code in (("videoA", 1), ("videoB", 1), ("videoC", 2), ("videoD", 3)):
+            save(
+                out / folder / "wav" / speaker / video / "00001.wav",
+                Speaker.number(who).say(next(texts), "en-us", RATE),
+            )
+            lines.append(f"{code} {speaker}/{video}/00001.wav\n")
+    (out / "iden_split.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def iemocap(out: Path) -> None:
+    """Five sessions of one dialog with two turns of each emotion, and of one that is not used."""
+    from s3router.data.audio import resample
+    from s3router.data.espeak import synthesize
+
+    texts = iter(sentences("en", 5 * 2 * len(EMOTIONS)))
+    for session in range(1, 6):
+        folder, dialog = out / "IEMOCAP_full_release" / f"Session{session}", f"Ses{session:02d}F_impro01"
+        lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"]
+        for turn, emotion in enumerate([*EMOTIONS] * 2):
+            utt, (pace, pitch) = f"{dialog}_F{turn:03d}", EMOTIONS[emotion]
+            samples, rate = synthesize(next(texts), f"en-us+f{session % 4 + 1}", words_per_minute=pace, pitch=pitch)
+            save(folder / "sentences/wav" / dialog / f"{utt}.wav", 0.7 * resample(samples, rate, RATE))
+            lines.append(f"[{turn}.0000 - {turn + 1}.0000]\t{utt}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n")
+            lines.append(f"C-E2:\t{emotion};\t()\n\n")
+        path = folder / "dialog/EmoEvaluation" / f"{dialog}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+CORPORA = {"ks": speech_commands, "ic": fluent, "sid": voxceleb, "er": iemocap}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
+    args = parser.parse_args()
+    for name in args.only:
+        CORPORA[name](args.out / name)
+        print(f"{args.out / name}: a miniature, {len(list((args.out / name).rglob('*.wav')))} recordings")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
