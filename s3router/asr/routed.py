@@ -20,6 +20,7 @@ from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.pack import read_parts
+from s3router.upstreams.packed_masks import give_back_memory
 from s3router.upstreams.routed import RoutedUpstream
 
 MIN_SAMPLES = 800
@@ -98,7 +99,9 @@ class RoutedCTC(nn.Module):
     def add(self, pack: MaskPack | str | os.PathLike) -> str:
         """Take in a pack, or the file of one; returns its route's name. Raises as `RoutedUpstream.add_route`."""
         if not isinstance(pack, MaskPack):
-            pack = read_pack(pack, self.upstream.backbone, fingerprint=self.upstream.backbone_fingerprint)
+            name = self.add(read_pack(pack, self.upstream.backbone, fingerprint=self.upstream.backbone_fingerprint))
+            give_back_memory()
+            return name
         head = RouteHead(pack).to(next(self.upstream.parameters()).device).eval()
         self.upstream.add_route(pack)
         self._heads[_key(pack.route)] = head

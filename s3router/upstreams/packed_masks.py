@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 
 import numpy as np
@@ -18,6 +19,17 @@ _WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a float ->
 def pack_mask(mask: Tensor) -> Tensor:
     """Bool mask of any shape, True = kept -> uint8 (⌈weights / 8⌉,): `s3router.packs.bits`, as a tensor on the CPU."""
     return torch.from_numpy(pack_bits(mask))
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system, where the C library (glibc) can be told to.
+
+    Bits that stay among masks that were freed otherwise kept most of the latter's memory in the process: 0.9 GB after
+    eleven packs at base size.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @torch.no_grad()

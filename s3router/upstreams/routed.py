@@ -25,6 +25,7 @@ from s3router.upstreams.extractor import (
     silence_padding,
 )
 from s3router.upstreams.feature_cache import FeatureCache
+from s3router.upstreams.packed_masks import give_back_memory
 from s3router.upstreams.routes import Routes
 from s3router.upstreams.specaug import SpecAug, SpecAugConfig
 
@@ -102,7 +103,9 @@ class RoutedUpstream(nn.Module):
             ConfigError: the route is known already, or masks are attached.
         """
         if not isinstance(pack, MaskPack):
-            pack = read_pack(pack, self.backbone, fingerprint=self.backbone_fingerprint)
+            name = self.add_route(read_pack(pack, self.backbone, fingerprint=self.backbone_fingerprint))
+            give_back_memory()
+            return name
         self.routes.add(pack)
         return pack.route
 
