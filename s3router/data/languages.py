@@ -8,9 +8,10 @@
 3. Apostrophes: kept inside words where they are spelling (English *don't*, French and Italian elision *l'homme*,
    Dutch *foto's*) and at the start of the Dutch short words (*'s avonds*, *'t*: `Language.clipped`). In the other
    languages they go without a trace, so that Turkish *Türkiye'de* stays one word.
-4. Every other mark of punctuation or symbol, hyphens included, becomes a blank.
+4. Every other mark of punctuation or symbol, hyphens included, becomes a blank. Digits, and symbols that are read aloud
+   (``%``, ``&``, ``€`` …), are refused: they have no single reading.
 5. Letters outside the language's alphabet lose their accents (*Zoë* in English becomes *zoe*); what is then still
-   outside is refused, and so are digits: they have no single reading.
+   outside is refused.
 6. Chinese: blanks between characters go, so that the characters are the units, and CER is the metric.
 
 What is refused, prepared corpora leave out and list, with the reason. Letters are kept as they are written: Spanish and
@@ -78,6 +79,7 @@ LANGUAGES = {
 _VOICES = {"nn-NO": "nb", "zh-HK": "yue"}  # where espeak-ng's name is not the locale's first part
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _APOSTROPHES = re.compile("[’‘‛ʼʹ´`′＇]")
+_SPOKEN = frozenset("%‰&@#+=°§")
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
 _BETWEEN_HAN = re.compile(f"(?<=[{_HAN}]) +(?=[{_HAN}])")
 _IS_HAN = re.compile(f"[{_HAN}]")
@@ -120,6 +122,8 @@ def normalize(text: str, locale: str) -> str:
     text = unicodedata.normalize("NFC", text.lower())
     if any(c.isnumeric() and not _IS_HAN.match(c) for c in text):  # 三 is numeric, and a character like others
         raise DataError("digits: they have no single reading")
+    if spoken := sorted(c for c in set(text) if c in _SPOKEN or unicodedata.category(c) == "Sc"):
+        raise DataError(f"symbols: {' '.join(spoken)} may be read aloud")
     text = _apostrophes(text, rules)
     text = "".join(c if _is_letter(c) or c == "'" else " " for c in text)
     if rules.alphabet is not None:
