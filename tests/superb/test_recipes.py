@@ -1,0 +1,137 @@
+"""The preparation of SUPERB's corpora on miniatures, against s3prl's own readers; and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from s3router.errors import DataError
+from s3router.superb.labels import LabelledDir, read_classes
+
+ROOT = Path(__file__).parents[2]
+RECIPES = {"ks": "ks1", "ic": "ic1", "sid": "sid1", "er": "er1"}
+
+
+def load(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def miniatures(tmp_path_factory) -> Path:
+    folder = ROOT / "tools/mini_corpora"
+    sys.path.insert(0, str(folder))
+    try:
+        maker = load(folder / "superb_classes.py", "superb_classes")
+        top = tmp_path_factory.mktemp("mini")
+        for name, make in maker.CORPORA.items():
+            make(top / name)
+    finally:
+        sys.path.remove(str(folder))
+    return top
+
+
+def prepare(task: str, corpus: Path, out: Path, *more: str) -> dict[str, LabelledDir]:
+    module = load(ROOT / f"egs/superb/{RECIPES[task]}/local/prepare.py", f"prepare_{task}")
+    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out), *more]
+    try:
+        assert module.main() == 0
+    finally:
+        sys.argv = argv
+    slots = 3 if task == "ic" else 1
+    return {name: LabelledDir.read(out / name, slots) for name in ("train", "dev", "test")}
+
+
+def test_keywords_are_split_as_s3prl_does(miniatures, tmp_path):
+    from s3prl.dataio.corpus.speech_commands import SpeechCommandsV1
+
+    top = miniatures / "ks"
+    found = prepare("ks", top, tmp_path)
+    theirs = SpeechCommandsV1(str(top / "speech_commands_v0.01"), str(top / "speech_commands_test_set_v0.01"))
+    for name, ids in zip(("train", "dev", "test"), theirs.data_split_ids, strict=True):
+        wanted = {i.replace("/", "-"): theirs.all_data[i]["class_name"] for i in ids if "_background_noise_" not in i}
+        ours = {utt: label for utt, (label,) in found[name].labels.items() if "_background_noise_" not in utt}
+        assert ours == wanted
+    noises = [u for u in found["dev"].data.utts if "_background_noise_" in u.utt]
+    assert [u.duration for u in found["dev"].data.with_durations().utts if u in noises or "_background" in u.utt] == [
+        1.0,
+        1.0,
+        1.0,
+        0.5,
+    ]
+    assert read_classes(ROOT / "egs/superb/ks1/conf/classes.txt")[0] == sorted(
+        {v for (v,) in found["test"].labels.values()}
+    )
+
+
+def test_intents_are_those_that_s3prl_reads(miniatures, tmp_path):
+    from s3prl.dataio.corpus.fluent_speech_commands import FluentSpeechCommands
+
+    found = prepare("ic", miniatures / "ic", tmp_path)
+    theirs = FluentSpeechCommands(str(miniatures / "ic/fluent_speech_commands_dataset"))
+    for name, part in zip(("train", "dev", "test"), theirs.data_split, strict=True):
+        wanted = {utt: (item["action"], item["object"], item["location"]) for utt, item in part.items()}
+        assert found[name].labels == wanted
+
+
+def test_speakers_are_split_as_s3prl_does(miniatures, tmp_path):
+    from s3prl.dataio.corpus.voxceleb1sid import VoxCeleb1SID
+
+    found = prepare("sid", miniatures / "sid", tmp_path)
+    theirs = VoxCeleb1SID(str(miniatures / "sid"), n_jobs=1, cache_root=str(miniatures / "sid"))
+    for name, part in zip(("train", "dev", "test"), theirs.data_split, strict=True):
+        sources = {u.utt: u.source for u in found[name].data.utts}
+        assert sources == {utt: str(item["wav_path"]) for utt, item in part.items()}
+        assert {utt: f"speaker_{int(label[2:]) - 10001}" for utt, (label,) in found[name].labels.items()} == {
+            utt: item["label"] for utt, item in part.items()
+        }
+
+
+def test_emotions_are_those_that_s3prl_reads(miniatures, tmp_path):
+    from s3prl.dataio.corpus.iemocap import IEMOCAP
+
+    found = prepare("er", miniatures / "er", tmp_path, "--fold", "2")
+    theirs = IEMOCAP(str(miniatures / "er/IEMOCAP_full_release")).all_data
+    merged = {"exc": "hap"}
+    ours = {utt: label for part in found.values() for utt, (label,) in part.labels.items()}
+    wanted = {utt: merged.get(item["emotion"], item["emotion"]) for utt, item in theirs.items()}
+    assert ours == {utt: label for utt, label in wanted.items() if label != "xxx"}
+    assert {utt[:5] for utt in found["test"].labels} == {"Ses02"}
+    assert not any(utt.startswith("Ses02") for name in ("train", "dev") for utt in found[name].labels)
+
+
+def copy_of(miniatures: Path, task: str, folder: Path) -> Path:
+    shutil.copytree(miniatures / task, folder / task)
+    return folder / task
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("ks", lambda c: (c / "speech_commands_v0.01/visual").mkdir(), "is version 2"),
+        ("ks", lambda c: shutil.rmtree(c / "speech_commands_v0.01/yes"), r"speech_commands_v0.01/yes is missing"),
+        ("ks", lambda c: shutil.rmtree(c / "speech_commands_test_set_v0.01"), "test_set_v0.01 is missing"),
+        ("ic", lambda c: next(c.rglob("*.wav")).unlink(), "is missing"),
+        ("ic", lambda c: next(c.rglob("test_data.csv")).unlink(), "not Fluent Speech Commands; expected data/train"),
+        ("ic", lambda c: next(c.rglob("test_data.csv")).write_text("a,b\n1,2\n"), "no column path, speakerId, action"),
+        ("sid", lambda c: (c / "iden_split.txt").unlink(), "the official split for identification"),
+        ("sid", lambda c: (c / "iden_split.txt").write_text("4 x\n"), "line 1 is not"),
+        ("sid", lambda c: next(c.rglob("*.wav")).unlink(), "00001.wav is missing"),
+        ("er", lambda c: shutil.rmtree(next(c.rglob("Session3"))), "Session3 is missing: five folds need all"),
+        ("er", lambda c: next(c.rglob("Ses02*.txt")).unlink(), "holds no label of"),
+    ],
+)
+def test_incomplete_and_wrong_corpora_are_refused(miniatures, tmp_path, task, change, message):
+    corpus = copy_of(miniatures, task, tmp_path)
+    change(corpus)
+    with pytest.raises(DataError, match=message):
+        prepare(task, corpus, tmp_path / "out", *(["--fold", "2"] if task == "er" else []))
+    assert not (tmp_path / "out").exists()
