@@ -56,11 +56,14 @@ def pairs(given: Sequence[str], option: str) -> dict[str, Path]:
     return found
 
 
-def with_progress(items: Iterable[T], total: int) -> Iterator[T]:
-    """The same items; on a terminal, for many of them, how far it is and how long it takes still."""
+def with_progress(items: Iterable[T], total: int, printed: bool) -> Iterator[T]:
+    """The same items; for many of them, how far it is and how long it takes still.
+
+    On a terminal only, and not where they are `printed` to the same one: that is progress enough.
+    """
     from s3router.asr.progress import clock
 
-    shown = sys.stderr.isatty() and total > 8
+    shown = total > 8 and sys.stderr.isatty() and not (printed and sys.stdout.isatty())
     started = time.monotonic()
     for number, item in enumerate(items, 1):
         if shown:

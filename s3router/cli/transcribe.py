@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
             "s3router langid --dev ... --store measures and stores it",
             file=sys.stderr,
         )
-    found = routes.with_progress(transcribe(model, recordings, candidates, options), len(recordings))
+    found = transcribe(model, recordings, candidates, options)
+    found = routes.with_progress(found, len(recordings), printed=args.output is None)
     lines = (_line(transcript, args) for transcript in _in_order(found))
     if args.output:
         write_lines(args.output, lines)

@@ -244,9 +244,8 @@ class Routes:
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_copies", "_guards")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy has its own lock, working copy and selection; it starts with what is selected here."""
+        """A copy has its own lock, working copy and selection."""
         self.__dict__ |= state
-        self._selection = self._selection.copied()
         self._fresh()
 
 

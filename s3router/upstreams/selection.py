@@ -47,9 +47,12 @@ class Selection:
             else:
                 _CHOSEN.set({key: value for key, value in _CHOSEN.get().items() if key != self._key})
 
-    def copied(self) -> Selection:
+    def __deepcopy__(self, memo: dict) -> Selection:
         """Another one that starts with what this thread or task has chosen here."""
         copy = Selection()
         if self.made:
             copy.set(self.current)
         return copy
+
+    def __reduce__(self) -> tuple[type[Selection], tuple[()]]:
+        return Selection, ()  # in a pickle: nothing chosen, and never the key of another process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import pickle
 import random
 import threading
 
@@ -16,6 +17,7 @@ from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.upstreams import fingerprint, hub
 from s3router.upstreams.packed_masks import pack_mask, write_masked
+from s3router.upstreams.selection import Selection
 
 LANGUAGES = ("es", "en", "ru")
 FORMATS = [
@@ -279,6 +281,16 @@ def test_copies_have_routes_of_their_own(router, hubert, wavs):
     for route, single in hubert[1].items():
         assert torch.equal(run(router, wavs, routes=route), run(single, wavs))
     assert torch.equal(run(other, wavs), run(hubert[1]["en"], wavs))
+
+
+def test_selections_are_copied_within_a_thread_and_never_pickled():
+    selection = Selection()
+    assert not copy.deepcopy(selection).made
+    selection.set("es")
+    other = copy.deepcopy(selection)
+    selection.set("en")
+    assert (other.current, selection.current) == ("es", "en")
+    assert not pickle.loads(pickle.dumps(selection)).made
 
 
 def test_a_removed_route_is_unknown_at_once(router, wavs):
