@@ -24,6 +24,7 @@ dry_run=false              # only say what would be run
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 read -ra more <<<"${options}"
+name=${upstream}$(printf %s "${options}" | tr -cs 'A-Za-z0-9.' _) # of the experiments
 first=${seeds%% *}
 
 run() { # run TAG OPTIONS...
@@ -51,13 +52,13 @@ for mode in ${modes}; do
         router) sweep=(--upstream-lr "${score_lrs}" --sparsity "${sweep_sparsity}") && read -ra removed <<<"${sparsities}" ;;
         *) die "--modes: unknown ${mode}; known are frozen weight router" ;;
     esac
-    decided=table_${upstream}_${mode}_sweep
+    decided=table_${name}_${mode}_sweep
     run "${decided}" "${opts[@]}" --lr "${lrs}" ${sweep[@]+"${sweep[@]}"} --seed "${first}" --stop-stage 4
     rates=(--lr "$(chosen "${decided}" lr)")
     [ "${mode}" = frozen ] || rates+=(--upstream-lr "$(chosen "${decided}" upstream_lr)")
     for share in "${removed[@]}"; do
         for seed in ${seeds}; do
-            tag=table_${upstream}_${mode}${share:+_s${share}}_seed${seed}
+            tag=table_${name}_${mode}${share:+_s${share}}_seed${seed}
             run "${tag}" "${opts[@]}" "${rates[@]}" ${share:+--sparsity "${share}"} --seed "${seed}"
             tags+=("exp/${tag}")
         done

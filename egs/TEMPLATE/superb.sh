@@ -24,6 +24,7 @@ task=cls              # the task: ks, ic, sid, er, or cls for any corpus (for re
 corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
 skip_data_prep=false  # do not run local/data.sh: the sets below are there already
 local_data_opts=      # further options of local/data.sh
+lang=                 # language, where the corpus has several: the folder under data/ (for recipes)
 fold=                 # cross-validation fold, where the task has some
 train_set=train       # Kaldi directory with utt2label: a path, or a name under data/
 valid_set=dev         # the same; selects the best checkpoint and the learning rate
@@ -60,6 +61,7 @@ check_options() {
     option_is_one_of task ks ic sid er cls
     option_is_one_of mode frozen weight router
     option_is_word upstream
+    [ -z "${lang}" ] || option_is_word lang
     [ -z "${tag}" ] || option_is_word tag
     [ -z "${max_updates}" ] || option_is_count max_updates
     option_is_count nj
@@ -82,7 +84,7 @@ check_options() {
 
 name_everything() {
     local name set head up
-    data=data${fold:+/fold${fold}}
+    data=data${lang:+/${lang}}${fold:+/fold${fold}}
     sets=("$(locate "${train_set}")" "$(locate "${valid_set}")")
     for set in ${test_sets}; do sets+=("$(locate "${set}")"); done
     for set in "${sets[@]}"; do
@@ -91,7 +93,7 @@ name_everything() {
         names+=("${name}")
     done
     [ ${#sets[@]} -gt 2 ] || die "nothing to predict: name test sets"
-    exp=exp/${tag:-${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
+    exp=exp/${tag:-${lang:+${lang}_}${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
     for head in ${lr:-default}; do
         for up in ${upstream_lr:-default}; do runs+=("${head} ${up}"); done
     done
@@ -115,6 +117,7 @@ prepare_corpus() {
     read -ra opts <<<"${local_data_opts}"
     [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
     [ -z "${fold}" ] || opts+=(--fold "${fold}")
+    [ -z "${lang}" ] || opts+=(--lang "${lang}")
     local/data.sh ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
 }
 

@@ -134,7 +134,7 @@ def check(
             ][: len(classes) == 1]
         least = receptive_field / sample_rate
         problems += [
-            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than the {1000 * least:.0f} ms behind the upstream's first "
+            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which the upstream needs for one "
             "frame; take it out"
             for u in part.data.utts
             if u.duration is not None and round(u.duration * sample_rate) < receptive_field

@@ -60,21 +60,17 @@ def test_keywords_are_split_as_s3prl_does(miniatures, tmp_path):
         wanted = {i.replace("/", "-"): theirs.all_data[i]["class_name"] for i in ids if "_background_noise_" not in i}
         ours = {utt: label for utt, (label,) in found[name].labels.items() if "_background_noise_" not in utt}
         assert ours == wanted
-    noises = [u for u in found["dev"].data.utts if "_background_noise_" in u.utt]
-    assert [u.duration for u in found["dev"].data.with_durations().utts if u in noises or "_background" in u.utt] == [
-        1.0,
-        1.0,
-        1.0,
-        0.5,
-    ]
-    assert read_classes(ROOT / "egs/superb/ks1/conf/classes.txt")[0] == sorted(
-        {v for (v,) in found["test"].labels.values()}
-    )
+    noises = [u.duration for u in found["dev"].data.with_durations().utts if "_background_noise_" in u.utt]
+    assert noises == [1.0, 1.0, 1.0, 0.5]
+    listed = read_classes(ROOT / "egs/superb/ks1/conf/classes.txt")[0]
+    assert listed == sorted({label for (label,) in found["test"].labels.values()})
 
 
-def test_intents_are_those_that_s3prl_reads(miniatures, tmp_path):
+def test_intents_are_those_that_s3prl_reads(miniatures, tmp_path, monkeypatch):
+    import pandas
     from s3prl.dataio.corpus.fluent_speech_commands import FluentSpeechCommands
 
+    monkeypatch.setattr(pandas.Series, "iteritems", pandas.Series.items, raising=False)  # its name before pandas 2
     found = prepare("ic", miniatures / "ic", tmp_path)
     theirs = FluentSpeechCommands(str(miniatures / "ic/fluent_speech_commands_dataset"))
     for name, part in zip(("train", "dev", "test"), theirs.data_split, strict=True):

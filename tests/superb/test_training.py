@@ -203,7 +203,7 @@ def relabel(folder: Path, old: str, new: str) -> None:
         (
             lambda f: write_audio(f / "wav/hiss-0.wav", np.zeros(300), 16000),
             None,
-            "hiss-0: 19 ms, shorter than the 25 ms",
+            "hiss-0: 19 ms, shorter than 25 ms",
         ),
     ],
 )

@@ -41,15 +41,12 @@ def main() -> int:
     args = parser.parse_args()
     first, second = (voice for voice in VOICES if voice.lang == args.lang)
     files = [keywords_of(voice, args.prompts, args.downloads) for voice in (first, second)]
-    audio = [
-        {word: samples for word, path in sorted(found.items()) if (samples := telephone(path)) is not None}
-        for found in files
-    ]
+    audio = [{word: telephone(path) for word, path in sorted(found.items())} for found in files]
+    audio = [{word: samples for word, samples in found.items() if samples is not None} for found in audio]
     words = sorted(audio[0].keys() & audio[1].keys())
     if len(words) < LEAST:
-        raise DataError(
-            f"{first.speaker} and {second.speaker} have {len(words)} keywords in common, expected {LEAST} or more"
-        )
+        both = f"{first.speaker} and {second.speaker}"
+        raise DataError(f"{both} have {len(words)} keywords in common, expected {LEAST} or more: fetch the voices anew")
     wavs = (args.out / "wav").resolve()
     wavs.mkdir(parents=True, exist_ok=True)
     takes = {"test": [(second, 1, (100,))], "dev": [(first, 0, SPEEDS["dev"])], "train": [(first, 0, SPEEDS["train"])]}
