@@ -131,6 +131,20 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
             },
         ),
         (
+            "asterisk",
+            "--skip-data-prep --lang xx --train-set /a/tr --valid-set /a/dv/ --test-sets /a/te",
+            {
+                "token_list": "dump/xx/token_list/tr/tokens.txt",
+                "exp": "exp/xx_tr_tiny_router_s0.10_seed0",
+                "decoded[*]": "dv te",
+            },
+        ),
+        (
+            "asterisk",
+            "--skip-data-prep --token-type phn --lang xx --train-set /a/tr --valid-set /a/dv --test-sets /a/te",
+            {"data": "data/xx", "token_list": "dump/xx/token_list/tr_phn/tokens.txt"},
+        ),
+        (
             "librispeech",
             "--subset 1h --upstream wav2vec2_large_ll60k",
             {

@@ -144,16 +144,16 @@ name_everything() {
         case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
         names+=("${name}")
     done
+    local other=${unit#char} # part of a name where it is not the usual one
     token_list=${data}/token_list/${unit}
     [ "${own_subsets}" = false ] || token_list+=_${subset}
-    [ "${skip_data_prep}" = false ] || token_list=${dump}/token_list/${names[0]}${unit#char}
+    [ "${skip_data_prep}" = false ] || token_list=${dump}/token_list/${names[0]}${other:+_${other}}
     bpe_model=${token_list}/bpe.model
     token_list=${tokens:-${token_list}/tokens.txt}
     decoded=("${names[@]:1}")
     [ "${decode_valid}" = true ] || decoded=("${names[@]:2}")
     [ ${#decoded[@]} -gt 0 ] || die "nothing to decode: name test sets, or leave out --decode-valid false"
-    unit=${unit#char}
-    exp=exp/${tag:-${lang}_${names[0]#train_}${unit:+_${unit}}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
+    exp=exp/${tag:-${lang}_${names[0]#train_}${other:+_${other}}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
 }
 
