@@ -145,6 +145,11 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
             {"data": "data/xx", "token_list": "dump/xx/token_list/tr_phn/tokens.txt"},
         ),
         (
+            "commonvoice",
+            "--skip-data-prep --lang xx --train-set /a/tr --valid-set /a/dv --test-sets /a/te",
+            {"raw_train": "/a/tr", "exp": "exp/xx_tr_phn_xls_r_300m_router_s0.06_seed0"},
+        ),
+        (
             "librispeech",
             "--subset 1h --upstream wav2vec2_large_ll60k",
             {

@@ -136,7 +136,8 @@ name_everything() {
     dump=dump/${folder}
     cache=dump/features
     raw_train=$(locate "${train_set}")
-    [ "${subset}" = all ] || raw_train=${raw_train}_${subset}
+    # directories of one's own are what they are; a part is made of them only where this script makes the parts
+    [ "${subset}" = all ] || [ "${skip_data_prep}${own_subsets}" = truetrue ] || raw_train=${raw_train}_${subset}
     sets=("${raw_train}")
     for set in ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
     for set in "${sets[@]}"; do
