@@ -146,11 +146,41 @@ def test_onnx_that_differs_is_refused(tmp_path):
         export(Traced(), tmp_path / "model.onnx", 1e-3)
 
 
-def test_an_upstream_of_s3prl(tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("c", Path(__file__).parents[1] / "upstreams" / "conftest.py")
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
-    torch.save(conftest.s3prl_state("hubert_custom"), tmp_path / "model.pt")
+@pytest.fixture(scope="module")
+def models():
+    """The small models of tests/upstreams."""
+    spec = importlib.util.spec_from_file_location("models", Path(__file__).parents[1] / "upstreams" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("upstream", "norm", "onnx"),
+    [
+        ("hf_wav2vec2_custom", "group", False),
+        ("hf_wav2vec2_custom", "layer", True),
+        ("hf_wavlm_custom", "group", True),
+        ("hf_data2vec_custom", "layer", False),
+    ],
+)
+def test_every_family(models, tmp_path, upstream, norm, onnx):
+    """The command itself holds what it writes against the router."""
+    if onnx:
+        pytest.importorskip("onnxruntime", reason="tools/setup.sh --with-onnx")
+    folder = models.save_hf(models.hf_model(upstream, norm), tmp_path / "model")
+    model = load_expert(upstream, str(folder)).model
+    layers = model.config.num_hidden_layers + 1
+    pack = make_pack(model, upstream, features="last" if norm == "group" else "weighted")
+    if pack.featurizer:
+        pack.featurizer["weights"] = torch.linspace(-1, 1, layers)
+    write_pack(tmp_path / "xx.pack", pack)
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(folder), "-o", str(tmp_path / "baked")]
+    assert cli.main([*command, *(["--onnx"] if onnx else [])]) == 0
+
+
+def test_an_upstream_of_s3prl(models, tmp_path, capsys):
+    torch.save(models.s3prl_state("hubert_custom"), tmp_path / "model.pt")
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = make_pack(model, "hubert_custom")
     write_pack(tmp_path / "xx.pack", pack)

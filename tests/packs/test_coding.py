@@ -36,11 +36,11 @@ def code(masks: dict, weights: dict) -> tuple[dict, np.ndarray, float]:
 @pytest.fixture(scope="module")
 def weights() -> dict:
     generator = torch.Generator().manual_seed(0)
-    return {f"layers.{i}": 0.02 * torch.randn(512, 256, generator=generator) for i in range(3)}
+    return {f"layers.{i}": 0.02 * torch.randn(512, 256, generator=generator) for i in range(2)}
 
 
-@pytest.mark.parametrize("sparsity", [0.01, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("sparsity", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 1.0])
 def test_never_worse_than_the_plain_entropy(weights, masks_for, sparsity, correlation):
     module = nn.ParameterDict({name.replace(".", "_"): w for name, w in weights.items()})
     masks = masks_for(module, sparsity, seed=1, correlation=correlation)
