@@ -41,7 +41,10 @@ class Scheduler:
         try:
             with only_launcher(self.root):
                 self._take_stock()
-                while not self._stop and (waiting := self._waiting() or self.running):
+                while not self._stop:
+                    waiting = self._waiting()
+                    if not waiting and not self.running:
+                        break
                     self._start(waiting)
                     self._look()
                     if self.running:
@@ -73,8 +76,8 @@ class Scheduler:
                 self.blocked[job.name] = lost[0]
         return [job for job in self.jobs if job.name not in settled and job.name not in self.blocked]
 
-    def _start(self, waiting: object) -> None:
-        for job in waiting if isinstance(waiting, list) else ():
+    def _start(self, waiting: list[Job]) -> None:
+        for job in waiting:
             if len(self.running) >= self.limit or self._stop:
                 return
             if set(job.needs) <= self.done:

@@ -7,6 +7,7 @@ exist, and what they default to, was read off fairseq's and WavLM's configuratio
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 from s3router.errors import CheckpointError
 from s3router.upstreams.fairseq_file import FairseqFile
 from s3router.upstreams.plain_model import PlainModel
+
+logger = logging.getLogger(__name__)
 
 # what the configuration calls the model -> family in transformers
 _FAMILIES = {
@@ -93,7 +96,9 @@ def from_fairseq(file: FairseqFile, path: Path) -> PlainModel:
     normalize = task.get("normalize", model.get("normalize", False))
     if not isinstance(normalize, bool):
         raise CheckpointError(f"{path}: the configuration's normalize must be true or false, found {normalize!r}.")
-    return PlainModel(family, _settings(family, values, path), rename(weights), normalize, path)
+    renamed = rename(weights)
+    logger.info("%s: left out %d tensors of heads that are not part of the upstream", path, len(weights) - len(renamed))
+    return PlainModel(family, _settings(family, values, path), renamed, normalize, path)
 
 
 def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:

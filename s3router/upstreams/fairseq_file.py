@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,13 @@ from s3router.upstreams.checkpoint import first_line, restricted_load, unsafe_me
 # What may stand in a file as a recorded name. Nothing of these is imported or called.
 _RECORDED = re.compile(
     r"(fairseq|fairseq_cli|omegaconf|examples)\.[\w.]+"
-    r"|argparse\.Namespace|typing\.\w+|collections\.defaultdict|pathlib\.(Pure)?(Posix|Windows)?Path"
+    r"|argparse\.Namespace|typing\.\w+|_?operator\.getitem|collections\.defaultdict"
+    r"|pathlib\.(Pure)?(Posix|Windows)?Path"
     r"|numpy\.(core|_core)\.multiarray\.(scalar|_reconstruct)|numpy\.(dtype|ndarray)"
-    r"|builtins\.(dict|list|tuple|int|float|str|bool|bytes|object|NoneType)"
+    r"|builtins\.(dict|list|tuple|int|float|str|bool|bytes|object|type|NoneType)"
 )
 _REFUSED_NAME = re.compile(r"GLOBAL ([\w.]+)")
+_FILLED = re.compile(r"Can only (SETITEMS?|append|extend) .*<class '([\w.]+)'>")  # torch's words: items for a stand-in
 _MOST_NAMES = 100  # a checkpoint names about ten
 
 
@@ -46,6 +49,20 @@ class Recorded:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class _Mapping:
+    """Stands in for a class that is a dict, too: torch's unpickler fills plain ones only."""
+
+    def __new__(cls, *_: Any) -> OrderedDict:
+        return OrderedDict()
+
+
+class _Sequence:
+    """Stands in for a class that is a list, too."""
+
+    def __new__(cls, *_: Any) -> list:
+        return []
 
 
 @dataclass(frozen=True)
@@ -71,18 +88,16 @@ def read_pickle(path: Path) -> Any:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file. Check the path given as the upstream's checkpoint.")
-    names: dict[str, Any] = {}
+    names: dict[str, type] = {"collections.defaultdict": _Mapping}
     mapped = zipfile.is_zipfile(path)  # then tensors that are not used (the optimizer's) are never read
     while True:
         try:
             return restricted_load(path, [(stand_in, name) for name, stand_in in names.items()], mmap=mapped)
         except pickle.UnpicklingError as error:
-            found = _REFUSED_NAME.search(str(error))
-            name = found[1] if found else ""
-            name = name if "." in name or not name else f"builtins.{name}"  # torch leaves that part out
-            if name in names or not _RECORDED.fullmatch(name) or len(names) >= _MOST_NAMES:
+            name, stand_in = _wanted(str(error), names)
+            if names.get(name) is stand_in or not _RECORDED.fullmatch(name) or len(names) >= _MOST_NAMES:
                 raise CheckpointError(unsafe_message(path, name)) from error
-            names[name] = _stand_in(name)
+            names[name] = stand_in
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise CheckpointError(
                 f"{path}: cannot be read as a torch checkpoint ({first_line(error)}). "
@@ -90,14 +105,15 @@ def read_pickle(path: Path) -> Any:
             ) from error
 
 
-def _stand_in(name: str) -> Any:
-    if name == "collections.defaultdict":
-        return _as_dict
-    return type(name, (Recorded,), {})
-
-
-def _as_dict(*_: Any) -> dict:
-    return {}
+def _wanted(message: str, names: dict[str, type]) -> tuple[str, type]:
+    """(name, stand-in for it) that torch asked for when it gave up; ("", ...) where it was something else."""
+    if filled := _FILLED.search(message):  # a class of fairseq's that is a dict or a list
+        by_class = {f"{stand_in.__module__}.{stand_in.__qualname__}": name for name, stand_in in names.items()}
+        return by_class.get(filled[2], ""), _Mapping if filled[1].startswith("SETITEM") else _Sequence
+    found = _REFUSED_NAME.search(message)
+    name = found[1] if found else ""
+    name = name if "." in name or not name else f"builtins.{name}"  # torch leaves that part out
+    return name, names[name] if name in names else type(name, (Recorded,), {})
 
 
 def fairseq_parts(content: Any, path: Path) -> FairseqFile:

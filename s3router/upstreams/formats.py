@@ -26,6 +26,8 @@ from s3router.upstreams.fairseq_file import fairseq_parts, is_tensor_mapping, re
 from s3router.upstreams.huggingface import FAMILIES, HuggingFaceUpstream, load_huggingface
 from s3router.upstreams.plain_model import PlainModel
 
+_FILES = {".pt", ".pth", ".bin", ".safetensors"}
+
 
 def load_any(
     source: str | Path,
@@ -45,6 +47,8 @@ def load_any(
         CheckpointError: missing, unsafe, damaged, partial, or of no known format.
     """
     path = Path(source)
+    if path.suffix in _FILES and not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint file.")
     if path.is_dir() or not path.exists():
         return load_huggingface(_family_name(path, str(source)), str(source), random_init, normalize_eps)
     return read_any(path, bundle).upstream(random_init)

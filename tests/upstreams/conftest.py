@@ -97,7 +97,7 @@ def s3prl_state(name: str, mode: str = "layer_norm", **changes) -> dict:
             from s3prl.upstream.data2vec.data2vec_model import Data2VecAudioConfig, Data2VecAudioModel
             from s3prl.upstream.wav2vec2.wav2vec2_model import AudioPretrainingConfig
 
-            model_cfg = {**_plain(Data2VecAudioConfig), **sizes, "pos_conv_depth": 2}
+            model_cfg = {**_plain(Data2VecAudioConfig), "pos_conv_depth": 2, **sizes}
             task_cfg = {**_plain(AudioPretrainingConfig), "normalize": True}
             model, extra = Data2VecAudioModel(Data2VecAudioConfig(**model_cfg)), {}
             model.remove_pretraining_modules()

@@ -6,15 +6,20 @@ import argparse
 import json
 import sys
 import types
+from collections import OrderedDict, defaultdict
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from s3router.errors import CheckpointError, ConfigError
 from s3router.upstreams import fingerprint, hub
-from s3router.upstreams.convert_fairseq import conv_layers
+from s3router.upstreams.convert_fairseq import conv_layers, from_fairseq
+from s3router.upstreams.convert_torchaudio import from_torchaudio
+from s3router.upstreams.fairseq_file import fairseq_parts
 from s3router.upstreams.formats import load_any, read_any
+from s3router.upstreams.public import catalogue, find_public
 
 S3PRL = {
     "wav2vec2": "wav2vec2_custom",
@@ -297,6 +302,50 @@ def test_a_finetuned_fairseq_model_gives_its_encoder(made, wavs, tmp_path):
     torch.testing.assert_close(hidden(upstream, wavs[:1])[-1], hidden(one.reference, wavs[:1])[-1], **TOLERANCE)
 
 
+@pytest.mark.parametrize("entry", [entry for entry in catalogue().values() if entry.bundle], ids=lambda e: e.name)
+def test_the_public_bundles_of_torchaudio_fit(entry, tmp_path):
+    """Names and shapes at full size, without memory for the weights."""
+    import torchaudio
+
+    bundle = getattr(torchaudio.pipelines, entry.bundle)
+    with torch.device("meta"):
+        make = torchaudio.models.wavlm_model if bundle._model_type == "WavLM" else torchaudio.models.wav2vec2_model
+        weights = make(**bundle._params).state_dict()
+    converted = from_torchaudio(weights, tmp_path / bundle._path)
+    assert converted.normalize is bundle._normalize_waveform
+    assert converted.family == entry.family
+    total = sum(tensor.numel() for tensor in converted.build().state_dict().values())
+    assert total / 1e6 == pytest.approx(entry.parameters_million, abs=0.06)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    "family", [family for family in S3PRL if family != "wavlm"]
+)  # it cannot be made without memory
+def test_the_published_sizes_of_fairseq_fit(s3prl_content, tmp_path, family, large):
+    sizes = {
+        "conv_feature_layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]",
+        "encoder_layers": 24 if large else 12,
+        "encoder_embed_dim": 1024 if large else 768,
+        "encoder_ffn_embed_dim": 4096 if large else 3072,
+        "encoder_attention_heads": 16 if large else 12,
+        "conv_bias": large and family in ("wav2vec2", "hubert"),
+        "conv_pos": 128,
+        "conv_pos_groups": 16,
+    }
+    if family == "data2vec-audio":
+        sizes |= {"conv_pos": 95, "pos_conv_depth": 5, "layer_norm_first": False}
+    with torch.device("meta"):
+        content = s3prl_content(
+            S3PRL[family], "layer_norm" if large or family == "data2vec-audio" else "default", **sizes
+        )
+    converted = from_fairseq(fairseq_parts(content, tmp_path), tmp_path)
+    total = sum(tensor.numel() for tensor in converted.build().state_dict().values())
+    names = {"wav2vec2": ("wav2vec2_base", "xls_r_300m"), "hubert": ("hubert_base", "hubert_large")}
+    names |= {"data2vec-audio": ("data2vec_base", "data2vec_large")}
+    assert total / 1e6 == pytest.approx(find_public(names[family][large]).parameters_million, abs=0.06)
+
+
 def test_half_precision_weights_make_a_float32_model(made, tmp_path):
     content = dict(made().content)
     content["model_weight"] = {key: value.half() for key, value in content["model_weight"].items()}
@@ -435,6 +484,8 @@ def fairseq_classes():
             self.__dict__.update(state)
 
     names = {"fairseq.data.dictionary": "Dictionary", "fairseq.dataclass.constants": "PRINT_ENUM"}
+    names |= {"fairseq.logging.meters": "MetersDict", "fairseq.tasks.some": "Paths"}
+    bases = {"MetersDict": (Trap, OrderedDict), "Paths": (Trap, list)}
     added = []
     for module_name, class_name in names.items():
         for depth in range(1, module_name.count(".") + 2):
@@ -442,7 +493,8 @@ def fairseq_classes():
             if parent not in sys.modules:
                 sys.modules[parent] = types.ModuleType(parent)
                 added.append(parent)
-        made_class = type(class_name, (Trap,), {"__module__": module_name, "__qualname__": class_name})
+        place = {"__module__": module_name, "__qualname__": class_name}
+        made_class = type(class_name, bases.get(class_name, (Trap,)), place)
         setattr(sys.modules[module_name], class_name, made_class)
     yield {name: getattr(sys.modules[module], name) for module, name in names.items()}, Trap
     for name in added:
@@ -458,7 +510,13 @@ def test_dictionaries_and_task_state_are_skipped_without_their_code(made, wavs, 
         "cfg": {"model": {"_name": "hubert", **one.model_cfg}, "task": one.task_cfg},
         "model": one.weights,
         "task_state": {"dictionaries": [dictionary]},
-        "extra_state": {"best": 0.5, "kind": classes["PRINT_ENUM"]()},
+        "extra_state": {
+            "best": np.float64(0.5),
+            "kind": classes["PRINT_ENUM"](),
+            "meters": classes["MetersDict"](train=1),
+            "paths": classes["Paths"]([1, 2]),
+            "counts": defaultdict(list, a=[1]),
+        },
     }
     torch.save(content, tmp_path / "x.pt")
     trap.armed = True
@@ -488,6 +546,8 @@ def test_files_that_are_no_checkpoint(made, tmp_path):
         torch.save(content, tmp_path / "x.pt")
         with pytest.raises(CheckpointError, match=message):
             load_any(tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"gone\.pt: no such checkpoint file"):
+        load_any(tmp_path / "gone.pt")
     (tmp_path / "folder").mkdir()
     with pytest.raises(CheckpointError, match=r"config\.json: missing"):
         load_any(tmp_path / "folder")
