@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from s3prl.dataio.collate_fn import default_collate_fn
-from s3prl.dataio.sampler import BalancedWeightedSampler, FixedBatchSizeBatchSampler
 from torch.utils.data import DataLoader, Dataset
 
 from s3router.data.audio import read_audio
+from s3router.superb.engine import load
 from s3router.superb.labels import BETWEEN, LabelledDir
 
 SAMPLE_RATE = 16000
@@ -54,7 +53,7 @@ class Clips(Dataset):
 
 def collate(items: list[dict]) -> dict:
     """Pad and stack with s3prl's own function: x (B, samples), x_len (B,), class_id (B,) or class_ids (B, slots)."""
-    return default_collate_fn(items)
+    return load("s3prl.dataio.collate_fn").default_collate_fn(items)
 
 
 class TrainingBatches:
@@ -81,11 +80,12 @@ class TrainingBatches:
         num_workers: int = 0,
     ):
         self.clips, self.rank, self.world, self.num_workers = clips, rank, world, num_workers
+        samplers = load("s3prl.dataio.sampler")
         if balanced:
             names = [BETWEEN.join(clips.labels[u.utt]) for u in clips.utts]
-            self.sampler = BalancedWeightedSampler(names, batch_size, seed=1_000_003 * seed)
+            self.sampler = samplers.BalancedWeightedSampler(names, batch_size, seed=1_000_003 * seed)
         else:
-            self.sampler = FixedBatchSizeBatchSampler(clips, batch_size, shuffle=True, seed=1_000_003 * seed)
+            self.sampler = samplers.FixedBatchSizeBatchSampler(clips, batch_size, shuffle=True, seed=1_000_003 * seed)
         self.per_epoch = -(-len(clips) // batch_size)
 
     def starting_at(self, batch: int) -> Iterator[tuple[dict, float]]:

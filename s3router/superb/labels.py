@@ -134,8 +134,8 @@ def check(
             ][: len(classes) == 1]
         least = receptive_field / sample_rate
         problems += [
-            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which the upstream needs for one "
-            "frame; take it out"
+            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which one frame "
+            "of the upstream needs; take it out"
             for u in part.data.utts
             if u.duration is not None and round(u.duration * sample_rate) < receptive_field
         ]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from s3prl.dataio.encoder.category import CategoryEncoder, CategoryEncoders
-from s3prl.nn.upstream import Featurizer, S3PRLUpstream, UpstreamDownstreamModel
 from torch import Tensor, nn
 
 from s3router.asr.policy import SCORES, in_feature_extractor
 from s3router.errors import CheckpointError, ConfigError
-from s3router.superb.engine import problem
+from s3router.superb.engine import load, problem
 from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams import hub
 from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
+
+_NN, _ENCODERS = load("s3prl.nn.upstream"), load("s3prl.dataio.encoder.category")
 
 MODES = {
     "frozen": "the head alone (the benchmark's constrained track)",
@@ -24,7 +24,7 @@ MODES = {
 """Mode -> what it trains. The head is the featurizer's layer weights and the benchmark's head."""
 
 
-class BenchmarkModel(UpstreamDownstreamModel):
+class BenchmarkModel(_NN.UpstreamDownstreamModel):
     """As s3prl's, (wav (B, samples), lengths (B,)) -> what the head gives; but
 
     - no graph is built where none is wanted (s3prl builds the upstream's in validation, too);
@@ -56,9 +56,9 @@ class BenchmarkModel(UpstreamDownstreamModel):
         return ConvGeometry.of(found[1]).receptive_field if found else 1
 
 
-def encoder_of(classes: list[list[str]]) -> CategoryEncoder | CategoryEncoders:
-    """s3prl's encoder of one slot, or of several."""
-    return CategoryEncoder(classes[0]) if len(classes) == 1 else CategoryEncoders(classes)
+def encoder_of(classes: list[list[str]]) -> Any:
+    """s3prl's CategoryEncoder of one slot, or CategoryEncoders of several."""
+    return _ENCODERS.CategoryEncoder(classes[0]) if len(classes) == 1 else _ENCODERS.CategoryEncoders(classes)
 
 
 def build_task(
@@ -85,8 +85,8 @@ def build_task(
     if (mode == "router") != ("mask" in extra_conf):
         raise ConfigError("a mask belongs to mode router, and to no other")
     hub.register()
-    upstream = S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
-    featurizer = Featurizer(upstream)
+    upstream = _NN.S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
+    featurizer = _NN.Featurizer(upstream)
     encoder = encoder_of(classes)
     theirs = problem(spec.problem)
     head = theirs.build_downstream(settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate)
