@@ -26,6 +26,9 @@ COMMANDS = {
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
+    "superb-train": ("s3router.superb.train", "train one utterance classification task; resumes by itself"),
+    "superb-predict": ("s3router.superb.predict", "predict and score a set; the submission's file"),
+    "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }
 
@@ -33,7 +36,7 @@ COMMANDS = {
 def usage() -> str:
     """The text of ``s3router --help``."""
     lines = ["usage: s3router COMMAND [OPTIONS]        (s3router COMMAND --help lists the options)", "", "commands:"]
-    lines += [f"  {name:10s} {meaning}" for name, (_, meaning) in COMMANDS.items()]
+    lines += [f"  {name:14s} {meaning}" for name, (_, meaning) in COMMANDS.items()]
     return "\n".join(lines)
 
 
