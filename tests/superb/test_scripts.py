@@ -1,0 +1,82 @@
+"""The stage script's refusals, before anything is set up or written; fetching; where the corpora must be got by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SUPERB = ROOT / "egs/superb"
+
+
+def run(script: Path, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "S3ROUTER_VENV": "/nonexistent/venv"}
+    command = ["bash", str(script), *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=cwd, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("superb/ks1", ["--mode", "rooter"], "the known ones are: frozen weight router"),
+        ("superb/ks1", ["--sparsity", "0.1"], "with frozen there are no masks"),
+        ("superb/ks1", ["--mode", "router", "--sparsity", "1"], "--sparsity '1' is not a number from 0"),
+        ("superb/ks1", ["--upstream-lr", "1e-3"], "with --mode frozen the upstream does not train"),
+        ("superb/ks1", ["--lr", "1e-3 fast"], "learning rate 'fast' is not a number"),
+        ("superb/ks1", ["--corpus", "/nonexistent"], "--corpus /nonexistent: no such folder"),
+        ("superb/ks1", ["--test-sets", ""], "nothing to predict"),
+        ("superb/er1", ["--fold", "6"], "the known ones are: 1 2 3 4 5"),
+        ("TEMPLATE/cls1", ["--train-set", "/a/x", "--valid-set", "/b/x"], "two of the sets are called x"),
+        ("asterisk/lid1", ["--max-updates", "0"], "--max-updates '0' is not a whole number above 0"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(recipe, options, message):
+    done = run(ROOT / "egs" / recipe / "run.sh", *options)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("recipe", ["ic1", "er1"])
+def test_corpora_given_out_on_request_say_where_they_are_to_be_put(recipe, tmp_path):
+    done = run(SUPERB / recipe / "local/data.sh", *(["--fold", "1"] if recipe == "er1" else []), cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"{tmp_path}/downloads" in done.stderr
+    assert "--corpus DIR" in done.stderr
+    assert "https://" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="fetches a file:// address with curl")
+def test_fetching_checks_what_came_and_what_was_put_there(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/a.tar.gz").write_bytes(b"content")
+    url, downloads = f"file://{tmp_path}/site/a.tar.gz", tmp_path / "downloads"
+    right = hashlib.sha256(b"content").hexdigest()
+    assert run(SUPERB / "fetch.sh", url, str(downloads), right).returncode == 0
+    assert (downloads / "a.tar.gz").read_bytes() == b"content"
+    done = run(SUPERB / "fetch.sh", f"file://{tmp_path}/site/b.tar.gz", str(downloads), right)
+    assert done.returncode == 1
+    assert f"Put b.tar.gz into {downloads} by hand" in done.stderr
+    (downloads / "c.tar.gz").write_bytes(b"half")
+    done = run(SUPERB / "fetch.sh", f"file://{tmp_path}/site/c.tar.gz", str(downloads), right)
+    assert done.returncode == 1
+    assert "is damaged" in done.stderr
+
+
+def test_a_file_without_a_published_checksum_is_held_to_its_first(tmp_path):
+    (tmp_path / "d.tar.gz").write_bytes(b"first")
+    url = "http://127.0.0.1:9/d.tar.gz"  # nobody listens there
+    assert run(SUPERB / "fetch.sh", url, str(tmp_path)).returncode == 0
+    assert (tmp_path / "d.tar.gz.sha256").read_text().split()[0] == hashlib.sha256(b"first").hexdigest()
+    (tmp_path / "d.tar.gz").write_bytes(b"second")
+    os.utime(tmp_path / "d.tar.gz", (2e9, 2e9))
+    done = run(SUPERB / "fetch.sh", url, str(tmp_path))
+    assert done.returncode == 1
+    assert "is damaged" in done.stderr
