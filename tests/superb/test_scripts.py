@@ -1,4 +1,4 @@
-"""The stage script's refusals, before anything is set up or written; fetching; where the corpora must be got by hand."""
+"""The stage script's refusals, before anything is set up or written; fetching; corpora that are got by hand."""
 
 from __future__ import annotations
 
