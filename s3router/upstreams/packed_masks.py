@@ -11,9 +11,9 @@ from torch import Tensor
 
 from s3router.packs.bits import pack_bits
 
-# On a CPU, weights are gone through in blocks of this many: half a megabyte of keys, so that they stay in cache.
+# On a CPU, weights are gone through in blocks of this many (half if they are converted), which stay in cache.
 _BLOCK = 1 << 17
-_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a float -> the integer of that size
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 
 
 def pack_mask(mask: Tensor) -> Tensor:
@@ -56,16 +56,23 @@ def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
 
 
 def _write_blocks(weight: Tensor, bits: np.ndarray, out: Tensor) -> None:
-    """All flat. A float and'ed with eight ones or zeros of its size is itself or +0: no branches, no conversions."""
-    whole = _WHOLE[out.element_size()]
-    keys = _keys(out.element_size())
-    target = out.view(whole).numpy()
-    buffer = np.empty((_BLOCK // 8, 8), keys.dtype)
-    for start in range(0, weight.numel(), _BLOCK):
-        block = weight[start : start + _BLOCK].to(out.dtype).view(whole).numpy()
-        part = bits[start // 8 : (start + len(block) + 7) // 8]
-        np.take(keys, part, axis=0, out=buffer[: len(part)], mode="clip")
-        np.bitwise_and(block, buffer.reshape(-1)[: len(block)], out=target[start : start + len(block)])
+    """All flat. A float and'ed with as many ones or zeros as it has bits is itself or +0: no branches, no sums."""
+    converted = weight.dtype != out.dtype
+    width = 8 if weight.numel() % 8 == 0 else out.element_size()  # bytes that are and'ed at a time
+    each = width // out.element_size()  # weights in them
+    target = out.view(_INTEGERS[width]).numpy()
+    source = target if converted else weight.view(_INTEGERS[width]).numpy()
+    keys = _keys(out.element_size()).view(target.dtype)
+    block = _BLOCK // 2 if converted else _BLOCK
+    buffer = np.empty((block // 8, keys.shape[1]), keys.dtype)
+    for start in range(0, weight.numel(), block):
+        stop = min(start + block, weight.numel())
+        if converted:
+            out[start:stop].copy_(weight[start:stop])
+        part = bits[start // 8 : (stop + 7) // 8]
+        chosen = np.take(keys, part, axis=0, out=buffer[: len(part)], mode="clip").reshape(-1)
+        here = slice(start // each, stop // each)
+        np.bitwise_and(source[here], chosen[: here.stop - here.start], out=target[here])
 
 
 @cache
