@@ -39,7 +39,8 @@ lr=                   # learning rate of the head; several in quotes are all tri
 upstream_lr=          # of scores or weights; several in quotes are all tried
 max_updates=          # optimizer steps (default: the benchmark's)
 seed=0                # of initialisation, batches and dropout
-cache=true            # keep the output of the frozen feature extractor in dump/features
+crop=                 # seconds to which training utterances are cut at random (modes weight and router)
+cache=true            # keep what the frozen feature extractor or upstream gives in dump/features
 train_args=           # further options of s3router superb-train, such as "--batch-size 8"
 tag=                  # name of the experiment's folder (default: made from the options)
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
@@ -64,6 +65,7 @@ check_options() {
     [ -z "${lang}" ] || option_is_word lang
     [ -z "${tag}" ] || option_is_word tag
     [ -z "${max_updates}" ] || option_is_count max_updates
+    [ -z "${crop}" ] || option_in_range crop 0.1 100000
     option_is_count nj
     option_is_count nproc
     [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
@@ -149,6 +151,7 @@ train() {
         [ -z "${max_updates}" ] || opts+=(--max-updates "${max_updates}")
         [ "${head}" = default ] || opts+=(--lr "${head}")
         [ "${up}" = default ] || opts+=(--upstream-lr "${up}")
+        [ "${mode}" = frozen ] || [ -z "${crop}" ] || { opts+=(--max-seconds "${crop}") && cache=false; }
         [ "${cache}" = false ] || opts+=(--feature-cache dump/features)
         log "  run $((i + 1)) of ${#runs[@]}: ${folder}"
         same_settings "${folder}" "${opts[*]} --content_of_the_labels ${content}"

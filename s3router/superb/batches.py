@@ -44,8 +44,13 @@ class Clips(Dataset):
         if self.max_seconds is not None and len(wav) > (limit := round(self.max_seconds * SAMPLE_RATE)):
             start = random.Random(f"{self.seed} {epoch} {index}").randrange(len(wav) - limit + 1)
             wav = wav[start : start + limit]
+        return self.item(index, torch.from_numpy(wav), len(wav))
+
+    def item(self, index: int, x: torch.Tensor, x_len: int) -> dict:
+        """What s3prl's task takes of utterance number ``index``."""
+        utt = self.utts[index]
         label = self.labels[utt.utt]
-        item = {"x": torch.from_numpy(wav), "x_len": len(wav), "unique_name": utt.utt}
+        item = {"x": x, "x_len": x_len, "unique_name": utt.utt}
         if len(label) == 1:
             return {**item, "class_id": self.encoder.encode(label[0]), "label": label[0]}
         return {**item, "class_ids": torch.tensor(self.encoder.encode(list(label))), "labels": list(label)}
@@ -60,7 +65,7 @@ class TrainingBatches:
     """Batches without end; the n-th of them is the same in every run.
 
     Args:
-        clips: to draw from.
+        clips: to draw from (`Clips`, or those of `s3router.superb.pooled`).
         batch_size: of all ranks together.
         balanced: s3prl's sampler that draws every class equally often; else every utterance once an epoch, shuffled.
         seed: of the order.
@@ -71,7 +76,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        clips: Clips,
+        clips: Dataset,
         batch_size: int,
         balanced: bool = False,
         seed: int = 0,
@@ -101,7 +106,7 @@ class TrainingBatches:
             epoch, skip = epoch + 1, 0
 
 
-def in_order(clips: Clips, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0) -> DataLoader:
+def in_order(clips: Dataset, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0) -> DataLoader:
     """Every utterance once, neighbours in length together, for validation and prediction; this rank's share."""
     by_length = sorted(range(len(clips)), key=lambda i: (clips.utts[i].duration or 0.0, i))[rank::world]
     parts = [[(0, i) for i in by_length[k : k + batch_size]] for k in range(0, len(by_length), batch_size)]

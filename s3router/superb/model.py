@@ -36,13 +36,21 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
         self.autocast = autocast
 
     def forward(self, wav: Tensor, wav_len: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """``wav`` may be (B, layers, width) instead: one frame of every layer (`s3router.superb.pooled`)."""
+        if wav.dim() == 3:
+            hidden, lengths = list(wav.unsqueeze(2).unbind(1)), [wav_len] * wav.size(1)
+        else:
+            hidden, lengths = self.hidden(wav, wav_len)
+        return self.downstream(*self.featurizer(hidden, lengths), *args, **kwargs)
+
+    def hidden(self, wav: Tensor, wav_len: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The upstream's layers, float32 (B, T, C) each, and their valid frames (B,)."""
         with torch.set_grad_enabled(self.upstream_trainable and torch.is_grad_enabled()):
             if not self.upstream_trainable:
                 self.upstream.eval()
             with torch.autocast(wav.device.type, torch.bfloat16, enabled=self.autocast):
                 hidden, lengths = self.upstream(wav, wav_len)
-            hidden = [h.float() for h in hidden]
-        return self.downstream(*self.featurizer(hidden, lengths), *args, **kwargs)
+            return [h.float() for h in hidden], lengths
 
     @property
     def routed(self) -> nn.Module:

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--mask-conf", type=json.loads, default={}, metavar="JSON", help="other fields of MaskConfig")
     add("--feature-masking", type=json.loads, metavar="JSON", help="fields of SpecAugConfig (default: no masking)")
     add("--feature-cache", help="folder that keeps the frozen feature extractor's output")
+    add("--pool-ahead", choices=("auto", "never"), default="auto", help="frozen upstream: compute means over time once")
     add("--lr", type=float, help="learning rate of head and featurizer")
     add("--upstream-lr", type=float, help="of scores (default 5e-3) or weights (default 1e-5)")
     add("--batch-size", type=int)
@@ -121,11 +122,16 @@ def extra_conf(args: argparse.Namespace) -> dict[str, Any]:
         "upstream": args.upstream,
         "mask": mask_conf(args) if args.mode == "router" else None,
         "specaug": args.feature_masking,
-        "feature_cache": args.feature_cache,
+        "feature_cache": None if pools_ahead(args) else args.feature_cache,
         "dropout": args.upstream_dropout,
         "seed": args.seed,
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def pools_ahead(args: argparse.Namespace) -> bool:
+    """Whether training will go over the utterances once only (`s3router.superb.pooled`)."""
+    return args.mode == "frozen" and args.pool_ahead == "auto" and args.max_seconds is None
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def predict(args: argparse.Namespace) -> dict:
     from s3router.superb.tasks import Settings
 
     config = read_config(args.exp_dir)
-    given = argparse.Namespace(**{**config["options"], "feature_cache": None})
+    given = argparse.Namespace(**{"pool_ahead": "never", **config["options"], "feature_cache": None})
     spec, settings = task(given.task), Settings(**config["settings"])
     if spec.folder and "{fold}" in spec.folder and args.fold is None:
         raise ConfigError(f"task {spec.name} has folds: say which with --fold")

@@ -26,6 +26,7 @@ from s3router.superb.engine import problem
 from s3router.superb.evaluate import evaluate, to_device
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task, groups, load_trained, trained_state
+from s3router.superb.pooled import PooledClips, can_pool, pooled
 from s3router.superb.tasks import TaskSpec, task
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     batches: TrainingBatches
     valid: LabelledDir
-    clips: Clips
+    clips: Clips | PooledClips
     rank: int
     world: int
     device: str
@@ -93,9 +94,15 @@ class Run:
         optimizer = problem(spec.problem).build_optimizer({"name": "Adam", "conf": {}}, groups(built.model, lrs))
         encoder = _encoder(built)
         clips = Clips(train, encoder, settings.gain_db, args.max_seconds, args.seed)
+        valid_clips = Clips(valid, encoder, settings.gain_db)
+        if options.pools_ahead(args) and can_pool(built.model, args.max_seconds):
+            folder = None if args.feature_cache is None else Path(args.feature_cache)
+            clips, valid_clips = (
+                pooled(built.model, c, args.batch_size, folder, rank, world) for c in (clips, valid_clips)
+            )
         batches = TrainingBatches(clips, args.batch_size, spec.balanced, args.seed, rank, world, args.num_workers)
         run = cls(
-            *(args, spec, built, optimizer, batches, valid, Clips(valid, encoder, settings.gain_db)),
+            *(args, spec, built, optimizer, batches, valid, valid_clips),
             *(rank, world, device),
             extra=config,
         )

@@ -126,32 +126,27 @@ def test_balanced_batches(tmp_path):
     assert 0.3 < drawn.count("a") / len(drawn) < 0.7
 
 
-def test_two_processes_train_as_one(options, sets, upstream, tmp_path):
-    one = train(options(name="one"))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize("more", [["--mode", "frozen"], ["--mode", "router", "--upstream-dropout", "0"]])
+def test_two_processes_train_as_one(options, tmp_path, more):
+    one = train(options(*more, name="one"))
+    given = vars(options(*more, name="two"))
+    names = (
+        "task",
+        "upstream",
+        "upstream_ckpt",
+        "train_dir",
+        "valid_dir",
+        "output_dir",
+        "max_updates",
+        "valid_interval",
+    )
+    words = [f"--{name.replace('_', '-')}={given[name]}" for name in (*names, "batch_size", "amp_dtype")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += [
-        "s3router.superb.train",
-        "--task",
-        "cls",
-        "--upstream",
-        "hf_hubert_custom",
-        "--upstream-ckpt",
-        str(upstream),
-    ]
-    command += [
-        "--train-dir",
-        str(sets["train"]),
-        "--valid-dir",
-        str(sets["dev"]),
-        "--output-dir",
-        str(tmp_path / "two"),
-    ]
-    command += ["--max-updates", "6", "--valid-interval", "3", "--batch-size", "5", "--amp-dtype", "float32"]
+    command += ["s3router.superb.train", *words, *more]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    two = torch.load(tmp_path / "two/best.pth", weights_only=True)
-    first = torch.load(tmp_path / "one/best.pth", weights_only=True)
+    first, two = (torch.load(tmp_path / name / "best.pth", weights_only=True) for name in ("one", "two"))
     assert two["best"]["update"] == one.best["update"]
     for name, tensor in first["model"].items():
         torch.testing.assert_close(two["model"][name], tensor, rtol=1e-4, atol=1e-5)

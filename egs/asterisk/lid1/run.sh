@@ -9,4 +9,4 @@
 # Stages: 1 corpus, 2 checks, 3 training, 4 selection on dev, 5 prediction of test, 6 table. The whole table: run_table.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. ../../TEMPLATE/superb.sh --task cls --cache false --train-args "--max-seconds 3" "$@"
+. ../../TEMPLATE/superb.sh --task cls --crop 3 "$@"
