@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from s3router.errors import CheckpointError
-from s3router.upstreams.fairseq_file import FairseqFile
+from s3router.upstreams.fairseq_file import FairseqFile, nested
 from s3router.upstreams.plain_model import PlainModel
 
 logger = logging.getLogger(__name__)
@@ -87,9 +87,9 @@ def from_fairseq(file: FairseqFile, path: Path) -> PlainModel:
     """
     weights = _unwrapped(file.weights)
     model, task, named = file.model, file.task, file.model.get("_name") or file.model.get("arch")
-    if (inner := model.get("w2v_args")) is not None:  # of a finetuned model: the pretrained one's configuration
-        nested = isinstance(inner.get("model"), dict)
-        model, task = (inner["model"], inner.get("task") or task) if nested else (inner, inner)
+    if isinstance(inner := model.get("w2v_args"), dict):  # of a finetuned model: the pretrained one's configuration
+        model, inner_task = nested(inner)
+        task = inner_task if isinstance(inner_task, dict) else task
     family = _family(named, weights, path)
     values = {key: _value(model, key, default, path) for key, default in _DEFAULTS.items()}
     _check(family, values, weights, path)
@@ -122,14 +122,14 @@ def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _family(named: str | None, weights: dict[str, Tensor], path: Path) -> str:
+def _family(named: Any, weights: dict[str, Tensor], path: Path) -> str:
     if any("relative_attention_bias" in name or "grep_linear" in name for name in weights):
         return "wavlm"
     if "encoder.pos_conv.1.0.weight" in weights:
         return "data2vec-audio"
     if named is not None:
         for known, family in _FAMILIES.items():  # architectures are called hubert, hubert_large ...
-            if named == known or named.startswith(f"{known}_"):
+            if str(named) == known or str(named).startswith(f"{known}_"):
                 return family
         raise CheckpointError(
             f"{path}: a fairseq model of the kind {named!r}. Those that can be read: {', '.join(_FAMILIES)}, and WavLM."

@@ -98,7 +98,7 @@ def read_pickle(path: Path) -> Any:
             if names.get(name) is stand_in or not _RECORDED.fullmatch(name) or len(names) >= _MOST_NAMES:
                 raise CheckpointError(unsafe_message(path, name)) from error
             names[name] = stand_in
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except Exception as error:  # torch's reader trusts its input: assertions, struct.error, KeyError ...
             raise CheckpointError(
                 f"{path}: cannot be read as a torch checkpoint ({first_line(error)}). "
                 "It may be cut short or of another format: copy or download it again."
@@ -128,21 +128,28 @@ def fairseq_parts(content: Any, path: Path) -> FairseqFile:
     weights = content.get("model_weight", content.get("model"))
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path}: no weights: expected them under 'model' (or 'model_weight').")
-    weights = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
-    if "model_cfg" in content:
-        model, task = plain(content["model_cfg"]), plain(content.get("task_cfg")) or {}
-    elif (config := plain(content.get("cfg"))) is not None:
-        nested = isinstance(config.get("model"), dict)
-        model, task = (config["model"], config.get("task") or {}) if nested else (config, config)
-    elif (arguments := plain(content.get("args"))) is not None:
-        model = task = arguments
-    else:
+    weights = {key: value for key, value in weights.items() if isinstance(value, Tensor) and isinstance(key, str)}
+    try:
+        model, task = (plain(content.get(key)) for key in ("model_cfg", "task_cfg"))
+        if model is None:
+            model, task = nested(plain(content.get("cfg")) or plain(content.get("args")))
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: the configuration contains itself. Copy or download it again.") from error
+    if model is None:
         raise CheckpointError(
             f"{path}: no configuration: expected it under 'cfg' or 'args'. The weights alone will not do."
         )
+    task = {} if task is None else task
     if not isinstance(model, dict) or not isinstance(task, dict):
         raise CheckpointError(f"{path}: the configuration is no mapping of names to values.")
     return FairseqFile(model, task, weights)
+
+
+def nested(config: Any) -> tuple[Any, Any]:
+    """(of the model, of the task) out of a configuration that has both as parts, or (older) is both in one."""
+    if isinstance(config, dict) and isinstance(config.get("model"), dict):
+        return config["model"], config.get("task")
+    return config, config
 
 
 def plain(value: Any) -> Any:
