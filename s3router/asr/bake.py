@@ -65,6 +65,8 @@ def bake(
     meta = read_parts(path).description.meta
     if upstream is None:
         upstream, ckpt = meta.backbone, ckpt or meta.checkpoint
+        if ckpt is not None and "/" not in ckpt and not Path(ckpt).exists():  # no repository either
+            raise ConfigError(f"{path}: its backbone is {upstream}, {ckpt}; say where that is (--backbone)")
     expert = load_expert(upstream, ckpt).eval()
     plain = isinstance(expert, HuggingFaceUpstream)
     if onnx and not plain:

@@ -188,9 +188,9 @@ def _versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             if name == "s3router":  # run from its source
-                import s3router
+                from s3router import __version__
 
-                found[name] = s3router.__version__
+                found[name] = __version__
     return found
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
     found = [describe.figures(path) for path in args.packs]
     if args.json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps(found, indent=2))
     elif args.table:
         print(describe.table(found))
     else:

@@ -38,7 +38,12 @@ _KEYS = {"checksum", "format", "format_version", "pack"}
 
 def refuse(path: str | os.PathLike, what: str, todo: str = "Copy or download the file again.") -> NoReturn:
     """Raise the PackError: what is wrong with the file, and what to do."""
-    raise PackError(f"{path}: {what}. {todo}")
+    raise PackError(printable(f"{path}: {what}. {todo}"))
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that a terminal might obey: packs may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_container(

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from s3router.masks.targets import role_and_layer
+from s3router.packs.container import printable
 from s3router.packs.description import MaskEntry
 from s3router.packs.pack import Parts, read_parts
 
@@ -82,7 +83,7 @@ def page(f: Mapping[str, Any]) -> str:
     for kind in ("tokens", "labels"):
         if f[kind] is not None:
             lines.append(f"{kind:12s} {len(f[kind])}: {' '.join(f[kind])}")
-    return "\n".join([*lines, *_place_table(masks["by_layer_and_role"])])
+    return "\n".join(map(printable, [*lines, *_place_table(masks["by_layer_and_role"])]))
 
 
 def table(every: Iterable[Mapping[str, Any]]) -> str:
@@ -103,7 +104,7 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
                 *("–" if wer is None else f"{100 * wer:.2f}" for wer in wers),
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(printable(f"| {' | '.join(row)} |") for row in rows)
 
 
 def _sizes(parts: Parts) -> dict[str, int]:

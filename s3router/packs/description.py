@@ -159,6 +159,8 @@ def _names(value: Any, where: str) -> tuple[str, ...] | None:
         raise Malformed(f"{where}: expected a list of names")
     if len(set(value)) != len(value):
         raise Malformed(f"{where}: one comes twice")
+    if any("\n" in name for name in value):
+        raise Malformed(f"{where}: a line break in a name")
     return tuple(value)
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,13 +200,18 @@ def test_what_is_refused(small_upstream, make_upstream, tmp_path):
     from s3router.asr.bake import bake
 
     model = load_expert("hf_hubert_custom", str(small_upstream)).model
-    write_pack(tmp_path / "xx.pack", make_pack(model, "hf_hubert_custom"))
+    pack = make_pack(model, "hf_hubert_custom")
+    write_pack(tmp_path / "xx.pack", pack)
+    write_pack(tmp_path / "named.pack", replace(pack, meta=replace(pack.meta, checkpoint="small")))
     arguments = {"upstream": "hf_hubert_custom", "ckpt": str(small_upstream)}
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
     with pytest.raises(ConfigError, match="is there already and not empty"):
         bake(tmp_path / "xx.pack", tmp_path / "used", **arguments)
     other = make_upstream(tmp_path / "other", seed=1)
+    with pytest.raises(ConfigError, match=r"its backbone is hf_hubert_custom, small; say where that is"):
+        bake(tmp_path / "named.pack", tmp_path / "b")
+    (tmp_path / "named.pack").unlink()
     with pytest.raises(PackError, match="another backbone"):
         bake(tmp_path / "xx.pack", tmp_path / "b", "hf_hubert_custom", str(other))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "used", "xx.pack"]

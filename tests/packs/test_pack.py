@@ -17,7 +17,7 @@ from safetensors import safe_open
 from s3router.errors import ConfigError, PackError
 from s3router.masks import attach, load_masks, masks_of
 from s3router.masks.config import MaskConfig
-from s3router.packs import MaskPack, read_pack, write_pack
+from s3router.packs import MaskPack, describe, read_pack, write_pack
 from s3router.packs.container import read_container, write_container
 
 CODECS = ("bits", "coded")
@@ -241,6 +241,19 @@ def test_duplicate_keys_are_refused(file):
         read_pack(file)
 
 
+def test_a_stranger_s_pack_cannot_command_the_terminal(pack, tmp_path):
+    meta = {"corpus": "a\x1b[2Jb", "metrics": {"t\r\n": {"wer": 0.5}}}
+    write_pack(tmp_path / "p", change(change_meta(pack, **meta), tokens=("\x9b", *pack.tokens[1:])))
+    found = describe.figures(tmp_path / "p")
+    text = describe.page(found) + describe.table([found])
+    assert "a\\x1b[2Jb" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+    rewrite(tmp_path / "p", lambda tensors, description: description["masks"].update({"\x1b[2J": {}}))
+    with pytest.raises(PackError) as refused:
+        read_pack(tmp_path / "p")
+    assert str(refused.value).isprintable()
+
+
 def test_other_files_and_places(tmp_path):
     for path, message in ((tmp_path / "none", "no such pack"), (tmp_path, "not a file|Is a directory")):
         with pytest.raises(PackError, match=message):
@@ -262,6 +275,7 @@ def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):
         (change(pack, masks={"x": torch.ones(2, 2)}), "bool matrices"),
         (change(pack, head={"weight": torch.ones(7, 2, dtype=torch.int64)}), "torch.int64"),
         (change(pack, route="a/b"), "route 'a/b'"),
+        (change(pack, tokens=(*pack.tokens[:-1], "a\nb")), "line break"),
         (change_meta(pack, labels=("yes", "no")), "both a token list and class labels"),
         (change_meta(pack, metrics={"test": {"wer": float("nan")}}), "something else than numbers"),
         (change_meta(pack, fingerprint="abc"), "32 hexadecimal digits"),
