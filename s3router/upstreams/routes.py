@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
@@ -23,34 +21,9 @@ from s3router.masks.functions import compute_dtype
 from s3router.packs.contents import MaskPack
 from s3router.packs.fingerprint import plain_name, weights_hash
 from s3router.upstreams.anatomy import find_feature_extractor
-from s3router.upstreams.packed_masks import pack_mask, write_masked
+from s3router.upstreams.packed_masks import pack_mask
 from s3router.upstreams.selection import Selection
-
-
-@dataclass
-class _Route:
-    """What stays in memory of a pack: mask bits and further trained parameters, by their names in the backbone."""
-
-    bits: dict[str, Tensor]
-    delta: dict[str, Tensor]
-
-    @property
-    def ready(self) -> tuple[str, ...]:
-        """The routes whose masked weights are in memory."""
-        made_of = [copy.made_of for copy in list(self._copies)]  # other threads may be at work on them
-        return tuple(made[0] for made in made_of if made is not None)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (*self.bits.values(), *self.delta.values()))
-
-
-@dataclass
-class _Copy:
-    """Masked weights by name, and what they were made of: route, places and dtypes of the weights."""
-
-    made_of: Any = None
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+from s3router.upstreams.working_copy import RouteWeights, WorkingCopy
 
 
 class Routes:
@@ -72,14 +45,15 @@ class Routes:
         self.backbone = backbone
         self.working_copies = working_copies
         self._fingerprint = fingerprint
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, RouteWeights] = {}
         self._selection = Selection()
         self._fresh()
 
     def _fresh(self) -> None:
         self._lock = threading.RLock()
-        self._copies: list[_Copy] = []  # the one used last at the end
-        self._guards = {name: self._guard(name) for route in self._routes.values() for name in _names(route)}
+        self._copies: list[WorkingCopy] = []  # the one used last at the end
+        self._versions = _versions(self.backbone)
+        self._guards = {name: self._guard(name) for route in self._routes.values() for name in route.names}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,11 +69,11 @@ class Routes:
         """
         with self._lock:
             names = self._fitting(pack)
-            route = _Route(
+            route = RouteWeights(
                 {names[name]: pack_mask(mask) for name, mask in pack.masks.items()},
                 {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
             )
-            self._guards |= {name: self._guard(name) for name in _names(route) if name not in self._guards}
+            self._guards |= {name: self._guard(name) for name in route.names if name not in self._guards}
             self._routes[pack.route] = route
 
     def _fitting(self, pack: MaskPack) -> dict[str, str]:
@@ -109,8 +83,8 @@ class Routes:
             raise ConfigError(f"{where} is there already; remove it first, or give the other pack another route")
         if next(iterate(self.backbone), None) is not None:
             raise ConfigError("the backbone has masks attached; detach() or bake() them before adding routes")
-        if self._fingerprint is None:
-            self._fingerprint = weights_hash(self.backbone)
+        if self._fingerprint is None or self._versions != _versions(self.backbone):
+            self._fingerprint, self._versions = weights_hash(self.backbone), _versions(self.backbone)
         if pack.meta.fingerprint != self._fingerprint:
             raise PackError(
                 f"{where}: its pack is for another backbone ({pack.meta.backbone}, fingerprint "
@@ -137,7 +111,7 @@ class Routes:
         self.check(name)
         with self._lock:
             del self._routes[name]
-            left = {weight for route in self._routes.values() for weight in _names(route)}
+            left = {weight for route in self._routes.values() for weight in route.names}
             self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}
             self._copies.clear()
 
@@ -200,14 +174,12 @@ class Routes:
         """
         with self._lock:
             route = self._routes[self.check(name)]
-            parameters = {weight: self._unchanged(weight) for weight in _names(route)}
+            parameters = {weight: self._unchanged(weight) for weight in route.names}
             made_of = name, *((p.data_ptr(), p.device, compute_dtype(p)) for p in parameters.values())
             copy = next((copy for copy in self._copies if copy.made_of == made_of), None)
             if copy is None:
-                copy = self._copies.pop(0) if len(self._copies) >= self.working_copies else _Copy()
-                copy.made_of = None  # until it is whole
-                _fill(copy, route, parameters)
-                copy.made_of = made_of
+                copy = self._copies.pop(0) if len(self._copies) >= self.working_copies else WorkingCopy()
+                copy.fill(made_of, route, parameters)
             else:
                 self._copies.remove(copy)
             self._copies.append(copy)
@@ -225,20 +197,22 @@ class Routes:
         copies = [tensor.nbytes for copy in self._copies for tensor in copy.tensors.values()]
         return {"routes": sum(route.nbytes for route in self._routes.values()), "working": sum(copies)}
 
-    def _guard(self, name: str) -> tuple[nn.Parameter, int | None]:
-        """A parameter and how often it had been changed."""
+    def _guard(self, name: str) -> tuple[nn.Parameter, int, int]:
+        """A parameter, which one it is, and how often it had been changed."""
         parameter = _parameter(self.backbone, name)
-        return parameter, None if parameter.is_inference() else parameter._version
+        return parameter, id(parameter), _version(parameter)
 
     def _unchanged(self, name: str) -> nn.Parameter:
-        parameter, version = self._guard(name)
-        guarded, then = self._guards[name]
-        if parameter is not guarded or version != then:
+        try:
+            changed = self._guards[name][1:] != self._guard(name)[1:]
+        except (KeyError, AttributeError):  # masks were attached to it, say
+            changed = True
+        if changed:
             raise PackError(
                 f"the backbone's {name} was changed after the routes were added, and they are for the old weights; "
                 "bring those back and add the routes again"
             )
-        return parameter
+        return self._guards[name][0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_copies", "_guards")}
@@ -249,23 +223,13 @@ class Routes:
         self._fresh()
 
 
-def _names(route: _Route) -> tuple[str, ...]:
-    return (*route.bits, *route.delta)
+def _version(parameter: Tensor) -> int:
+    return 0 if parameter.is_inference() else parameter._version
 
 
-def _fill(copy: _Copy, route: _Route, parameters: Mapping[str, nn.Parameter]) -> None:
-    # Tensors made in inference mode could not be used outside of it later.
-    with torch.inference_mode(False), torch.no_grad():
-        for name, parameter in parameters.items():
-            if name in route.delta:
-                copy.tensors[name] = route.delta[name].to(parameter, copy=True)
-                continue
-            dtype, old = compute_dtype(parameter), copy.tensors.get(name)
-            if old is None or (old.dtype, old.device) != (dtype, parameter.device):
-                copy.tensors[name] = None  # frees the old one first
-                copy.tensors[name] = torch.empty(parameter.shape, dtype=dtype, device=parameter.device)
-            route.bits[name] = route.bits[name].to(parameter.device)
-            write_masked(parameter, route.bits[name], copy.tensors[name])
+def _versions(backbone: nn.Module) -> list[int]:
+    """How often each parameter was changed in place."""
+    return [_version(parameter) for parameter in backbone.parameters()]
 
 
 def _parameter_names(backbone: nn.Module) -> dict[str, str]:

@@ -314,6 +314,22 @@ def test_moved_backbones_are_followed_and_changed_ones_refused(router, wavs):
     other.load_state_dict(other.state_dict())
     with pytest.raises(PackError, match=r"encoder\.layers.*was changed after the routes were added"):
         other(wavs)
+    other.route(None)
+    attach(other.backbone, MaskConfig(sparsity=0.1))
+    with pytest.raises(PackError, match=r"encoder\.layers.*was changed after the routes were added"):
+        other(wavs, routes="es")
+
+
+def test_weights_that_were_changed_before_the_first_pack_have_another_fingerprint(hubert, hf_folder):
+    other = hub.build(ckpt=str(hf_folder()), upstream="hf_hubert_custom")
+    pack = as_pack("es", hubert[1]["es"], other.backbone_fingerprint)
+    with torch.no_grad():
+        other.backbone.encoder.layers[1].layer_norm.weight.mul_(2)
+    with pytest.raises(PackError, match="for another backbone"):
+        other.add_route(pack)
+    with torch.no_grad():
+        other.backbone.encoder.layers[1].layer_norm.weight.mul_(0.5)
+    other.add_route(pack)
 
 
 def test_packs_that_do_not_fit_are_refused(router, hubert, hf_folder, tmp_path):
