@@ -40,7 +40,7 @@ max_seconds=40        # longer training utterances are left out, with a report
 method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
 sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.10)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
-upstream=tiny         # the upstream: tiny, or a name that s3prl knows, such as hf_hubert_custom
+upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
 config=               # training configuration (default: from conf/presets.yaml, or else conf/train_METHOD.yaml)
