@@ -129,13 +129,12 @@ def check(
                 for name in names
                 if not count[name]
             ]
-            problems += [
-                f"{names[0]!r} is the only class: nothing can be learnt" for names in classes if len(names) == 1
-            ][: len(classes) == 1]
+            if len(classes) == 1 and len(classes[0]) == 1:
+                problems.append(f"{classes[0][0]!r} is the only class: nothing can be learnt")
         least = receptive_field / sample_rate
         problems += [
-            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which one frame "
-            "of the upstream needs; take it out"
+            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which one frame of the upstream "
+            "needs; take it out"
             for u in part.data.utts
             if u.duration is not None and round(u.duration * sample_rate) < receptive_field
         ]

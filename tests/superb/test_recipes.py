@@ -104,6 +104,23 @@ def test_emotions_are_those_that_s3prl_reads(miniatures, tmp_path):
     assert not any(utt.startswith("Ses02") for name in ("train", "dev") for utt in found[name].labels)
 
 
+def test_lists_of_folds_can_be_given(miniatures, tmp_path):
+    import json
+
+    ids = [f"Ses{n:02d}F_impro01_F{turn:03d}" for n in (1, 3, 4, 5) for turn in (4, 0, 1, 3)]
+    folder = tmp_path / "lists/Session2"
+    folder.mkdir(parents=True)
+    for part, chosen in (("train", ids), ("test", ["Ses02F_impro01_F000"])):
+        content = {"meta_data": [{"path": f"Session1/sentences/wav/x/{utt}.wav", "label": "x"} for utt in chosen]}
+        (folder / f"{part}_meta_data.json").write_text(json.dumps(content))
+    options = ["--fold", "2", "--lists", str(tmp_path / "lists")]
+    found = prepare("er", miniatures / "er", tmp_path / "out", *options)
+    assert {utt for name in ("train", "dev") for utt in found[name].labels} == set(ids)
+    assert len(found["train"].labels) == 12
+    with pytest.raises(DataError, match=r"Session3/train_meta_data.json is missing"):
+        prepare("er", miniatures / "er", tmp_path / "other", "--fold", "3", *options[2:])
+
+
 def copy_of(miniatures: Path, task: str, folder: Path) -> Path:
     shutil.copytree(miniatures / task, folder / task)
     return folder / task

@@ -5,6 +5,7 @@ set -euo pipefail
 usage="usage: local/data.sh --fold K [options]
   --fold K         1 to 5
   --corpus DIR     IEMOCAP_full_release, or the folder that holds it (Session1 … Session5)
+  --lists DIR      SUPERB's lists of the folds, Session1/{train,test}_meta_data.json … (default: made by local/prepare.py)
   --downloads DIR  where IEMOCAP_full_release may lie (default: downloads)
   --data DIR       where to write (default: data)"
 . "$(dirname "${BASH_SOURCE[0]}")/../../data.sh"
@@ -17,4 +18,4 @@ name it: ./run.sh --corpus DIR"
     corpus=$downloads
 fi
 data=$data/fold$fold
-prepare --corpus "$corpus" --fold "$fold"
+prepare --corpus "$corpus" --fold "$fold" ${lists:+--lists "$lists"}

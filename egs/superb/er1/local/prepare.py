@@ -63,6 +63,18 @@ def read_session(corpus: Path, session: int) -> dict[str, tuple[Utterance, str]]
     return found
 
 
+def read_list(path: Path) -> list[str]:
+    """The ids in one of SUPERB's own lists. Raises DataError where it is missing or another file."""
+    try:
+        return [Path(item["path"]).stem for item in json.loads(path.read_text(encoding="utf-8"))["meta_data"]]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing; --lists is the folder with Session1 … Session5 of SUPERB's lists"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not one of SUPERB's lists ({error!r})") from None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
@@ -73,8 +85,9 @@ def main() -> int:
     corpus = find_corpus(args.corpus.resolve())
     found = {utt: item for n in SESSIONS for utt, item in read_session(corpus, n).items()}
     if args.lists:
-        lists = (args.lists / f"Session{args.fold}" / f"{part}_meta_data.json" for part in ("train", "test"))
-        rest, test = ([Path(i["path"]).stem for i in json.loads(p.read_text())["meta_data"]] for p in lists)
+        rest, test = (
+            read_list(args.lists / f"Session{args.fold}" / f"{part}_meta_data.json") for part in ("train", "test")
+        )
     else:
         test = sorted(utt for utt in found if utt.startswith(f"Ses{args.fold:02d}"))
         rest = sorted(found.keys() - set(test))
