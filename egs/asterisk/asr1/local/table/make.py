@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from grid import FAILED, Grid, Known, Run
-from one_run import LOG, Place, commit, prepare, run_one
+from one_run import LOG, RESULT, Place, commit, prepare, run_one
 from report import write_report
 
 from s3router.asr.progress import clock
@@ -32,13 +32,19 @@ STATUS_SECONDS = 300
 
 @dataclass
 class Options:
-    """How the table is made (what it holds is the grid's)."""
+    """How the table is made (what it holds is the grid's).
+
+    Attributes:
+        report: None: result files alone, no page and no plots.
+        models: train again where there is a result file, but not its model on this machine.
+    """
 
     place: Place
-    report: Path
+    report: Path | None
     jobs: int
     only: re.Pattern[str]
     sweep: bool
+    models: bool = False
 
 
 class Table:
@@ -49,13 +55,20 @@ class Table:
         self.known = Known(Known.read(options.place.results).results)  # what failed before is tried again
         self.failed: dict[str, Run] = {}
         self.running: dict[multiprocessing.Process, Run] = {}
+        self.again: set[str] = set()
         self.seconds_per_update: list[float] = []
 
     def todo(self) -> list[Run]:
         """Runs that can start now, the most telling first."""
         busy = {run.key for run in self.running.values()}
         plan = self.grid.plan(self.known, self.options.sweep)
-        return [run for run in plan if not self.known.settled(run) and run.key not in busy and self.wanted(run)]
+        return [run for run in plan if self.lacks(run) and run.key not in busy and self.wanted(run)]
+
+    def lacks(self, run: Run) -> bool:
+        """Whether there is anything to make of a run."""
+        if not self.options.models or not self.known.done(run):
+            return not self.known.settled(run)
+        return run.key not in self.again | self.failed.keys() and not self.options.place.has_model(run)
 
     def wanted(self, run: Run) -> bool:
         return bool(self.options.only.search(run.name))
@@ -79,6 +92,9 @@ class Table:
         return self.close()
 
     def start(self, run: Run) -> None:
+        if self.known.done(run):
+            self.again.add(run.key)
+            (self.options.place.folder(run) / RESULT).unlink(missing_ok=True)
         process = multiprocessing.get_context("fork").Process(
             target=run_one, args=(run, self.grid, self.options.place, commit()), name=run.name
         )
@@ -98,7 +114,7 @@ class Table:
                 f"finished {run.name}: dev WER {100 * dev['wer']:.1f} CER {100 * dev['cer']:.1f}, "
                 f"test WER {100 * test['wer']:.1f} CER {100 * test['cer']:.1f}, {clock(result['seconds'])}"
             )
-            write_report(self.grid, self.options.place.results, self.options.report)
+            self.write_report()
             return
         self.failed[run.key] = run
         self.known = Known(self.known.results, frozenset(self.failed))
@@ -118,9 +134,13 @@ class Table:
             text += f", about {clock(pace * sum(run.updates for run in left) / self.options.jobs)} left"
         return text
 
+    def write_report(self) -> None:
+        if self.options.report:
+            write_report(self.grid, self.options.place.results, self.options.report)
+
     def close(self) -> int:
-        write_report(self.grid, self.options.place.results, self.options.report)
-        self.say(f"{self.status()}; {self.options.report} is up to date")
+        self.write_report()
+        self.say(self.status() + (f"; {self.options.report} is up to date" if self.options.report else ""))
         blocked = [m for m in self.grid.methods if self.options.sweep and not self.grid.decided(m, self.known)]
         if blocked:
             self.say(f"rows of {', '.join(blocked)} wait for sweeps that --only leaves out or that failed")
@@ -180,6 +200,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-sweep", action="store_true", help="no sweeps: the first value of every learning rate")
     parser.add_argument("--max-updates", type=int, help="a trial with so many updates, kept apart under exp/trial")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their state")
+    parser.add_argument("--no-report", action="store_true", help="result files alone; RESULTS.md stays as it is")
+    parser.add_argument(
+        "--with-models",
+        action="store_true",
+        help="train again where a result file is here, but its model is not (in a fresh clone)",
+    )
     parser.add_argument("--report-only", action="store_true", help="rewrite RESULTS.md from the result files")
     return parser.parse_args()
 
@@ -195,10 +221,10 @@ def main() -> int:
         if args.jobs < 1 or (args.max_updates is not None and args.max_updates < 1):
             raise ConfigError("--jobs and --max-updates must be at least 1")
         grid = Grid.read(args.grid, args.max_updates, tuple(args.seeds) if args.seeds else None)
-        trial = Path("exp/trial") if args.max_updates else None
-        place = Place(trial / "runs", trial / "results") if trial else Place(Path("exp/table"), Path("results"))
-        report = trial / "RESULTS.md" if trial else Path("RESULTS.md")
-        table = Table(grid, Options(place, report, args.jobs, only, not args.no_sweep))
+        place = Place.usual(trial=args.max_updates is not None)
+        report = Path("exp/trial/RESULTS.md" if args.max_updates else "RESULTS.md")
+        shown = None if args.no_report else report
+        table = Table(grid, Options(place, shown, args.jobs, only, not args.no_sweep, args.with_models))
         if args.dry_run:
             dry_run(table)
             return 0

@@ -24,6 +24,7 @@ from s3router.errors import CheckpointError, DataError, S3RouterError
 from s3router.scoring.files import write_lines
 
 LOG, RESULT, LOCK = "run.log", "result.json", ".lock"
+BEST = "valid.cer_ctc.best.pth"
 PACKAGES = ("torch", "espnet", "espnet-s3prl", "transformers", "jiwer")
 KEPT = ("wer", "cer", "n_utts", "n_words", "n_chars", "words", "chars", "too_many_tokens", "times_real_time")
 CODE = ("s3router", "egs/asterisk/asr1/conf", "egs/asterisk/asr1/local")
@@ -37,8 +38,19 @@ class Place:
     runs: Path
     results: Path
 
+    @classmethod
+    def usual(cls, trial: bool) -> Place:
+        """The table's own; trials on a reduced budget are kept apart."""
+        return (
+            cls(Path("exp/trial/runs"), Path("exp/trial/results")) if trial else cls(Path("exp/table"), Path("results"))
+        )
+
     def folder(self, run: Run) -> Path:
         return self.runs / run.name
+
+    def has_model(self, run: Run) -> bool:
+        """Whether the trained model is on this machine, not its result file alone."""
+        return (self.folder(run) / RESULT).is_file() and (self.folder(run) / BEST).exists()
 
 
 def prepare(grid: Grid, runs: list[Run]) -> None:

@@ -107,7 +107,7 @@ def _summary(grid: Grid, known: Known) -> Iterator[str]:
                 texts[winner][metric] = f"**{texts[winner][metric]}**"
         cells = [texts[m][metric] for metric in ("wer", "cer") for m in rows]
         body.append([describe(cell), *cells, NONE if best is None else f"{best:.2f}"])
-    yield from _markdown(header, body)
+    yield from markdown(header, body)
     yield ""
     yield "S3-Router minus weight finetuning, in points, with the 95 % interval of a paired bootstrap over the test"
     yield "sentences (errors averaged over seeds; below 0: S3-Router is better):"
@@ -117,7 +117,7 @@ def _summary(grid: Grid, known: Known) -> Iterator[str]:
         best = grid.best_sparsity(cell, known)
         found = [difference(grid, cell, best, known, metric) for metric in ("wer", "cer")]
         body.append([describe(cell), *(_interval(d) for d in found)])
-    yield from _markdown(["", "WER", "CER"], body)
+    yield from markdown(["", "WER", "CER"], body)
 
 
 def difference(grid: Grid, cell: Cell, sparsity: float | None, known: Known, metric: str) -> Difference | None:
@@ -168,7 +168,7 @@ def _cell_table(grid: Grid, cell: Cell, known: Known) -> Iterator[str]:
             cells += [NONE] * 5
         body.append([name, *cells])
     header = ["", "test WER", "test CER", "dev WER", "dev CER", "seeds", "updates (best at)", "learning rates"]
-    yield from _markdown([*header, "minutes", "peak GB"], body)
+    yield from markdown([*header, "minutes", "peak GB"], body)
     sizes = {(r["test"]["n_utts"], r["test"]["n_words"]) for r in known.results.values() if r["lang"] == cell.lang}
     if len(sizes) == 1:
         utts, words = next(iter(sizes))
@@ -199,7 +199,7 @@ def _sweeps(grid: Grid, known: Known) -> Iterator[str]:
             if sweep.best in (runs[0].rates[sweep.rate], runs[-1].rates[sweep.rate]):
                 cells.append("(the best lies at the edge)")
             body.append([METHOD_NAMES[method], RATE_NAMES[sweep.rate], " · ".join(cells)])
-    yield from _markdown(["", "learning rate of", f"value: dev {grid.select.upper()}"], body)
+    yield from markdown(["", "learning rate of", f"value: dev {grid.select.upper()}"], body)
 
 
 def _sweep_cell(sweep: Sweep, run: Run, known: Known, metric: str) -> str:
@@ -241,7 +241,7 @@ def _origin(grid: Grid, known: Known) -> Iterator[str]:
     yield "```"
 
 
-def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
+def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table whose columns line up in the source, too; the first column to the left, the others to the right."""
     table = [list(header), *map(list, body)]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
