@@ -47,7 +47,7 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The file's name, the last part of the address."""
-        return self.url.rsplit("/", 1)[-1]
+        return self.url.split("?")[0].rsplit("/", 1)[-1]
 
 
 class Ledger:

@@ -28,7 +28,7 @@ from s3router.upstreams.anatomy import set_dropout
 from s3router.upstreams.extractor import CacheConfig
 from s3router.upstreams.formats import load_any
 from s3router.upstreams.huggingface import FAMILIES, load_huggingface
-from s3router.upstreams.public import catalogue, find_public, load_public
+from s3router.upstreams.public import catalogue, find_public, load_public, local_copy
 from s3router.upstreams.random_init import reinitialise
 from s3router.upstreams.routed import RoutedUpstream
 from s3router.upstreams.s3prl_models import known_names, load_s3prl, unknown_name
@@ -121,7 +121,7 @@ def load_expert(
     if name == AUTO:
         if ckpt is None:
             raise ConfigError("upstream auto needs a file or folder as path_or_url (--upstream_ckpt).")
-        return load_any(str(ckpt), random_init)
+        return load_any(local_copy(str(ckpt), refresh), random_init)
     if not options and (public := find_public(name)):
         return load_public(public, None if ckpt is None else str(ckpt), refresh, random_init)
     if name not in known_names():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -51,9 +52,9 @@ class PublicUpstream:
         """The formats that are there as a whole."""
         return [kind for kind in self.files if all((self.place(kind) / f.name).is_file() for f in self.needed(kind))]
 
-    def needed(self, kind: str) -> tuple[RemoteFile, ...]:
-        """The files of a format; model.safetensors in place of pytorch_model.bin where somebody has put it."""
-        safe = self.place(kind) / "model.safetensors"
+    def needed(self, kind: str, folder: Path | None = None) -> tuple[RemoteFile, ...]:
+        """The files of a format; model.safetensors instead of pytorch_model.bin where ``folder`` (its place) has it."""
+        safe = (folder or self.place(kind)) / "model.safetensors"
         if kind != "huggingface" or not safe.is_file():
             return self.files[kind]
         *settings, weights = self.files[kind]
@@ -126,10 +127,19 @@ def fetch(public: PublicUpstream, kind: str | None = None, copy: Path | None = N
         raise ConfigError(f"upstream {public.name}: no format {kind!r}. Known: {', '.join(public.files)}.")
     place, ledger = public.place(kind), Ledger(upstreams_folder())
     if copy is not None:
-        _take(copy, place, public.files[kind], ledger)
+        _take(copy, place, public.needed(kind, copy), ledger)
     for remote in public.needed(kind):
         fetch_file(remote, place / remote.name, ledger, f"upstream {public.name}", refresh and copy is None)
     return place if kind == "huggingface" else place / public.files[kind][0].name
+
+
+def local_copy(source: str, refresh: bool = False) -> str:
+    """A checkpoint's address -> the file that it was downloaded to (see `fetch_file`); anything else stays as it is."""
+    if not source.startswith(("http://", "https://")):
+        return source
+    remote = RemoteFile(source)
+    place = upstreams_folder() / "by_address" / hashlib.sha256(source.encode()).hexdigest()[:12]
+    return str(fetch_file(remote, place / remote.name, Ledger(upstreams_folder()), "upstream", refresh))
 
 
 def _take(copy: Path, place: Path, files: tuple[RemoteFile, ...], ledger: Ledger) -> None:
@@ -156,8 +166,8 @@ def load_public(
     Raises:
         CheckpointError: as `fetch` and `load_any`; the checkpoint is of another family.
     """
-    source = Path(ckpt) if ckpt is not None else fetch(public, refresh=refresh)
-    upstream = load_any(str(source), random_init, FAIRSEQ_EPS, public.bundle)
+    source = local_copy(ckpt, refresh) if ckpt is not None else str(fetch(public, refresh=refresh))
+    upstream = load_any(source, random_init, FAIRSEQ_EPS, public.bundle)
     found = upstream.model.config.model_type
     if found != public.family and {found, public.family} != {"hubert", "wav2vec2"}:
         raise CheckpointError(f"{source}: a {found} model, but upstream {public.name} is {public.family}.")

@@ -192,6 +192,16 @@ def test_an_upstream_by_name(upstream, server, monkeypatch):
     assert [path for path, _ in server.seen] == ["/hubert.pt"]
 
 
+def test_an_address_is_downloaded_once(upstream, server, folder, monkeypatch):
+    monkeypatch.setattr(public, "catalogue", lambda: {"hubert_some": upstream})
+    prints = {
+        hub.build(ckpt=server.url("/hubert.pt"), upstream=name).backbone_fingerprint for name in ("auto", "hubert_some")
+    }
+    assert len(prints) == 1
+    assert [path for path, _ in server.seen] == ["/hubert.pt"]
+    assert len(list(folder.glob("by_address/*/hubert.pt"))) == 1
+
+
 def test_a_file_put_there_by_hand_is_taken(upstream, server, s3prl_file):
     place = upstream.place("s3prl")
     place.mkdir(parents=True)
@@ -226,6 +236,14 @@ def test_safetensors_in_a_folder_are_preferred(upstream, hf_folder):
     assert upstream.present() == ["huggingface"]
     loaded = load_public(upstream)
     assert loaded.normalize_eps == 1e-5  # as in pretraining, though transformers' folder says nothing of it
+
+
+def test_a_folder_with_safetensors_is_taken_as_a_copy(upstream, server, hf_folder):
+    place = fetch(upstream, "huggingface", hf_folder("hf_hubert_custom", "group"))
+    assert place == upstream.place("huggingface")
+    assert (place / "model.safetensors").is_file()
+    assert load_public(upstream).model is not None
+    assert server.seen == []
 
 
 def test_real_entries_fail_with_the_address_and_the_place(folder, monkeypatch):
