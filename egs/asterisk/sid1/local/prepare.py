@@ -51,6 +51,8 @@ def main() -> int:
         print(f"{voice.speaker} ({voice.lang}, {voice.package}): {kept} prompts, {left_out} left out")
         if not kept:
             raise DataError(f"{voice.package}: no usable prompt; delete {args.downloads / voice.package} and run again")
+    if empty := [side for side, utts in sides.items() if not utts]:
+        raise DataError(f"no prompt for {' and '.join(empty)}: --limit {args.limit} is too small")
     for side, utts in sides.items():
         write_labelled(args.out / side, utts, {utt.utt: (utt.speaker,) for utt in utts})
         counts = ", ".join(f"{name} {n}" for name, n in sorted(Counter(u.speaker for u in utts).items()))
