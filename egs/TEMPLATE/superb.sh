@@ -127,7 +127,7 @@ check_sets() {
     local set
     need_sets
     for set in "${sets[@]}"; do
-        run_once "${exp}/log/check_$(basename "${set}").log" --inputs "${set}" -- \
+        run_once "exp/log/check_${set//\//_}.log" --inputs "${set}" -- \
             python -m s3router.data.validate "${set}" --no-text --nj "${nj}"
     done
 }
