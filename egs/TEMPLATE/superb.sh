@@ -70,6 +70,9 @@ check_options() {
     option_is_count nproc
     [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
     [ -z "${classes}" ] || need "${classes}" "you (or leave out --classes)"
+    if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
+        die "--upstream-ckpt ${upstream_ckpt}: no such file"
+    fi
     if [ "${mode}" = router ]; then
         sparsity=${sparsity:-0.10}
         option_in_range sparsity 0 1
