@@ -28,6 +28,7 @@ COMMANDS = {
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
     "superb-train": ("s3router.superb.train", "train one utterance classification task; resumes by itself"),
     "superb-predict": ("s3router.superb.predict", "predict and score a set; the submission's file"),
+    "superb-pack": ("s3router.superb.pack", "put what a task has learnt into a mask pack"),
     "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }

@@ -72,6 +72,7 @@ class Run:
             classes = labels.read_classes(args.classes, len(spec.slots))
         else:
             classes = labels.classes_of(train.labels.values())
+        labels.check(train, [valid], classes)
         torch.manual_seed(args.seed)
         built = build_task(
             spec,
@@ -89,6 +90,7 @@ class Run:
             "classes": classes,
             "fingerprint": built.model.routed.backbone_fingerprint,
         }
+        _refuse_another(args.output_dir, config)
         built.to(device)
         lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
         optimizer = problem(spec.problem).build_optimizer({"name": "Adam", "conf": {}}, groups(built.model, lrs))
@@ -111,16 +113,7 @@ class Run:
 
     def _continue(self) -> None:
         folder = self.args.output_dir
-        known = folder / CONFIG
-        if (folder / CHECKPOINT).is_file() and known.is_file():
-            before = read_config(folder)
-            options.check_same_run(self.extra["options"], before["options"], folder)
-            for name, what in (
-                ("classes", "other classes"),
-                ("fingerprint", "another upstream, or other weights"),
-            ):
-                if before[name] != self.extra[name]:
-                    raise CheckpointError(f"{folder} holds a run with {what}; take another --output-dir, or delete it")
+        if _begun(folder):
             states = read_states(folder / CHECKPOINT, self.device)
             load_trained(self.task.model, states["model"], str(folder / CHECKPOINT))
             self.optimizer.load_state_dict(states["optimizer"])
@@ -128,7 +121,7 @@ class Run:
             logger.info("resuming at update %d of %d", self.update, self.args.max_updates)
         elif self.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            with replacing(known) as file:
+            with replacing(folder / CONFIG) as file:
                 json.dump(self.extra, file, indent=1, ensure_ascii=False)
 
     def train(self) -> None:
@@ -234,6 +227,21 @@ class Run:
 
         with SummaryWriter(str(self.args.output_dir / "tensorboard"), purge_step=self.update + 1) as writer:
             yield writer.add_scalar
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file()
+
+
+def _refuse_another(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse to go on with a run under other options, classes or upstream weights, where the folder holds one."""
+    if not _begun(folder):
+        return
+    before = read_config(folder)
+    options.check_same_run(config["options"], before["options"], folder)
+    for name, what in (("classes", "other classes"), ("fingerprint", "another upstream, or other weights")):
+        if before[name] != config[name]:
+            raise CheckpointError(f"{folder} holds a run with {what}; take another --output-dir, or delete it")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

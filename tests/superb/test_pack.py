@@ -1,0 +1,48 @@
+"""A trained task as a route on a bare backbone gives the task's own logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from s3router.errors import ConfigError
+from s3router.packs import read_pack
+from s3router.superb.batches import Clips, in_order
+from s3router.superb.labels import LabelledDir
+from s3router.superb.model import build_task, load_trained
+from s3router.superb.pack import main, pack_from_task
+from s3router.superb.tasks import TASKS
+from tests.superb.conftest import train
+
+
+def test_a_packed_task_says_what_the_task_says(options, sets, tmp_path, upstream):
+    args = options("--mode", "router", "--lr", "1e-2")
+    run = train(args)
+    assert main([str(args.output_dir), "-o", str(tmp_path / "x.pack"), "--route", "noises"]) == 0
+    pack = read_pack(tmp_path / "x.pack")
+    assert (pack.route, pack.meta.labels, pack.tokens) == ("noises", ("hiss", "rumble"), None)
+
+    spec = TASKS["cls"]
+    bare = build_task(
+        spec, spec.settings(), [["hiss", "rumble"]], "frozen", {"upstream": "hf_hubert_custom"}, str(upstream)
+    )
+    bare.eval()
+    bare.model.routed.add_route(tmp_path / "x.pack")
+    load_trained(run.task.model, torch.load(args.output_dir / "best.pth", weights_only=True)["model"], "best.pth")
+    clips = Clips(LabelledDir.read(sets["test"]), run.task.category)
+    batch = next(iter(in_order(clips, 5)))
+    weights = pack.featurizer["weights"].softmax(0)
+    with torch.no_grad(), bare.model.routed.using("noises"):
+        hidden, lengths = bare.model.hidden(batch["x"], batch["x_len"])
+        summed = sum(w * h for w, h in zip(weights, hidden, strict=True))
+        means = torch.stack([row[:n].mean(0) for row, n in zip(summed, lengths[0], strict=True)])
+        found = means @ pack.head["weight"].T + pack.head["bias"]
+        wanted = run.task.eval().model(batch["x"], batch["x_len"])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_finetuned_weights_are_no_pack(options):
+    args = options("--mode", "weight", "--max-updates", "1")
+    train(args)
+    with pytest.raises(ConfigError, match="trains the weights themselves"):
+        pack_from_task(args.output_dir, "x")
