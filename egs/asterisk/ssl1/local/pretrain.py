@@ -124,16 +124,38 @@ class Batches:
 
 def extract(speech, frames, spec, upstream, desc):
     """item -> (frames, dim) float16 features that a round clusters."""
-    transform, features = mfcc_transform(), {}
-    for item, samples in tqdm(speech.items(), desc=desc, mininterval=5):
-        if spec["features"] == "mfcc":
-            out = mfcc(samples, frames(len(samples)), transform)
-        else:
-            with torch.inference_mode(), arithmetic():
-                out = upstream(normalized(samples)[None], output_hidden_states=True)
-                out = out.hidden_states[spec["layer"]][0].float().numpy()
-        features[item] = out.astype(np.float16)
+    if spec["features"] == "mfcc":
+        transform = mfcc_transform()
+        bar = tqdm(speech.items(), desc=desc, mininterval=5)
+        return {item: mfcc(x, frames(len(x)), transform).astype(np.float16) for item, x in bar}
+    features = {}
+    batches: list[list] = [[]]
+    for item in sorted(speech, key=lambda item: len(speech[item])):
+        if (len(batches[-1]) + 1) * len(speech[item]) > 32 * RATE:
+            batches.append([])
+        batches[-1].append(item)
+    for batch in tqdm([batch for batch in batches if batch], desc=desc, mininterval=5):
+        waves = nn.utils.rnn.pad_sequence([normalized(speech[item]) for item in batch], batch_first=True)
+        lengths = torch.tensor([len(speech[item]) for item in batch])
+        mask = (torch.arange(waves.shape[1]) < lengths[:, None]).long()
+        with torch.inference_mode(), arithmetic():
+            hidden = upstream(waves, attention_mask=mask, output_hidden_states=True).hidden_states[spec["layer"]]
+        for row, item in enumerate(batch):
+            features[item] = hidden[row, : frames(len(speech[item]))].to(torch.float16).numpy()
     return features
+
+
+def at_other_speeds(targets, speech, frames):
+    """Targets of every speed from those of the recording as it is: what is said does not change with the voice."""
+    out = {item: x for item, x in targets.items() if item not in speech}
+    for utt, speed in speech:
+        original = targets[utt, 1.0]
+        count = frames(len(speech[utt, speed]))
+        # A frame's 45 ms of input are centred at 320 i + 360 samples.
+        centres = (np.arange(count) * 320 + 360) * speed
+        nearest = np.rint((centres - 360) / 320).astype(int)
+        out[utt, speed] = original[nearest.clip(0, len(original) - 1)]
+    return out
 
 
 def normalize_speakers(features):
@@ -252,8 +274,13 @@ def run_round(number, spec, config, training, speech, dev_speech, previous, out:
     target_file, checkpoint = out / f"round{number}_targets.pt", out / f"round{number}.pt"
     if not target_file.exists():
         both = speech | dev_speech
+        if spec["features"] == "layer":
+            both = {item: x for item, x in both.items() if item[1] == 1.0}
         features = extract(both, frames, spec, previous, f"round {number}: {spec['features']}")
-        save_atomically(target_file, cluster(features, spec, training["seed"], {u for u, _ in speech}))
+        clustered = cluster(features, spec, training["seed"], {u for u, _ in speech})
+        if spec["features"] == "layer":
+            clustered = at_other_speeds(clustered, speech, frames)
+        save_atomically(target_file, clustered)
     targets = torch.load(target_file, weights_only=False)  # written above, by this program
     torch.manual_seed(training["seed"] + number)
     model = Pretrainer(config, spec["clusters"])
