@@ -32,9 +32,7 @@ run() { # run TAG OPTIONS...
     shift
     set -- ./run.sh "${more[@]}" --upstream "${upstream}" --max-updates "${max_updates}" --tag "${tag}" "$@"
     if [ "${dry_run}" = true ]; then printf '%q ' "$@" && echo && return; fi
-    [ -s "exp/${tag}/RESULTS.md" ] && grep -qx -- "$*" "exp/${tag}/command" 2>/dev/null && return
     "$@"
-    echo "$*" >"exp/${tag}/command"
 }
 
 chosen() { # chosen TAG NAME: a learning rate of the selected run

@@ -136,10 +136,11 @@ check_sets() {
 }
 
 train() {
-    local i head up more opts command=(python) folder content
+    local i head up more opts command=(python) folder content shipped=()
+    [ "${upstream}" != tiny ] || shipped=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
     need_sets
     read -ra more <<<"${train_args}"
-    content=$(cat "${sets[0]}/utt2label" "${sets[1]}/utt2label" | sha256sum | cut -c -16)
+    content=$(cat "${sets[0]}/utt2label" "${sets[1]}/utt2label" ${shipped[@]+"${shipped[@]}"} | sha256sum | cut -c -16)
     if [ "${ngpu}" -gt 1 ] || [ "${nproc}" -gt 1 ]; then
         command=(torchrun --standalone --nproc-per-node "$((ngpu > 0 ? ngpu : nproc))")
     fi
@@ -157,7 +158,7 @@ train() {
         [ "${mode}" = frozen ] || [ -z "${crop}" ] || { opts+=(--max-seconds "${crop}") && cache=false; }
         [ "${cache}" = false ] || opts+=(--feature-cache dump/features)
         log "  run $((i + 1)) of ${#runs[@]}: ${folder}"
-        same_settings "${folder}" "${opts[*]} --content_of_the_labels ${content}"
+        same_settings "${folder}" "${opts[*]} --content_of_labels_and_tiny ${content}"
         [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
         run_once "${folder}/console.log" --show --outputs "${folder}/best.pth" "${folder}/best.json" --inputs \
             "${sets[0]}/wav.scp" "${sets[0]}/utt2label" "${sets[1]}/wav.scp" "${sets[1]}/utt2label" -- \

@@ -81,6 +81,49 @@ def test_stopped_and_resumed_is_as_never_stopped(options, mode, monkeypatch):
     assert whole.best == resumed.best
 
 
+KILL = """
+import os, sys, torch
+from s3router.superb.train import main
+save = torch.save
+def dies(states, file):
+    if states.get("update") == 4:
+        file.write(b"half a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), 9)
+    save(states, file)
+torch.save = dies
+main(sys.argv[1:])
+"""
+
+
+def test_killed_while_it_writes_a_checkpoint(options, tmp_path):
+    more = ["--mode", "router", "--save-interval", "1"]
+    whole = train(options(*more, name="whole"))
+    command = [sys.executable, "-c", KILL, *words_of(options(*more, name="killed")), *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "killed/best.pth").read_bytes().startswith(b"half")
+    resumed = train(options(*more, name="killed"))
+    found = trained_state(resumed.task.model)
+    for name, tensor in trained_state(whole.task.model).items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-7)  # another process, other thread counts
+
+
+def words_of(args) -> list[str]:
+    """The command line again, but for options without an equals sign."""
+    names = (
+        "task",
+        "upstream",
+        "upstream_ckpt",
+        "train_dir",
+        "valid_dir",
+        "output_dir",
+        "max_updates",
+        "valid_interval",
+    )
+    return [f"--{name.replace('_', '-')}={vars(args)[name]}" for name in (*names, "batch_size", "amp_dtype")]
+
+
 def test_another_run_in_the_same_folder_is_refused(options):
     train(options("--max-updates", "1"))
     with pytest.raises(ConfigError, match=r"--lr was 0.001, is 0.5"):
@@ -129,20 +172,8 @@ def test_balanced_batches(tmp_path):
 @pytest.mark.parametrize("more", [["--mode", "frozen"], ["--mode", "router", "--upstream-dropout", "0"]])
 def test_two_processes_train_as_one(options, tmp_path, more):
     one = train(options(*more, name="one"))
-    given = vars(options(*more, name="two"))
-    names = (
-        "task",
-        "upstream",
-        "upstream_ckpt",
-        "train_dir",
-        "valid_dir",
-        "output_dir",
-        "max_updates",
-        "valid_interval",
-    )
-    words = [f"--{name.replace('_', '-')}={given[name]}" for name in (*names, "batch_size", "amp_dtype")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["s3router.superb.train", *words, *more]
+    command += ["s3router.superb.train", *words_of(options(*more, name="two")), *more]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
