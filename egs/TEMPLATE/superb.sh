@@ -123,7 +123,8 @@ prepare_corpus() {
     [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
     [ -z "${fold}" ] || opts+=(--fold "${fold}")
     [ -z "${lang}" ] || opts+=(--lang "${lang}")
-    local/data.sh ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
+    run_once "${data}/prepare.log" --show --inputs local/data.sh local/prepare.py --outputs "${sets[@]/%//wav.scp}" -- \
+        local/data.sh ${opts[@]+"${opts[@]}"}
 }
 
 check_sets() {
