@@ -337,6 +337,7 @@ def test_page(local, work, capsys):
     assert ["one backbone, 2 packs (bits)", "1.00"] in [row[:2] for row in rows]
     assert "−50.0 % of the parameters" in plain
     assert "−40.0 % of the resident memory" in plain
+    assert "Of one model alone (the joint one) 4 MB are its weights; the other 96 MB" in plain
     size = f"{Path('work/packs/en.pack').stat().st_size:,}"
     assert ["English", "0.02", size] in [[row[0], row[2], row[5]] for row in rows if len(row) == 9]
     assert ["English", "1", "1", "50.0"] in rows

@@ -122,19 +122,23 @@ single_models() {
 
 # Both codecs; what the routes' usual confidence in their own language is goes into the packs that the router holds.
 make_packs() {
-    local codec best lang bare=()
+    local codec best lang pack bare=()
     for lang in ${langs}; do
         best=${models}/${lang}_router/valid.cer_ctc.best.pth
         need "${best}" "this command with --stage 1"
         for codec in bits coded; do
-            run_once "${work}/packs_${codec}/${lang}.log" --inputs "${best}" --outputs "${work}/packs_${codec}/${lang}.pack" -- \
-                python -m s3router pack "${models}/${lang}_router" --route "${lang}" --codec "${codec}" \
-                --corpus "Asterisk voice prompts, ${lang}, ${subset}" -o "${work}/packs_${codec}/${lang}.pack"
+            pack=${work}/packs_${codec}/${lang}.pack
+            run_once "${pack%.pack}.log" --inputs "${best}" --outputs "${pack}" -- pack "${lang}" "${codec}" "${pack}"
         done
         bare+=("${work}/packs_bits/${lang}.pack")
     done
     run_once "${work}/packs/log" --show --inputs "${bare[@]}" --outputs "${packs[@]}" -- store_confidences "${bare[@]}"
     python -m s3router inspect --table "${packs[@]}" "${bare[@]/packs_bits/packs_coded}"
+}
+
+pack() { # pack LANG CODEC FILE
+    python -m s3router pack "${models}/$1_router" --route "$1" --codec "$2" -o "$3" \
+        --corpus "Asterisk voice prompts, $1, ${subset}" && stat --printf '  %n: %s bytes\n' "$3"
 }
 
 store_confidences() {

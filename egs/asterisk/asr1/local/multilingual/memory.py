@@ -32,6 +32,7 @@ def resident_mb() -> float:
 def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
     """Load one contender in this process: MB of it, MB of the process, parameters as they lie in memory."""
     import gc
+    import logging
 
     import torch
 
@@ -40,6 +41,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
     from s3router.asr.routed import load_routes
     from s3router.upstreams.packed_masks import give_back_memory
 
+    logging.disable(logging.WARNING)  # ESPnet says for each model that it has no decoder
     torch.set_num_threads(1)
     engine.routed_task()  # imports ESPnet
     import transformers.models.hubert.modeling_hubert  # noqa: F401  of most upstreams; else counts against all alike

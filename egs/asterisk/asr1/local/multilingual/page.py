@@ -59,7 +59,7 @@ def not_swept(made: Made) -> list[str]:
     found = [METHOD_NAMES[method] for method in methods if not made.grid.decided(method, known)]
     if not found:
         return []
-    return [f"**Learning rates of {' and '.join(found)} were not swept**: they are the first in `conf/table.yaml`."]
+    return [f"**Learning rates of {', '.join(found)} were not swept**: they are the first in `conf/table.yaml`."]
 
 
 def error_rates(made: Made) -> Iterator[str]:
@@ -104,7 +104,7 @@ def joint_updates(made: Made) -> str:
     how = {"all": "as many as the single models of the method together", "one": "as many as one single model"}
     return (
         f"They took {each}: {how[made.settings.joint_updates]} (weight finetuning of one language: {alone:,}). "
-        "Their learning rates are those of the single models; none were swept for them."
+        "Their learning rates are those of the results table; none were swept for them."
     )
 
 
@@ -144,7 +144,8 @@ def origin(made: Made) -> Iterator[str]:
     hours = sum(result["seconds"] for result in results) / 3600
     named = ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
     yield f"- {len(results)} runs; commits (runs): {named}; “+” marks code that was changed after that commit."
-    yield f"- {dates[0]} to {dates[-1]}. Training took {hours:.1f} hours; sweeps and other sparsities come on top."
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    yield f"- {days}. Training took {hours:.1f} hours; sweeps and other sparsities come on top."
     for versions in {tuple(result["versions"].items()) for result in results}:
         yield f"- {', '.join(f'{name} {version}' for name, version in versions)}."
 

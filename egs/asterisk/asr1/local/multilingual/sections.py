@@ -36,7 +36,7 @@ def sizes(made: Made) -> Iterator[str]:
         body.append(row("one joint model", "joint", memory["joint"]["parameters"], figures.size([path])))
     yield "## Size"
     yield ""
-    header = ["", "parameters, M", "learnt, MB on disk", "with the backbone's file", "resident MB", "of the process"]
+    header = ["", "parameters, M", "learnt, MB on disk", "with the backbone's file", "resident MB", "whole process"]
     yield from markdown(header, body)
     yield ""
     routes, models = memory["routes"], memory["models"]
@@ -47,7 +47,19 @@ def sizes(made: Made) -> Iterator[str]:
         f"stays frozen and is in the backbone's file{precision(files)}. Resident: above what Python takes with all",
         f"modules imported, after each model was used once; medians of {len(routes['runs'])} processes, one",
         "thread, all weights in float32. It is the same for both codecs: in memory masks are bits.",
+        *one_model(memory),
     )
+
+
+def one_model(memory: dict) -> list[str]:
+    """How much of the resident memory comes with the first model, whatever their number."""
+    if "joint" not in memory:
+        return []
+    whole, weights = memory["joint"]["mb"], 4 * memory["joint"]["parameters"] / 2**20
+    return [
+        f"Of one model alone (the joint one) {weights:.0f} MB are its weights; the other {whole - weights:.0f} MB,",
+        "buffers and code of the first pass, come once in every row.",
+    ]
 
 
 def pack_table(made: Made) -> Iterator[str]:
