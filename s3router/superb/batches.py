@@ -72,6 +72,7 @@ class TrainingBatches:
         rank, world: this process takes every ``world``-th utterance of each batch. A batch that is too small for all
             lends its first utterance to the rest, with no weight in the loss.
         num_workers: processes that read audio; 0: this one.
+        sampler: another of s3prl's, whose batches have the size that it gives them.
     """
 
     def __init__(
@@ -83,15 +84,18 @@ class TrainingBatches:
         rank: int = 0,
         world: int = 1,
         num_workers: int = 0,
+        sampler=None,
     ):
         self.clips, self.rank, self.world, self.num_workers = clips, rank, world, num_workers
         samplers = load("s3prl.dataio.sampler")
-        if balanced:
+        if sampler is not None:
+            self.sampler = sampler
+        elif balanced:
             names = [BETWEEN.join(clips.labels[u.utt]) for u in clips.utts]
             self.sampler = samplers.BalancedWeightedSampler(names, batch_size, seed=1_000_003 * seed)
         else:
             self.sampler = samplers.FixedBatchSizeBatchSampler(clips, batch_size, shuffle=True, seed=1_000_003 * seed)
-        self.per_epoch = -(-len(clips) // batch_size)
+        self.per_epoch = -(-len(clips) // batch_size) if sampler is None else len(sampler)
 
     def starting_at(self, batch: int) -> Iterator[tuple[dict, float]]:
         """(batch, its weight) from number ``batch`` on; the ranks' weighted losses average to the whole batch's."""

@@ -19,12 +19,17 @@ class Evaluation:
     Attributes:
         loss: mean of the batches' losses, as s3prl has it.
         predictions: utterance -> label, in the directory's order.
-        score: accuracies.
+        references: what is right, in the same order.
     """
 
     loss: float
     predictions: dict[str, Label]
-    score: Accuracy
+    references: dict[str, Label]
+
+    @property
+    def score(self) -> Accuracy:
+        """Accuracies, of classifications."""
+        return score_labels(list(self.predictions.values()), list(self.references.values()))
 
 
 @torch.no_grad()
@@ -46,8 +51,7 @@ def evaluate(task: nn.Module, loader: DataLoader, labelled: LabelledDir, device:
         losses = [loss for part, _ in parts for loss in part]
         found = {utt: value for _, part in parts for utt, value in part.items()}
     predictions = {utt: found[utt] for utt in labelled.labels}
-    score = score_labels(list(predictions.values()), list(labelled.labels.values()))
-    return Evaluation(sum(losses) / len(losses), predictions, score)
+    return Evaluation(sum(losses) / len(losses), predictions, labelled.labels)
 
 
 def to_device(batch: dict, device: str) -> dict:

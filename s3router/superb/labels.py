@@ -131,12 +131,17 @@ def check(
             ]
             if len(classes) == 1 and len(classes[0]) == 1:
                 problems.append(f"{classes[0][0]!r} is the only class: nothing can be learnt")
-        least = receptive_field / sample_rate
-        problems += [
-            f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which one frame of the upstream "
-            "needs; take it out"
-            for u in part.data.utts
-            if u.duration is not None and round(u.duration * sample_rate) < receptive_field
-        ]
+        problems += too_short(part.data.utts, receptive_field, sample_rate)
         if problems:
             raise DataError(summary(part.data.path, problems))
+
+
+def too_short(utts: Sequence[Utterance], receptive_field: int, sample_rate: int = 16000) -> list[str]:
+    """Problems: utterances that give the upstream not a single frame."""
+    least = receptive_field / sample_rate
+    return [
+        f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {1000 * least:.0f} ms, which one frame of the upstream "
+        "needs; take it out"
+        for u in utts
+        if u.duration is not None and round(u.duration * sample_rate) < receptive_field
+    ]

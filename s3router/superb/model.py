@@ -14,7 +14,7 @@ from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams import hub
 from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
 
-_NN, _ENCODERS = load("s3prl.nn.upstream"), load("s3prl.dataio.encoder.category")
+_NN = load("s3prl.nn.upstream")
 
 MODES = {
     "frozen": "the head alone (the benchmark's constrained track)",
@@ -64,9 +64,22 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
         return ConvGeometry.of(found[1]).receptive_field if found else 1
 
 
-def encoder_of(classes: list[list[str]]) -> Any:
-    """s3prl's CategoryEncoder of one slot, or CategoryEncoders of several."""
-    return _ENCODERS.CategoryEncoder(classes[0]) if len(classes) == 1 else _ENCODERS.CategoryEncoders(classes)
+class FrameModel(BenchmarkModel):
+    """Of heads that give logits (B, T, units) and valid frames (B,); frames behind an utterance's end say blank.
+
+    s3prl predicts one utterance at a time and takes the best unit of every frame; in a batch, frames of padding would
+    speak, too. The loss does not see them.
+    """
+
+    BLANK = 0
+
+    def forward(self, wav: Tensor, wav_len: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """(B, samples), (B,) -> float32 (B, T, units), int64 (B,)."""
+        logits, lengths = super().forward(wav, wav_len, *args, **kwargs)
+        behind = torch.arange(logits.size(1), device=logits.device) >= lengths.to(logits.device)[:, None]
+        blank = torch.full((logits.size(2),), torch.finfo(logits.dtype).min / 2, device=logits.device)
+        blank[self.BLANK] = 0
+        return torch.where(behind[:, :, None], blank, logits), lengths
 
 
 def build_task(
@@ -95,10 +108,12 @@ def build_task(
     hub.register()
     upstream = _NN.S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
     featurizer = _NN.Featurizer(upstream)
-    encoder = encoder_of(classes)
+    encoder = spec.of_kind().encoder(classes, spec)
     theirs = problem(spec.problem)
     head = theirs.build_downstream(settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate)
-    model = BenchmarkModel(upstream, featurizer, head, mode != "frozen", bfloat16)
+    model = (FrameModel if spec.kind == "sequences" else BenchmarkModel)(
+        *(upstream, featurizer, head, mode != "frozen", bfloat16)
+    )
     _set_trainable(model, mode)
     return theirs.build_task({}, model, encoder)
 

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="s3router superb-train", description="Train one task; resumes by itself.")
     add = made.add_argument
     add("--task", required=True, choices=sorted(TASKS))
-    add("--train-dir", type=Path, required=True, help="Kaldi directory with wav.scp and utt2label")
+    add("--train-dir", type=Path, required=True, help="Kaldi directory with wav.scp and utt2label (or text)")
     add("--valid-dir", type=Path, required=True, help="the same; selects the best checkpoint")
     add("--output-dir", type=Path, required=True)
     add("--classes", type=Path, help="list of classes (default: those of the training labels)")
@@ -106,6 +106,13 @@ def _problems(args: argparse.Namespace) -> list[str]:
         found.append("--upstream-lr: with --mode frozen the upstream does not train; leave it out")
     if args.mode == "frozen" and (args.feature_masking or args.upstream_dropout):
         found.append("--feature-masking and --upstream-dropout have no effect on a frozen upstream; leave them out")
+    if TASKS[args.task].kind == "sequences":
+        if args.max_seconds:
+            found.append("--max-seconds: a cropped utterance would not hold all of its text; leave it out")
+        if args.classes is not None:
+            found.append(f"--classes: the units of {args.task} come from the texts; leave it out")
+        if args.batch_size < 2:
+            found.append("--batch-size must be 2 or more: batches of long utterances are half as large")
     if args.feature_cache and args.max_seconds:
         found.append("--feature-cache: crops differ each time, so their features cannot be kept; add --max-seconds 0")
     return found
@@ -131,7 +138,8 @@ def extra_conf(args: argparse.Namespace) -> dict[str, Any]:
 
 def pools_ahead(args: argparse.Namespace) -> bool:
     """Whether training will go over the utterances once only (`s3router.superb.pooled`)."""
-    return args.mode == "frozen" and args.pool_ahead == "auto" and args.max_seconds is None
+    linear = TASKS[args.task].kind == "classification"
+    return linear and args.mode == "frozen" and args.pool_ahead == "auto" and args.max_seconds is None
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from s3router.errors import ConfigError, DataError, S3RouterError
 from s3router.scoring.files import write_lines
 from s3router.superb.labels import BETWEEN, Label
-from s3router.superb.tasks import TaskSpec, task
+from s3router.superb.tasks import FIGURES, TaskSpec, task
 
 TRACKS = {"frozen": "constrained", "weight": "unconstrained", "router": "unconstrained"}
 """SUPERB's track of an entry: per-task weights or masks are more than the constrained track allows."""
@@ -24,6 +24,8 @@ TRACKS = {"frozen": "constrained", "weight": "unconstrained", "router": "unconst
 def submission_lines(spec: TaskSpec, predictions: Mapping[str, Label]) -> list[str]:
     """Lines of the submission's file, in order of ids. Raises DataError where a column holds the separator."""
     rows = [(utt, *predictions[utt]) for utt in sorted(predictions)]
+    if spec.kind == "sequences":  # the text is the rest of the line, and may be empty
+        return [spec.separator.join(row).rstrip() for row in rows]
     bad = [row for row in rows if any(spec.separator in cell for cell in row)]
     if bad:
         raise DataError(f"{spec.file}: {spec.separator!r} stands inside of {bad[0]}, so the line could not be read")
@@ -47,11 +49,10 @@ def predict(args: argparse.Namespace) -> dict:
     """Run it; returns what ``result.json`` holds."""
     from s3router.asr.files import read_states
     from s3router.superb import options
-    from s3router.superb.batches import Clips, in_order
+    from s3router.superb.batches import in_order
     from s3router.superb.evaluate import evaluate
-    from s3router.superb.labels import LabelledDir, check
     from s3router.superb.model import build_task, load_trained
-    from s3router.superb.run import BEST, read_config
+    from s3router.superb.run import BEST, read, read_config
     from s3router.superb.tasks import Settings
 
     config = read_config(args.exp_dir)
@@ -59,8 +60,7 @@ def predict(args: argparse.Namespace) -> dict:
     spec, settings = task(given.task), Settings(**config["settings"])
     if spec.folder and "{fold}" in spec.folder and args.fold is None:
         raise ConfigError(f"task {spec.name} has folds: say which with --fold")
-    found = LabelledDir.read(args.data_dir, len(spec.slots))
-    labelled = LabelledDir(found.data.with_durations(), found.labels)
+    kind, labelled = spec.of_kind(), read(args.data_dir, spec)
     states = read_states(args.exp_dir / BEST, args.device)
     built = build_task(
         spec,
@@ -75,12 +75,10 @@ def predict(args: argparse.Namespace) -> dict:
         raise ConfigError(f"{args.exp_dir} was trained on other weights of {given.upstream}; bring those back")
     load_trained(built.model, states["model"], str(args.exp_dir / BEST))
     built.to(args.device)
-    check(None, [labelled], config["classes"], built.model.receptive_field)
-    encoder = built.category if hasattr(built, "category") else built.categories
-    clips = Clips(labelled, encoder, settings.gain_db)
+    kind.check(None, [labelled], config["classes"], built.model.receptive_field)
+    clips = kind.clips(labelled, kind.encoder(config["classes"], spec), settings, None, 0)
     loader = in_order(clips, args.batch_size, num_workers=args.num_workers)
     outcome = evaluate(built, loader, labelled, args.device)
-    low, high = outcome.score.interval()
     result = {
         "task": spec.name,
         "mode": given.mode,
@@ -90,15 +88,12 @@ def predict(args: argparse.Namespace) -> dict:
         "seed": given.seed,
         "lr": given.lr,
         "upstream_lr": given.upstream_lr,
-        "n_utts": outcome.score.total,
-        "accuracy": outcome.score.accuracy,
-        "interval": [low, high],
-        "balanced_accuracy": outcome.score.balanced_accuracy,
-        "recalls": {BETWEEN.join(label): value for label, value in sorted(outcome.score.recalls.items())},
+        "n_utts": len(outcome.predictions),
+        **kind.figures(list(outcome.predictions.values()), list(outcome.references.values()), spec),
         "loss": outcome.loss,
         "selected": states["best"],
     }
-    write_lines(args.output_dir / "utt2label", (f"{u} {BETWEEN.join(p)}" for u, p in outcome.predictions.items()))
+    write_lines(args.output_dir / kind.LABELS, (f"{u} {BETWEEN.join(p)}" for u, p in outcome.predictions.items()))
     if spec.folder:
         target = args.output_dir / spec.folder.format(fold=args.fold) / spec.file
         write_lines(target, submission_lines(spec, outcome.predictions))
@@ -114,12 +109,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except S3RouterError as error:
         print(f"superb-predict: {error}", file=sys.stderr)
         return 1
-    low, high = result["interval"]
-    print(
-        f"{args.data_dir}: accuracy {100 * result['accuracy']:.2f} % of {result['n_utts']} "
-        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}), {result['track']} track"
-    )
+    print(f"{args.data_dir}: {said(result)}, {result['track']} track")
     return 0
+
+
+def said(result: dict) -> str:
+    """The figures of a result in words."""
+    if "accuracy" in result:
+        low, high = result["interval"]
+        interval = f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
+        return f"accuracy {100 * result['accuracy']:.2f} % of {result['n_utts']} {interval}"
+    names = [name for name in FIGURES if name in result]
+    return ", ".join(f"{FIGURES[name]} {100 * result[name]:.2f} %" for name in names) + f" of {result['n_utts']}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from s3router.asr.files import CHECKPOINT, read_states, replacing
 from s3router.asr.options import has_bfloat16
 from s3router.asr.progress import Progress
 from s3router.errors import CheckpointError, S3RouterError
-from s3router.superb import labels, options
+from s3router.superb import options
 from s3router.superb.batches import Clips, TrainingBatches, in_order
 from s3router.superb.engine import problem
 from s3router.superb.evaluate import evaluate, to_device
@@ -67,12 +67,10 @@ class Run:
         """
         spec = task(args.task)
         args.amp_dtype = _arithmetic(args.amp_dtype, device)
-        train, valid = (_read(folder, len(spec.slots)) for folder in (args.train_dir, args.valid_dir))
-        if args.classes is not None:
-            classes = labels.read_classes(args.classes, len(spec.slots))
-        else:
-            classes = labels.classes_of(train.labels.values())
-        labels.check(train, [valid], classes)
+        kind = spec.of_kind()
+        train, valid = (read(folder, spec) for folder in (args.train_dir, args.valid_dir))
+        classes = kind.inventory(args.classes, train, spec)
+        kind.check(train, [valid], classes)
         torch.manual_seed(args.seed)
         built = build_task(
             spec,
@@ -83,7 +81,7 @@ class Run:
             args.upstream_ckpt,
             bfloat16=args.amp_dtype == "bfloat16",
         )
-        labels.check(train, [valid], classes, built.model.receptive_field)
+        kind.check(train, [valid], classes, built.model.receptive_field)
         config = {
             "options": options.recorded(args),
             "settings": asdict(settings),
@@ -94,15 +92,18 @@ class Run:
         built.to(device)
         lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
         optimizer = problem(spec.problem).build_optimizer({"name": "Adam", "conf": {}}, groups(built.model, lrs))
-        encoder = _encoder(built)
-        clips = Clips(train, encoder, settings.gain_db, args.max_seconds, args.seed)
-        valid_clips = Clips(valid, encoder, settings.gain_db)
+        encoder = kind.encoder(classes, spec)
+        clips = kind.clips(train, encoder, settings, args.max_seconds, args.seed)
+        valid_clips = kind.clips(valid, encoder, settings, None, 0)
         if options.pools_ahead(args) and can_pool(built.model, args.max_seconds):
             folder = None if args.feature_cache is None else Path(args.feature_cache)
             clips, valid_clips = (
                 pooled(built.model, c, args.batch_size, folder, rank, world) for c in (clips, valid_clips)
             )
-        batches = TrainingBatches(clips, args.batch_size, spec.balanced, args.seed, rank, world, args.num_workers)
+        sampler = None if spec.sampler is None else kind.sampler(train, args.batch_size, settings, args.seed, spec)
+        batches = TrainingBatches(
+            *(clips, args.batch_size, spec.balanced, args.seed, rank, world, args.num_workers, sampler)
+        )
         run = cls(
             *(args, spec, built, optimizer, batches, valid, valid_clips),
             *(rank, world, device),
@@ -184,9 +185,12 @@ class Run:
     def _validate(self, board) -> None:
         loader = in_order(self.clips, self.args.batch_size, self.rank, self.world, self.args.num_workers)
         found = evaluate(self.task, loader, self.valid, self.device)
-        figures = {"accuracy": found.score.accuracy, "balanced_accuracy": found.score.balanced_accuracy}
-        value = figures[self.spec.metric]
-        better = self.best is None or value > self.best[self.spec.metric]
+        scored = self.spec.of_kind().figures(
+            list(found.predictions.values()), list(found.references.values()), self.spec
+        )
+        figures = {name: figure for name, figure in scored.items() if isinstance(figure, float)}
+        value, quality = figures[self.spec.metric], self.spec.quality
+        better = self.best is None or quality(value) > quality(self.best[self.spec.metric])
         if better:
             self.best = {"update": self.update, "loss": found.loss, **figures}
         note = "best so far" if better else f"best {100 * self.best[self.spec.metric]:.2f} % at {self.best['update']}"
@@ -255,13 +259,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged ({error}); delete {folder} and train again") from None
 
 
-def _read(folder: Path, slots: int) -> LabelledDir:
-    found = LabelledDir.read(folder, slots)
+def read(folder: Path, spec: TaskSpec) -> LabelledDir:
+    """A directory as this task needs it, with all durations known. Raises DataError."""
+    found = spec.of_kind().read(folder, spec)
     return LabelledDir(found.data.with_durations(), found.labels)
-
-
-def _encoder(built: nn.Module):
-    return built.category if hasattr(built, "category") else built.categories
 
 
 def _arithmetic(wanted: str, device: str) -> str:

@@ -31,6 +31,7 @@ def read_best(folder: Path) -> dict:
         "folder": folder,
         "metric": (metric := task(options["task"]).metric),
         "value": best[metric],
+        "quality": task(options["task"]).quality(best[metric]),
         "loss": best["loss"],
         "update": best["update"],
         "lr": options["lr"],
@@ -41,7 +42,7 @@ def read_best(folder: Path) -> dict:
 def select(folders: Sequence[Path]) -> tuple[dict, list[dict]]:
     """(the best run, all of them); among equals the one with the lowest validation loss."""
     found = [read_best(folder) for folder in folders]
-    return max(found, key=lambda run: (run["value"], -run["loss"])), found
+    return max(found, key=lambda run: (run["quality"], -run["loss"])), found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

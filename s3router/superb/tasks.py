@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import types
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +13,16 @@ from s3router.superb.engine import problem
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """An utterance classification task.
+    """A task.
 
     Args:
         name: as on the command line.
         problem: s3prl's class, whose `default_config` holds the benchmark's settings.
+        kind: the module beside this one that reads, checks, encodes and scores what the task predicts.
+        figure: what selects the best checkpoint; None: (mean recall or) accuracy.
+        lower_is_better: of that figure.
+        units: of sequence tasks, s3prl's vocabulary: ``phoneme``, ``character`` or ``character-slot``.
+        sampler: s3prl's training sampler, where its problem names another than that of classification.
         slots: what an utterance's label consists of; one slot but for intents.
         balanced: training draws every class equally often, and the best checkpoint is the one with the best mean
             recall of the classes on the validation set. (s3prl draws the validation set in the same way, at random;
@@ -27,6 +34,11 @@ class TaskSpec:
 
     name: str
     problem: str
+    kind: str = "classification"
+    figure: str | None = None
+    lower_is_better: bool = False
+    units: str = ""
+    sampler: str | None = None
     slots: tuple[str, ...] = ("label",)
     balanced: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
@@ -36,8 +48,18 @@ class TaskSpec:
 
     @property
     def metric(self) -> str:
-        """What selects the best checkpoint on the validation set; the higher, the better."""
+        """What selects the best checkpoint on the validation set."""
+        if self.figure is not None:
+            return self.figure
         return "balanced_accuracy" if self.balanced else "accuracy"
+
+    def quality(self, value: float) -> float:
+        """A value of `metric` as a number of which more is better."""
+        return -value if self.lower_is_better else value
+
+    def of_kind(self) -> types.ModuleType:
+        """The module that does what this kind of task does in its own way."""
+        return importlib.import_module(f"s3router.superb.{self.kind}")
 
     def settings(self) -> Settings:
         """s3prl's settings of the benchmark, with our changes."""
@@ -54,6 +76,7 @@ class TaskSpec:
             "max_seconds": own.get("max_secs"),
             "gain_db": _gain(own.get("sox_effects")),
             "head": conf["build_downstream"],
+            "halve_above": sampler["train"].get("max_length"),
         }
         return Settings(**{**found, **self.changes})
 
@@ -72,6 +95,7 @@ class Settings:
         max_seconds: longer training utterances are cropped at random; None: never.
         gain_db: applied to every waveform (s3prl does it with sox).
         head: arguments of s3prl's head.
+        halve_above: batches whose longest utterance has more samples than this are half as large (sequence tasks).
     """
 
     batch_size: int
@@ -83,6 +107,7 @@ class Settings:
     max_seconds: float | None
     gain_db: float
     head: dict[str, Any]
+    halve_above: int | None = None
 
 
 def _gain(effects: list[list[str]] | None) -> float:
@@ -93,6 +118,15 @@ def _gain(effects: list[list[str]] | None) -> float:
         raise ConfigError(f"s3prl's settings ask for the sox effects {other}, which are not known here")
     return sum(gains)
 
+
+FIGURES = {
+    "per": "PER",
+    "wer": "WER",
+    "cer": "CER",
+    "slot_type_f1": "slot-type F1",
+    "slot_value_cer": "slot-value CER",
+}
+"""Figures of sequence tasks in `result.json`, which are fractions, and how they are called in a table."""
 
 TASKS = {
     spec.name: spec
@@ -108,6 +142,41 @@ TASKS = {
         ),
         TaskSpec("sid", "SuperbSID", folder="sid_public"),
         TaskSpec("er", "SuperbER", folder="er_fold{fold}_public"),
+        TaskSpec(
+            "pr",
+            "SuperbPR",
+            kind="sequences",
+            figure="per",
+            lower_is_better=True,
+            units="phoneme",
+            sampler="SortedSliceSampler",
+            slots=("text",),
+            folder="pr_public",
+            file="predict.ark",
+        ),
+        TaskSpec(
+            "asr",
+            "SuperbASR",
+            kind="sequences",
+            figure="wer",
+            lower_is_better=True,
+            units="character",
+            sampler="SortedBucketingSampler",
+            slots=("text",),
+            folder="asr_public",
+            file="predict.ark",
+        ),
+        TaskSpec(
+            "sf",
+            "SuperbSF",
+            kind="sequences",
+            figure="slot_type_f1",
+            units="character-slot",
+            sampler="SortedSliceSampler",
+            slots=("text",),
+            folder="sf_public",
+            file="predict.ark",
+        ),
         TaskSpec(
             "cls",  # any corpus: egs/TEMPLATE/cls1
             "SuperbSID",

@@ -17,8 +17,9 @@ from s3router.errors import CheckpointError, ConfigError, DataError
 from s3router.superb import options as superb_options
 from s3router.superb import predict, select, table
 from s3router.superb.batches import Clips, TrainingBatches
+from s3router.superb.classification import encoder as encoder_of
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import encoder_of, trained_state
+from s3router.superb.model import trained_state
 from s3router.superb.run import Run
 from s3router.superb.tasks import TASKS, task
 from tests.superb.conftest import make_set, train
