@@ -30,6 +30,8 @@ COMMANDS = {
     "superb-predict": ("s3router.superb.predict", "predict and score a set; the submission's file"),
     "superb-pack": ("s3router.superb.pack", "put what a task has learnt into a mask pack"),
     "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
+    "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),
+    "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
     "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
 }
 

@@ -1,0 +1,184 @@
+"""Build a submission out of trained tasks: find their predictions, check them, zip them, say which track it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3router.asr.files import replacing
+from s3router.errors import ConfigError, DataError
+from s3router.scoring.files import write_lines
+from s3router.superb.submission import ACTIVITIES, FRAME_SHIFT, PARTS, TASK_NAMES, Part
+from s3router.superb.submission_check import TOP, Verdict, check_submission
+from s3router.superb.submission_lists import Expected, read_list, write_list
+from s3router.superb.submission_report import RECORD, digest, loosest, track
+
+ARCHIVE, LISTS = "predict.zip", "lists"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a part's files come from.
+
+    Attributes:
+        part: of the submission.
+        exp_dir: the experiment.
+        predicted: its folder ``predict_SET``.
+        files: path in the part's folder -> file.
+    """
+
+    part: Part
+    exp_dir: Path
+    predicted: Path
+    files: dict[str, Path]
+
+
+def find_source(exp_dir: str | os.PathLike, part: Part) -> Source | None:
+    """The files of a part in an experiment (or in one of its folders ``predict_SET``); None: it has none.
+
+    Raises:
+        DataError: no such folder; several sets were predicted, and it is not said which is meant.
+    """
+    exp_dir = Path(exp_dir)
+    if not exp_dir.is_dir():
+        raise DataError(f"--{part.name} {exp_dir}: no such folder; expected an experiment, exp/NAME")
+    own = (exp_dir / part.folder).is_dir()
+    found = [exp_dir] if own else [p.parent for p in sorted(exp_dir.glob(f"predict_*/{part.folder}")) if p.is_dir()]
+    if len(found) > 1:
+        names = " ".join(str(folder) for folder in found)
+        raise DataError(f"--{part.name} {exp_dir}: several sets were predicted; name one of: {names}")
+    if not found:
+        return None
+    folder = found[0] / part.folder
+    wanted = [part.file]
+    if part.name == "sd":
+        wanted = [FRAME_SHIFT, *(f"{ACTIVITIES}/{p.name}" for p in sorted((folder / ACTIVITIES).glob("*.h5")))]
+    lacking = [name for name in wanted if not (folder / name).is_file()]
+    if lacking:
+        raise DataError(f"--{part.name}: {folder / lacking[0]} is missing; predict the test set again (stage 5)")
+    return Source(part, exp_dir if not own else exp_dir.parent, found[0], {name: folder / name for name in wanted})
+
+
+def find_sources(given: Mapping[str, Sequence[Path]]) -> list[Source]:
+    """The parts of a submission, in the order of `PARTS`.
+
+    Args:
+        given: task -> experiments; one of each, but five of er, one a fold.
+
+    Raises:
+        ConfigError: unknown task, none at all, several experiments of a task that has no folds.
+        DataError: an experiment has no prediction, a fold is lacking or there twice.
+    """
+    if not any(given.values()):
+        raise ConfigError(f"name an experiment of at least one task: {', '.join('--' + name for name in TASK_NAMES)}")
+    sources: dict[str, Source] = {}
+    for name, folders in given.items():
+        parts = [part for part in PARTS.values() if part.name == name]
+        if not parts:
+            raise ConfigError(f"unknown task {name!r}; known: {', '.join(TASK_NAMES)}")
+        if name != "er" and len(folders) > 1:
+            raise ConfigError(f"--{name} takes one experiment, found {len(folders)}")
+        for folder in folders:
+            found = [source for part in parts if (source := find_source(folder, part))]
+            if not found:
+                where = " or ".join(f"predict_*/{part.folder}" for part in parts[:1])
+                raise DataError(f"--{name} {folder}: there is no {where} in it; predict the test set first (stage 5)")
+            for source in found:
+                if source.part.folder in sources:
+                    other = sources[source.part.folder].exp_dir
+                    raise DataError(f"{source.part.folder} is in {other} and in {source.exp_dir}; name one of them")
+                sources[source.part.folder] = source
+        lacking = [part.folder for part in parts if folders and part.folder not in sources]
+        if lacking:
+            raise DataError(f"--er: all five folds are scored together; lacking: {', '.join(lacking)}")
+    return [sources[folder] for folder in PARTS if folder in sources]
+
+
+def record_of(source: Source) -> dict[str, Any]:
+    """How a part was trained: mode, upstream, track. Raises DataError where the experiment does not say."""
+    path = source.predicted / "result.json"
+    config = source.exp_dir / "selected" / "config.json"
+    if not config.is_file():
+        config = source.exp_dir / "config.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if source.part.name == "qbe":  # nothing is trained, so there is no run
+            of_run: dict[str, Any] = {"options": {}, "settings": {}}
+        else:
+            of_run = json.loads(config.read_text(encoding="utf-8"))
+        mode = result.get("mode", "frozen") if source.part.name == "qbe" else result["mode"]
+        named = track(mode, of_run["options"], of_run["settings"])
+    except (OSError, ValueError, KeyError) as error:
+        what = f"{path} and {config} do not say how it was trained ({error!r})"
+        raise DataError(f"{what}; predict the test set again (stage 5)") from None
+    kept = ("upstream", "sparsity", "seed", "lr", "upstream_lr")
+    return {"experiment": str(source.exp_dir), "mode": mode, "track": named} | {
+        key: result[key] for key in kept if result.get(key) is not None
+    }
+
+
+def list_of(source: Source) -> Expected | None:
+    """The list of the test set that was predicted, where the experiment says where it lies; else None."""
+    try:
+        result = json.loads((source.predicted / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    folder = result.get("data_dir")
+    if folder is None:
+        return None
+    places = [Path(folder), source.exp_dir.resolve().parent.parent / folder]  # as given, or from the recipe's folder
+    found = next((place for place in places if place.exists()), None)
+    return None if found is None else read_list(found, source.part)
+
+
+def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[str, Expected]) -> tuple[Path, Verdict]:
+    """Write ``predict.zip``, ``lists/`` and ``report.json``. A zip with problems is not left behind.
+
+    Args:
+        sources: of `find_sources`.
+        output: the folder.
+        lists: by part's folder; they go before those that `list_of` finds.
+
+    Returns:
+        (the zip, what its check has found); with problems, there is no such file.
+    """
+    output = Path(output)
+    records = {source.part.folder: record_of(source) for source in sources}
+    known = {source.part.folder: found for source in sources if (found := list_of(source)) is not None} | dict(lists)
+    output.mkdir(parents=True, exist_ok=True)
+    path, made = output / ARCHIVE, output / f".{ARCHIVE}.{os.getpid()}.new"
+    try:
+        _zip(sources, made)
+        verdict = check_submission(made, known)
+        if not verdict.all_problems:
+            for name in (RECORD, ARCHIVE):  # in this order: a record never stands beside an archive of before
+                (output / name).unlink(missing_ok=True)
+            (output / LISTS).mkdir(exist_ok=True)
+            for old in (output / LISTS).glob("*.txt"):
+                old.unlink()
+            for folder, expected in known.items():
+                write_list(output / LISTS / f"{folder}.txt", expected)
+            made.replace(path)
+            tracks = [record["track"] for record in records.values()]
+            record = {"track": loosest(tracks), "sha256": digest(path), "parts": records}
+            write_lines(output / RECORD, [json.dumps(record, indent=1, ensure_ascii=False)])
+    finally:
+        made.unlink(missing_ok=True)
+    return path, verdict
+
+
+def _zip(sources: Sequence[Source], path: Path) -> None:
+    """The same files always give the same bytes."""
+    with replacing(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sources:
+            for name, content in source.files.items():
+                info = zipfile.ZipInfo(f"{TOP}/{source.part.folder}/{name}")
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                with content.open("rb") as original, archive.open(info, "w", force_zip64=True) as target:
+                    while block := original.read(1 << 20):
+                        target.write(block)
