@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # What the local/data.sh of the recipes beside it share: sourced after `usage` is set, with the script's arguments. Sets
-# corpus, downloads, data, fold, lists, here and fetch; gives die, unpack and prepare.
-corpus='' downloads=downloads data=data fold='' lists=''
+# corpus, downloads, data, fold, lists, lexicon, here and fetch; gives die, unpack and prepare.
+corpus='' downloads=downloads data=data fold='' lists='' lexicon=''
 die() { echo "local/data.sh: $*" >&2; exit 1; }
 while [[ $# -gt 0 ]]; do
     case $1 in
         --help | -h) echo "$usage"; exit 0 ;;
-        --corpus | --downloads | --data | --fold | --lists)
+        --corpus | --downloads | --data | --fold | --lists | --lexicon)
             [[ $# -ge 2 ]] || die "$1 needs a value"
             printf -v "${1#--}" '%s' "$2"
             shift 2

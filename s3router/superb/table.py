@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s3router.errors import DataError, S3RouterError
 from s3router.scoring.accuracy import FOLDS, fold_mean
 from s3router.scoring.files import write_lines
 from s3router.scoring.stats import mean_spread
+from s3router.superb.tasks import FIGURES
 
 
 def read_results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
@@ -31,28 +32,50 @@ def read_results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
 
 
 def table(folders: Sequence[Path]) -> list[str]:
-    """Markdown lines. Runs that differ in their seed alone share a row: mean ± standard deviation."""
+    """Markdown lines. Runs that differ in their seed alone share a row: mean ± standard deviation.
+
+    Raises:
+        DataError: runs without results, or of tasks with different figures.
+    """
     groups: dict[tuple, list[dict]] = {}
-    for _, name, result in read_results(folders):
+    rows = read_results(folders)
+    columns = columns_of(rows[0][2])
+    for folder, name, result in rows:
+        if columns_of(result) != columns:
+            raise DataError(f"{folder}: its task has other figures than {rows[0][0]}: make a table of each task")
         key = (name, result["upstream"], result["mode"], result["sparsity"])
         groups.setdefault(key, []).append(result)
     lines = [
-        "| set | upstream | mode | track | sparsity | seeds | utterances | accuracy % | 95 % interval | recall % |",
-        "|---|---|---|---|---:|---|---:|---:|---:|---:|",
+        f"| set | upstream | mode | track | sparsity | seeds | utterances | {' | '.join(columns)} |",
+        f"|---|---|---|---|---:|---|---:|{'---:|' * len(columns)}",
     ]
     for (name, upstream, mode, sparsity), results in groups.items():
         results.sort(key=lambda r: r["seed"])
-        accuracy = mean_spread([r["accuracy"] for r in results]).percent(2)
-        recall = mean_spread([r["balanced_accuracy"] for r in results]).percent(2)
-        low, high = results[0]["interval"]
-        interval = f"{100 * low:.1f}–{100 * high:.1f}" if len(results) == 1 else ""
         seeds = " ".join(str(r["seed"]) for r in results)
         removed = "" if sparsity is None else f"{sparsity:g}"
         lines.append(
             f"| {name} | {upstream} | {mode} | {results[0]['track']} | {removed} | {seeds} | {results[0]['n_utts']} "
-            f"| {accuracy} | {interval} | {recall} |"
+            f"| {' | '.join(_cells(results, columns))} |"
         )
     return lines
+
+
+def columns_of(result: dict) -> dict[str, str]:
+    """Heading -> figure of what a task's table shows."""
+    if "accuracy" in result:
+        return {"accuracy %": "accuracy", "95 % interval": "interval", "recall %": "balanced_accuracy"}
+    return {f"{heading} %": name for name, heading in FIGURES.items() if name in result}
+
+
+def _cells(results: list[dict], columns: dict[str, str]) -> Iterator[str]:
+    for name in columns.values():
+        if name != "interval":
+            yield mean_spread([r[name] for r in results]).percent(2)
+        elif len(results) == 1:
+            low, high = results[0][name]
+            yield f"{100 * low:.1f}–{100 * high:.1f}"
+        else:
+            yield ""
 
 
 def folds(folders: Sequence[Path]) -> list[str]:

@@ -52,12 +52,13 @@ def find_librilight(corpus: Path, given: Path | None) -> Path:
     )
 
 
-def read_part(folder: Path, more_text: bool = False) -> list[Utterance]:
+def read_part(folder: Path, more_text: bool = False, as_it_is: bool = False) -> list[Utterance]:
     """Utterances under ``folder``: every ``SPEAKER-BOOK.trans.txt`` with the recordings beside it.
 
     Args:
         more_text: transcripts without a recording are no mistake (of Libri-light: its books are cut, their texts may
             not be).
+        as_it_is: leave the transcripts in the release's capitals, apostrophes and all.
 
     Raises:
         DataError: the folder is missing or empty, or recordings and transcripts do not go together; all problems.
@@ -74,7 +75,7 @@ def read_part(folder: Path, more_text: bool = False) -> list[Utterance]:
                 continue
             used.add(recording)
             try:
-                text = languages.normalize(text, "en")
+                text = text.strip() if as_it_is else languages.normalize(text, "en")
             except DataError as error:
                 problems.append(f"{transcripts}: {utt}: {error}")
                 continue

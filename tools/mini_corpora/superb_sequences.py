@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Make miniatures of SUPERB's corpora of sequence tasks in their official layouts.
+
+    python tools/mini_corpora/superb_sequences.py OUT [--only pr asr sf]
+
+leaves OUT/pr and OUT/asr (LibriSpeech/{train-clean-100,dev-clean,test-clean}; for pr with lexicon.txt) and OUT/sf
+(SNIPS: all.iob.snips.txt, slots.txt, {train,valid,test}/*.wav). The voices are espeak-ng's. Error rates on them mean
+nothing; they are there to try the recipes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from librispeech import write_speaker
+from sentences import Speaker, sentences
+
+from s3router.data.audio import write_audio
+
+RATE = 16000
+PARTS = {"train-clean-100": 3, "dev-clean": 1, "test-clean": 1}  # speakers
+UTTERANCES = 2
+LEXICON = """THE DH AH0
+OLD OW1 L D
+MAN M AE1 N
+MY M AY1
+SISTER S IH1 S T ER0
+A AH0
+SMALL S M AO1 L
+DOG D AO1 G
+NOBODY N OW1 B AA2 D IY2
+SAW S AO1
+DOESN'T D AH1 Z AH0 N T
+LIKE L AY1 K
+HAS HH AE1 Z
+FOUND F AW1 N D
+CARRIES K AE1 R IY0 Z
+GREEN G R IY1 N
+HOUSE HH AW1 S
+TWO T UW1
+APPLES AE1 P AH0 L Z
+LONG L AO1 NG
+LETTER L EH1 T ER0
+KING'S K IH1 NG Z
+BOAT B OW1 T
+"""
+SPEAKERS = {"train": ("Ivy", "Joanna", "Justin"), "valid": ("Amy",), "test": ("Brian", "Emma")}
+"""Of Audio SNIPS's sixteen voices; which belongs to which set is the corpus's."""
+REQUESTS = [
+    ("PLAY BLUE NOTE BY ALICE COLTRANE", "O album album O artist artist", "PlayMusic"),
+    ("BOOK A TABLE FOR TWO IN PARIS", "O O O O party_size_number O city", "BookRestaurant"),
+    ("WILL IT RAIN IN PARIS TOMORROW ?", "O O condition O city timeRange O", "GetWeather"),
+]
+
+
+def libri(out: Path) -> None:
+    """LibriSpeech's three parts: each speaker reads two sentences."""
+    texts, done = sentences("en", sum(PARTS.values()) * UTTERANCES), 0
+    for part, speakers in PARTS.items():
+        for _ in range(speakers):
+            write_speaker(out / "LibriSpeech" / part, done, texts[done * UTTERANCES : (done + 1) * UTTERANCES])
+            done += 1
+
+
+def phonemes(out: Path) -> None:
+    """The same and its lexicon."""
+    libri(out)
+    (out / "lexicon.txt").write_text(LEXICON, encoding="utf-8")
+
+
+def snips(out: Path) -> None:
+    """Each voice says three requests; tags stand after a tab, between BOS and EOS and the intent."""
+    lines, top = [], out / "SNIPS"
+    for name, speakers in SPEAKERS.items():
+        (top / name).mkdir(parents=True, exist_ok=True)
+        for who, speaker in enumerate(speakers):
+            for number, (words, tags, intent) in enumerate(REQUESTS):
+                utt = f"{speaker}-snips-{name}-{number}"
+                write_audio(top / name / f"{utt}.wav", Speaker.number(who).say(words.lower(), "en-us", RATE), RATE)
+                lines.append(f"{utt} BOS {words} EOS\tO {tags} {intent}\n")
+    (top / "all.iob.snips.txt").write_text("".join(lines), encoding="utf-8")
+    names = sorted({tag for _, tags, _ in REQUESTS for tag in tags.split()})
+    (top / "slots.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+CORPORA = {"pr": phonemes, "asr": libri, "sf": snips}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
+    args = parser.parse_args()
+    for name in args.only:
+        CORPORA[name](args.out / name)
+        recordings = [path for path in (args.out / name).rglob("*") if path.suffix in (".wav", ".flac")]
+        print(f"{args.out / name}: a miniature, {len(recordings)} recordings")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
