@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Make miniatures of SUPERB's corpora of pairs (queries and documents) in their official layouts.
+
+    python tools/mini_corpora/superb_pairs.py OUT [--only qbe]
+
+leaves OUT/qbe (quesst14Database). The voices are espeak-ng's. Figures on them mean nothing; they are there to try the
+recipes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sentences import Speaker
+
+from s3router.data.audio import write_audio
+
+RATE = 16000
+TERMS = ("green house", "two apples", "long letter", "king's boat", "old man", "small dog")
+
+
+def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
+    """float32 (samples,) as wav, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, samples, rate)
+
+
+def quesst(out: Path) -> None:
+    """Eight English documents and one in another language; three queries for development, three for evaluation."""
+    top = out / "quesst14Database"
+    documents = [f"Nobody saw the {a} and the {b}" for a, b in zip(TERMS, TERMS[1:] + TERMS[:1], strict=True)]
+    lists: dict[str, list[str]] = {"utterances": [], "dev": [], "eval": []}
+
+    def add(name: str, folder: str, stem: str, text: str, who: int, language: str = "nnenglish") -> None:
+        save(top / folder / f"{stem}.wav", Speaker.number(who).say(text, "en-us", 8000), 8000)
+        lists[name].append(f"quesst14Database/{folder}/{stem}.wav {language}\n")
+
+    for number, text in enumerate([*documents, "The weather is fine today", "Where is my sister"], 1):
+        add("utterances", "Audio", f"quesst14_{number:05d}", text, number % 3)
+    add("utterances", "Audio", "quesst14_00009", "Ahoj", 3, "czech")
+    for side, terms in (("dev", TERMS[:3]), ("eval", TERMS[3:])):
+        truth = [";; made up\n"]
+        for number, term in enumerate(terms, 1):
+            query = f"quesst14_{side}_{number:04d}"
+            add(side, f"{side}_queries", query, term, 4)
+            truth += [
+                f"LEXEME quesst14_{d:05d} 1 0.0 1.0 {query} lex <NA> 0.5\n"
+                for d, text in enumerate(documents, 1)
+                if term in text
+            ]
+        folder = top / "scoring" / f"groundtruth_quesst14_{side}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"quesst14_{side}.rttm").write_text("".join(truth), encoding="utf-8")
+    for name, lines in lists.items():
+        (top / "scoring" / f"language_key_{name}.lst").write_text("".join(lines), encoding="utf-8")
+
+
+CORPORA = {"qbe": quesst}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
+    args = parser.parse_args()
+    for name in args.only:
+        CORPORA[name](args.out / name)
+        print(f"{args.out / name}: a miniature, {len(list((args.out / name).rglob('*.wav')))} recordings")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
