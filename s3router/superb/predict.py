@@ -16,9 +16,7 @@ from s3router.errors import ConfigError, DataError, S3RouterError
 from s3router.scoring.files import write_lines
 from s3router.superb.labels import BETWEEN, Label
 from s3router.superb.tasks import FIGURES, TaskSpec, task
-
-TRACKS = {"frozen": "constrained", "weight": "unconstrained", "router": "unconstrained"}
-"""SUPERB's track of an entry: per-task weights or masks are more than the constrained track allows."""
+from s3router.superb.tracks import track
 
 
 def submission_lines(spec: TaskSpec, predictions: Mapping[str, Label]) -> list[str]:
@@ -82,7 +80,8 @@ def predict(args: argparse.Namespace) -> dict:
     result = {
         "task": spec.name,
         "mode": given.mode,
-        "track": TRACKS[given.mode],
+        "track": track(given.mode, config["options"], config["settings"]),
+        "data_dir": str(args.data_dir),
         "upstream": given.upstream,
         "sparsity": given.sparsity,
         "seed": given.seed,
@@ -93,6 +92,10 @@ def predict(args: argparse.Namespace) -> dict:
         "loss": outcome.loss,
         "selected": states["best"],
     }
+    if hasattr(kind, "write"):  # what it predicts is no label
+        kind.write(args.output_dir, spec, outcome)
+        write_lines(args.output_dir / "result.json", [json.dumps(result, indent=1, ensure_ascii=False)])
+        return result
     write_lines(args.output_dir / kind.LABELS, (f"{u} {BETWEEN.join(p)}" for u, p in outcome.predictions.items()))
     if spec.folder:
         target = args.output_dir / spec.folder.format(fold=args.fold) / spec.file

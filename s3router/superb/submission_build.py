@@ -16,9 +16,11 @@ from s3router.scoring.files import write_lines
 from s3router.superb.submission import ACTIVITIES, FRAME_SHIFT, PARTS, TASK_NAMES, Part
 from s3router.superb.submission_check import TOP, Verdict, check_submission
 from s3router.superb.submission_lists import Expected, read_list, write_list
-from s3router.superb.submission_report import RECORD, digest, loosest, track
+from s3router.superb.submission_report import RECORD, digest
+from s3router.superb.tracks import TRACKS, loosest
 
-ARCHIVE, LISTS = "predict.zip", "lists"
+ARCHIVE, LISTS, RESULT = "predict.zip", "lists", "result.json"
+_AGAIN = "predict the test set again (stage 5)"
 
 
 @dataclass(frozen=True)
@@ -100,40 +102,38 @@ def find_sources(given: Mapping[str, Sequence[Path]]) -> list[Source]:
 
 
 def record_of(source: Source) -> dict[str, Any]:
-    """How a part was trained: mode, upstream, track. Raises DataError where the experiment does not say."""
-    path = source.predicted / "result.json"
-    config = source.exp_dir / "selected" / "config.json"
-    if not config.is_file():
-        config = source.exp_dir / "config.json"
+    """How a part was trained: mode, upstream, track. Raises DataError where its ``result.json`` does not say."""
+    result = _result(source)
+    lacking = [name for name in ("mode", "track", "upstream") if name not in result]
+    if lacking or result["track"] not in TRACKS:
+        raise DataError(f"{source.predicted / RESULT} has no {', '.join(lacking) or 'known track'}; {_AGAIN}")
+    kept = ("mode", "track", "upstream", "sparsity", "seed", "lr", "upstream_lr", "layer")
+    found = {key: result[key] for key in kept if result.get(key) is not None}
+    return {"experiment": str(source.exp_dir), **found}
+
+
+def _result(source: Source) -> dict[str, Any]:
+    path = source.predicted / RESULT
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if source.part.name == "qbe":  # nothing is trained, so there is no run
-            of_run: dict[str, Any] = {"options": {}, "settings": {}}
-        else:
-            of_run = json.loads(config.read_text(encoding="utf-8"))
-        mode = result.get("mode", "frozen") if source.part.name == "qbe" else result["mode"]
-        named = track(mode, of_run["options"], of_run["settings"])
-    except (OSError, ValueError, KeyError) as error:
-        what = f"{path} and {config} do not say how it was trained ({error!r})"
-        raise DataError(f"{what}; predict the test set again (stage 5)") from None
-    kept = ("upstream", "sparsity", "seed", "lr", "upstream_lr")
-    return {"experiment": str(source.exp_dir), "mode": mode, "track": named} | {
-        key: result[key] for key in kept if result.get(key) is not None
-    }
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {_AGAIN}") from None
 
 
 def list_of(source: Source) -> Expected | None:
-    """The list of the test set that was predicted, where the experiment says where it lies; else None."""
-    try:
-        result = json.loads((source.predicted / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """What the test set consists of, where ``result.json`` says where it lies and it still does; else None."""
+    result = _result(source)
+    wanted = ("data_dir", "documents_dir") if source.part.name == "qbe" else ("data_dir",)
+    recipe = source.predicted.resolve().parents[2]  # exp/NAME/predict_SET: paths are relative to the recipe's folder
+    folders = [
+        next((p for p in (Path(result[w]), recipe / result[w]) if p.is_dir()), None) for w in wanted if w in result
+    ]
+    if len(folders) < len(wanted) or None in folders:
         return None
-    folder = result.get("data_dir")
-    if folder is None:
-        return None
-    places = [Path(folder), source.exp_dir.resolve().parent.parent / folder]  # as given, or from the recipe's folder
-    found = next((place for place in places if place.exists()), None)
-    return None if found is None else read_list(found, source.part)
+    if source.part.name == "qbe":
+        queries, documents = (read_list(folder / "wav.scp", PARTS["sd_public"]) for folder in folders)
+        return Expected(queries.ids, documents.ids)
+    return read_list(folders[0], source.part)
 
 
 def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[str, Expected]) -> tuple[Path, Verdict]:
@@ -164,8 +164,8 @@ def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[s
             for folder, expected in known.items():
                 write_list(output / LISTS / f"{folder}.txt", expected)
             made.replace(path)
-            tracks = [record["track"] for record in records.values()]
-            record = {"track": loosest(tracks), "sha256": digest(path), "parts": records}
+            named = loosest(record["track"] for record in records.values())
+            record = {"track": named, "sha256": digest(path), "parts": records}
             write_lines(output / RECORD, [json.dumps(record, indent=1, ensure_ascii=False)])
     finally:
         made.unlink(missing_ok=True)

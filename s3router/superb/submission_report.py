@@ -11,29 +11,7 @@ from typing import Any
 from s3router.errors import DataError
 from s3router.superb.submission_check import Verdict
 
-TRACKS = ("constrained", "less constrained", "unconstrained")
-"""From the strictest on. An entry is in the loosest one of its tasks."""
 RECORD = "report.json"
-
-
-def track(mode: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """The track of a trained task.
-
-    Args:
-        mode: frozen, weight or router. With the latter two the upstream is not the same for all tasks: unconstrained.
-        options: what the run was told; a frozen upstream under other settings of training than the benchmark's (the
-            learning rate apart, which is free) is less constrained.
-        settings: the benchmark's.
-    """
-    if mode != "frozen":
-        return "unconstrained"
-    changed = [name for name, value in settings.items() if name in options and options[name] != value]
-    return TRACKS[1] if [name for name in changed if name != "valid_interval"] else TRACKS[0]
-
-
-def loosest(tracks: list[str]) -> str:
-    """The track of an entry whose tasks are in these."""
-    return max(tracks, key=TRACKS.index)
 
 
 def digest(path: Path) -> str:

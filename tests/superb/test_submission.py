@@ -19,7 +19,8 @@ from s3router.superb.submission import PARTS
 from s3router.superb.submission_build import build, find_sources
 from s3router.superb.submission_check import check_submission
 from s3router.superb.submission_lists import Expected, read_list, read_lists, write_list
-from s3router.superb.submission_report import lines, loosest, track, track_of
+from s3router.superb.submission_report import lines, track_of
+from s3router.superb.tracks import loosest, track
 
 XML = """<stdlist system_id="benchmark">
 <detected_termlist termid="q1" term_search_time="1.0">
@@ -295,23 +296,20 @@ def test_damaged_archives_are_explained(tmp_path, lists, seed):
     assert "\n".join(lines(verdict, path, None))
 
 
-def experiment(top: Path, mode: str = "frozen", **options) -> Path:
+def experiment(top: Path, **more) -> Path:
     """What a task's recipe leaves, as far as it matters here."""
-    run, predicted = top / "exp/one/lr_default", top / "exp/one/predict_test"
-    (predicted / "ks_public").mkdir(parents=True)
-    run.mkdir()
-    (run.parent / "selected").symlink_to(run.name)
-    config = {"options": {"batch_size": 32, "lr": 1.0, **options}, "settings": {"batch_size": 32, "valid_interval": 5}}
-    (run / "config.json").write_text(json.dumps(config))
-    (predicted / "result.json").write_text(json.dumps({"mode": mode, "upstream": "tiny", "data_dir": "data/test"}))
-    (predicted / "ks_public/predict.txt").write_text("".join(f"{row}\n" for row in GOOD["ks_public"]))
+    exp = top / "exp/one"
+    (exp / "predict_test/ks_public").mkdir(parents=True)
+    result = {"mode": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "data/test", **more}
+    (exp / "predict_test/result.json").write_text(json.dumps(result))
+    (exp / "predict_test/ks_public/predict.txt").write_text("".join(f"{row}\n" for row in GOOD["ks_public"]))
     (top / "data/test").mkdir(parents=True)
     (top / "data/test/wav.scp").write_text("".join(f"{row.split()[0]} x.wav\n" for row in GOOD["ks_public"]))
-    return run.parent
+    return exp
 
 
 def test_submit_and_check_by_their_commands(tmp_path, capsys):
-    exp = experiment(tmp_path, "router")
+    exp = experiment(tmp_path, mode="router", track="unconstrained")
     assert main(["superb-submit", "--ks", str(exp), "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "track: unconstrained" in said
@@ -356,8 +354,8 @@ def test_experiments_that_cannot_be_submitted(tmp_path):
     with pytest.raises(DataError, match="several sets were predicted; name one of"):
         find_sources({"ks": [exp]})
     (source,) = find_sources({"ks": [exp / "predict_test"]})
-    (exp / "selected/config.json").unlink()
-    with pytest.raises(DataError, match="do not say how it was trained"):
+    (exp / "predict_test/result.json").write_text("{}")
+    with pytest.raises(DataError, match=r"result\.json has no mode, track, upstream; predict the test set again"):
         build([source], tmp_path / "out", {})
     for fold in (1, 2):
         folder = tmp_path / f"er{fold}/predict_test/er_fold{fold}_public"
@@ -376,6 +374,7 @@ def test_tracks():
         == "constrained"
     )
     assert track("frozen", {"batch_size": 32, "max_updates": 99}, settings) == "less constrained"
+    assert track("frozen", {"batch_size": 16, "accum_grad": 2}, {"batch_size": 32, "accum_grad": 1}) == "constrained"
     assert track("router", {}, settings) == track("weight", {}, settings) == "unconstrained"
     assert loosest(["constrained", "less constrained", "constrained"]) == "less constrained"
 
