@@ -33,8 +33,7 @@ def read(folder: str | os.PathLike, spec: TaskSpec) -> LabelledDir:
     Raises:
         DataError: files that are missing or do not agree, texts without a word, marks that do not pair; all at once.
     """
-    data = DataDir.read(folder)
-    problems = [f"{u.utt}: its text is empty" for u in data.utts if not u.text.strip()]
+    data, problems = DataDir.read(folder), []
     if spec.units == "character-slot":
         for u in data.utts:
             try:
