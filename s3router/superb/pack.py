@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from s3router.packs import MaskPack
 
-_TRAINING = ("mode", "lr", "upstream_lr", "max_updates", "batch_size", "accum_grad", "seed")
+_TRAINING = ("task", "mode", "lr", "upstream_lr", "max_updates", "batch_size", "accum_grad", "seed")
 
 
 def one_linear(head: nn.Module) -> dict[str, Tensor]:
@@ -55,6 +55,7 @@ def pack_from_task(exp_dir: str | os.PathLike, route: str, corpus: str = "", lic
     from s3router.superb.model import build_task, load_trained
     from s3router.superb.run import BEST, read_config
     from s3router.superb.tasks import Settings, task
+    from s3router.superb.tracks import track
 
     exp_dir = Path(exp_dir)
     config = read_config(exp_dir)
@@ -72,11 +73,17 @@ def pack_from_task(exp_dir: str | os.PathLike, route: str, corpus: str = "", lic
         fingerprint=config["fingerprint"],
         checkpoint=None if source is None else Path(source).name if Path(source).exists() else source,
         mask=json.loads(json.dumps(MaskConfig.from_dict(conf["mask"]).to_dict())) if "mask" in conf else {},
-        preprocessing={"sample_rate": 16000, "features": "weighted", "normalize_features": False},
+        preprocessing={
+            "sample_rate": 16000,
+            "features": "weighted",
+            "normalize_features": False,
+            "gain_db": config["settings"]["gain_db"],
+        },
         labels=tuple(config["classes"][0] if len(spec.slots) == 1 else names),
         corpus=corpus or "/".join(Path(given.train_dir).parts[-2:]),
         metrics={"dev": {key: states["best"][key] for key in ("accuracy", "balanced_accuracy")}},
-        training={key: vars(given)[key] for key in _TRAINING if vars(given)[key] is not None},
+        training={key: vars(given)[key] for key in _TRAINING if vars(given)[key] is not None}
+        | {"track": track(given.mode, config["options"], config["settings"])},
         licence=licence,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )

@@ -1,0 +1,92 @@
+"""Several tasks through one resident backbone: each says what its own model says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3router.errors import ConfigError, DataError, PackError
+from s3router.packs import read_pack, write_pack
+from s3router.superb import predict
+from s3router.superb.batches import Clips, in_order
+from s3router.superb.labels import LabelledDir
+from s3router.superb.model import load_trained
+from s3router.superb.pack import pack_from_task
+from s3router.superb.routed import TaskHead, load_tasks, main
+from s3router.superb.tasks import TASKS
+from tests.superb.conftest import make_set, train
+
+KNOWN = TASKS["ks"].settings().gain_db
+
+
+@pytest.fixture
+def trained(options, sets, tmp_path) -> dict[str, tuple]:
+    """Route -> (run, pack file, test set): one label, three slots, and a task with a gain."""
+    three = {
+        name: make_set(tmp_path / "three" / name, n, 3, seed=n) for name, n in (("train", 12), ("dev", 6), ("test", 5))
+    }
+    made = {}
+    for route, folders, more in (
+        ("noises", sets, ["--mode", "router", "--sparsity", "0.3"]),
+        ("intents", three, ["--task", "ic", "--mode", "router", "--sparsity", "0.5"]),
+        ("words", sets, ["--task", "ks", "--mode", "frozen"]),
+    ):
+        where = ["--train-dir", str(folders["train"]), "--valid-dir", str(folders["dev"]), "--lr", "1e-2"]
+        args = options(*more, *where, "--max-updates", "3", name=f"exp_{route}")
+        run = train(args)
+        path = tmp_path / f"{route}.pack"
+        write_pack(path, pack_from_task(args.output_dir, route))
+        made[route] = run, path, folders["test"]
+    return made
+
+
+def test_tasks_on_one_backbone_say_what_their_own_models_say(trained, tmp_path, upstream):
+    packs = [str(path) for _, path, _ in trained.values()]
+    sets = [f"{route}={folder}" for route, (_, _, folder) in trained.items()]
+    command = ["--packs", *packs, "--sets", *sets, "--output-dir", str(tmp_path / "out")]
+    assert main([*command, "--upstream", "hf_hubert_custom", "--upstream-ckpt", str(upstream)]) == 0
+    model = load_tasks([Path(p) for p in packs], "hf_hubert_custom", str(upstream))
+    for route, (run, _, folder) in trained.items():
+        own = tmp_path / "own" / route
+        exp = ["--exp-dir", str(run.args.output_dir), "--data-dir", str(folder), "--output-dir", str(own)]
+        assert predict.main(exp) == 0
+        shared = tmp_path / "out" / f"predict_{route}"
+        assert (shared / "utt2label").read_text() == (own / "utt2label").read_text()
+        for file in own.rglob("predict.*"):
+            assert (shared / file.relative_to(own)).read_text() == file.read_text()
+        one, other = (json.loads((f / "result.json").read_text()) for f in (own, shared))
+        assert {key: one[key] for key in other} == other
+
+        head = model.heads[route]
+        labelled = LabelledDir.read(folder, len(head.classes))
+        load_trained(
+            run.task.model, torch.load(run.args.output_dir / "best.pth", weights_only=True)["model"], "best.pth"
+        )
+        clips = Clips(labelled, run.clips.clips.encoder if route == "words" else run.clips.encoder, head.gain_db)
+        batch = next(iter(in_order(clips, 5)))
+        with torch.no_grad():
+            wanted = run.task.eval().model(batch["x"], batch["x_len"])
+        torch.testing.assert_close(model.logits(route, batch["x"], batch["x_len"]), wanted, rtol=1e-4, atol=1e-5)
+    assert model.heads["words"].gain_db == KNOWN != 0
+
+
+def test_what_cannot_be_routed_is_refused(trained, upstream, sets, tmp_path, capsys):
+    _, path, folder = trained["intents"]
+    model = load_tasks([path], "hf_hubert_custom", str(upstream))
+    with pytest.raises(ConfigError, match="unknown route 'noises'"):
+        model.predict("noises", LabelledDir.read(folder, 3))
+    _, other, _ = trained["noises"]
+    model.add(other)
+    labelled = LabelledDir.read(sets["test"])
+    wrong = LabelledDir(labelled.data, dict.fromkeys(labelled.labels, ("hum",)))
+    with pytest.raises(DataError, match="is not in the list of classes"):
+        model.predict("noises", wrong)
+    pack = read_pack(path)
+    with pytest.raises(PackError, match="of no classification task"):
+        TaskHead(type(pack)(**{**vars(pack), "head": {}}))
+    command = ["--packs", str(path), "--output-dir", str(tmp_path / "out"), "--upstream", "hf_hubert_custom"]
+    assert main([*command, "--upstream-ckpt", str(upstream), "--sets", "x=y"]) == 1
+    assert "no pack has that route; known: intents" in capsys.readouterr().err
