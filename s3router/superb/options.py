@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ DEFAULT_LRS = {"scores": 5e-3, "weights": 1e-5}
 DECISIVE = (
     *("task", "mode", "upstream", "upstream_ckpt", "sparsity", "mask_conf", "feature_masking", "upstream_dropout"),
     *("train_dir", "valid_dir", "classes", "seed", "lr", "upstream_lr", "batch_size", "accum_grad", "max_updates"),
-    *("valid_interval", "max_seconds", "grad_clip"),
+    *("valid_interval", "max_seconds", "grad_clip", "head_conf"),
 )
 """Options that make a run what it is: they must not change when it goes on."""
 
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--progress-interval", type=int, default=25)
     add("--max-seconds", type=float, help="crop longer training utterances; 0: never")
     add("--grad-clip", type=float)
+    add("--head-conf", type=json.loads, metavar="JSON", help="in place of the benchmark's arguments of the head")
     add("--amp-dtype", choices=ARITHMETIC, default="auto", help="auto: bfloat16 where hardware has it")
     add("--num-workers", type=int, default=0, help="processes that read audio")
     add("--device", default="cpu", help="cpu or cuda; torchrun starts several processes")
@@ -79,7 +81,25 @@ def complete(args: argparse.Namespace, spec: TaskSpec) -> Settings:
     if problems:
         raise ConfigError("; ".join(problems))
     args.valid_interval = min(args.valid_interval, args.max_updates)
-    return settings
+    return settings if args.head_conf is None else replace(settings, head=merged(settings.head, args.head_conf))
+
+
+def merged(head: dict[str, Any], changes: Any, where: str = "--head-conf") -> dict[str, Any]:
+    """Arguments of a head with some in place of others, nested ones included.
+
+    Raises:
+        ConfigError: an argument that the head does not have.
+    """
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{where}: {changes!r} is not an object of arguments; known: {', '.join(head)}")
+    if unknown := sorted(changes.keys() - head.keys()):
+        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(head)}")
+    return {
+        name: merged(value, changes[name], f"{where}: {name}")
+        if name in changes and isinstance(value, dict)
+        else changes.get(name, value)
+        for name, value in head.items()
+    }
 
 
 def _problems(args: argparse.Namespace) -> list[str]:

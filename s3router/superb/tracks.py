@@ -22,6 +22,8 @@ def track(mode: str, options: Mapping[str, Any], settings: Mapping[str, Any]) ->
     if mode != "frozen":
         return TRACKS[2]
     changed = {name for name, value in settings.items() if name in options and options[name] != value}
+    if options.get("head_conf"):
+        changed.add("head")
     same_batches = _batch(options) == _batch(settings)  # whether or not they come in several parts
     return TRACKS[0] if same_batches and not changed - _FREE else TRACKS[1]
 

@@ -197,6 +197,8 @@ def command(upstream: Path, tmp_path: Path):
         (["--max-seconds", "3"], "a cropped utterance would not hold all of its text"),
         (["--classes", "x.txt"], "the units of pr come from the texts"),
         (["--batch-size", "1"], "--batch-size must be 2 or more"),
+        (["--head-conf", '{"width": 3}'], "--head-conf: unknown width; known: hidden_size"),
+        (["--head-conf", "3"], "--head-conf: 3 is not an object of arguments; known: hidden_size"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(command, more, message):
@@ -205,7 +207,8 @@ def test_options_that_do_not_fit_are_refused(command, more, message):
 
 
 def test_from_training_to_the_table(command, tmp_path):
-    run = train(command("--mode", "router"))
+    run = train(command("--mode", "router", "--head-conf", '{"hidden_size": 8}'))
+    assert run.task.model.downstream.final_proj.in_features == 8
     assert run.best["per"] > 0
     exp = tmp_path / "exp"
     given = ["--exp-dir", str(exp), "--data-dir", str(tmp_path / "dev"), "--output-dir", str(exp / "predict_dev")]
