@@ -21,15 +21,15 @@ ngpu=0                # GPUs (0: CPU)
 nproc=1               # processes that train together without GPUs
 nj=2                  # threads that check audio
 # data
-task=cls              # the task: ks, ic, sid, er, pr, asr, sf, or cls for any corpus (for recipes)
+task=cls              # the task: ks, ic, sid, er, pr, asr, sf, sv, or cls for any corpus (for recipes)
 corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
 skip_data_prep=false  # do not run local/data.sh: the sets below are there already
 local_data_opts=      # further options of local/data.sh
 lang=                 # language, where the corpus has several: the folder under data/ (for recipes)
 fold=                 # cross-validation fold, where the task has some
 train_set=train       # Kaldi directory with utt2label (pr, asr, sf: with text): a path, or a name under data/
-valid_set=dev         # the same; selects the best checkpoint and the learning rate
-test_sets="test"      # the same, to predict; separated by spaces
+valid_set=dev         # the same (sv: with trials); selects the best checkpoint and the learning rate
+test_sets="test"      # the same as that, to predict; separated by spaces
 classes=              # list of classes (default: those of the training labels)
 # model
 mode=frozen           # what trains besides the head: frozen (nothing), weight, or router (masks)
@@ -60,7 +60,7 @@ main() {
 
 check_options() {
     local value
-    option_is_one_of task ks ic sid er pr asr sf cls
+    option_is_one_of task ks ic sid er pr asr sf sv cls
     option_is_one_of mode frozen weight router
     option_is_word upstream
     [ -z "${lang}" ] || option_is_word lang
@@ -142,7 +142,7 @@ train() {
     [ "${upstream}" != tiny ] || shipped=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
     need_sets
     read -ra more <<<"${train_args}"
-    content=$(cat "${sets[0]}/${labels}" "${sets[1]}/${labels}" ${shipped[@]+"${shipped[@]}"} | sha256sum | cut -c -16)
+    content=$(cat "${sets[0]}/${labels}" "${sets[1]}/${tested}" ${shipped[@]+"${shipped[@]}"} | sha256sum | cut -c -16)
     if [ "${ngpu}" -gt 1 ] || [ "${nproc}" -gt 1 ]; then
         command=(torchrun --standalone --nproc-per-node "$((ngpu > 0 ? ngpu : nproc))")
     fi
@@ -163,7 +163,7 @@ train() {
         same_settings "${folder}" "${opts[*]} --content_of_labels_and_tiny ${content}"
         [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
         run_once "${folder}/console.log" --show --outputs "${folder}/best.pth" "${folder}/best.json" --inputs \
-            "${sets[0]}/wav.scp" "${sets[0]}/${labels}" "${sets[1]}/wav.scp" "${sets[1]}/${labels}" -- \
+            "${sets[0]}/wav.scp" "${sets[0]}/${labels}" "${sets[1]}/wav.scp" "${sets[1]}/${tested}" -- \
             "${command[@]}" -m s3router.superb.train "${opts[@]}" --output-dir "${folder}"
     done
 }
@@ -184,7 +184,7 @@ predict() {
     [ "${task}" != er ] || opts+=(--fold "${fold}")
     for ((i = 2; i < ${#sets[@]}; i++)); do
         run_once "${exp}/predict_${names[i]}/log" --show --inputs "${exp}/selected/best.pth" "${sets[i]}/wav.scp" \
-            "${sets[i]}/${labels}" --outputs "${exp}/predict_${names[i]}/result.json" -- \
+            "${sets[i]}/${tested}" --outputs "${exp}/predict_${names[i]}/result.json" -- \
             python -m s3router.superb.predict --exp-dir "${exp}/selected" --data-dir "${sets[i]}" \
             --output-dir "${exp}/predict_${names[i]}" ${opts[@]+"${opts[@]}"}
     done
@@ -201,10 +201,13 @@ need_sets() {
     [ "${skip_data_prep}" = true ] || how="this command with --stage 1"
     for set in "${sets[@]}"; do
         need "${set}/wav.scp" "${how}"
-        need "${set}/${labels}" "${how}"
     done
+    need "${sets[0]}/${labels}" "${how}"
+    for set in "${sets[@]:1}"; do need "${set}/${tested}" "${how}"; done
 }
 
 names=() runs=() labels=utt2label
 case ${task} in pr | asr | sf) labels=text ;; esac
+tested=${labels} # what validation and test sets are compared with
+[ "${task}" != sv ] || tested=trials
 main

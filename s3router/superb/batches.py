@@ -39,12 +39,15 @@ class Clips(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         epoch, index = key
-        utt = self.utts[index]
-        wav = read_audio(utt.source, SAMPLE_RATE) * self.gain
+        wav = self.read(index)
         if self.max_seconds is not None and len(wav) > (limit := round(self.max_seconds * SAMPLE_RATE)):
             start = random.Random(f"{self.seed} {epoch} {index}").randrange(len(wav) - limit + 1)
             wav = wav[start : start + limit]
         return self.item(index, torch.from_numpy(wav), len(wav))
+
+    def read(self, index: int) -> np.ndarray:
+        """float32 (samples,) of utterance number ``index``, before it is cropped."""
+        return read_audio(self.utts[index].source, SAMPLE_RATE) * self.gain
 
     def item(self, index: int, x: torch.Tensor, x_len: int) -> dict:
         """What s3prl's task takes of utterance number ``index``."""

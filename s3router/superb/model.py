@@ -115,7 +115,8 @@ def build_task(
         *(upstream, featurizer, head, mode != "frozen", bfloat16)
     )
     _set_trainable(model, mode)
-    return theirs.build_task({}, model, encoder)
+    kind = spec.of_kind()
+    return kind.build(theirs, model, encoder) if hasattr(kind, "build") else theirs.build_task({}, model, encoder)
 
 
 def _set_trainable(model: BenchmarkModel, mode: str) -> None:

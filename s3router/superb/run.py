@@ -91,7 +91,9 @@ class Run:
         _refuse_another(args.output_dir, config)
         built.to(device)
         lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
-        optimizer = problem(spec.problem).build_optimizer({"name": "Adam", "conf": {}}, groups(built.model, lrs))
+        optimizer = problem(spec.problem).build_optimizer(
+            {"name": settings.optimizer, "conf": {}}, groups(built.model, lrs)
+        )
         encoder = kind.encoder(classes, spec)
         clips = kind.clips(train, encoder, settings, args.max_seconds, args.seed)
         valid_clips = kind.clips(valid, encoder, settings, None, 0)

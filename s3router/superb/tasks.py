@@ -75,7 +75,8 @@ class TaskSpec:
             "head_lr": conf["build_optimizer"]["conf"]["lr"],
             "max_seconds": own.get("max_secs"),
             "gain_db": _gain(own.get("sox_effects")),
-            "head": conf["build_downstream"],
+            "head": conf.get("build_downstream", {}),
+            "optimizer": conf["build_optimizer"]["name"],
             "halve_above": sampler["train"].get("max_length"),
         }
         return Settings(**{**found, **self.changes})
@@ -96,6 +97,7 @@ class Settings:
         gain_db: applied to every waveform (s3prl does it with sox).
         head: arguments of s3prl's head.
         halve_above: batches whose longest utterance has more samples than this are half as large (sequence tasks).
+        optimizer: its class in torch.optim.
     """
 
     batch_size: int
@@ -108,6 +110,7 @@ class Settings:
     gain_db: float
     head: dict[str, Any]
     halve_above: int | None = None
+    optimizer: str = "Adam"
 
 
 def _gain(effects: list[list[str]] | None) -> float:
@@ -125,8 +128,9 @@ FIGURES = {
     "cer": "CER",
     "slot_type_f1": "slot-type F1",
     "slot_value_cer": "slot-value CER",
+    "eer": "EER",
 }
-"""Figures of sequence tasks in `result.json`, which are fractions, and how they are called in a table."""
+"""Figures of tasks other than classification in `result.json`, which are fractions, and their names in a table."""
 
 TASKS = {
     spec.name: spec
@@ -176,6 +180,16 @@ TASKS = {
             slots=("text",),
             folder="sf_public",
             file="predict.ark",
+        ),
+        TaskSpec(
+            "sv",
+            "SuperbASV",
+            kind="verification",
+            figure="eer",
+            lower_is_better=True,
+            # s3prl does not validate; it saves at this interval, and takes the checkpoint that is best on the test set
+            changes={"valid_interval": 10_000},
+            folder="sv_public",
         ),
         TaskSpec(
             "cls",  # any corpus: egs/TEMPLATE/cls1

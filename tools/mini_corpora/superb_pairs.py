@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make miniatures of SUPERB's corpora of pairs (queries and documents) in their official layouts.
+"""Make miniatures of SUPERB's corpora of pairs (voices; queries and documents) in their official layouts.
 
-    python tools/mini_corpora/superb_pairs.py OUT [--only qbe]
+    python tools/mini_corpora/superb_pairs.py OUT [--only sv qbe]
 
-leaves OUT/qbe (quesst14Database). The voices are espeak-ng's. Figures on them mean nothing; they are there to try the
-recipes out.
+leaves OUT/sv (VoxCeleb1: iden_split.txt, voxceleb1_test_v2.txt, dev/wav, test/wav) and OUT/qbe (quesst14Database). The
+voices are espeak-ng's. Figures on them mean nothing; they are there to try the recipes out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sentences import Speaker
+from sentences import Speaker, sentences
 
 from s3router.data.audio import write_audio
 
@@ -29,6 +29,21 @@ def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
     """float32 (samples,) as wav, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, samples, rate)
+
+
+def voxceleb(out: Path) -> None:
+    """Four speakers for training and validation and two of the test set, with two videos of one recording each."""
+    texts, split = iter(sentences("en", 12)), []
+    for who, number in enumerate((10001, 10002, 10003, 10004, 10270, 10271)):
+        for video, code in (("videoA", 1), ("videoB", 3)):
+            path = f"id{number}/{video}/00001.wav"
+            voice = np.concatenate([Speaker.number(who).say(next(texts), "en-us", RATE)] * 2)
+            save(out / ("test" if number >= 10270 else "dev") / "wav" / path, voice)
+            split.append(f"{code} {path}\n")
+    one, same, other, more = (line.split()[1] for line in split[-4:])
+    trials = [f"1 {one} {same}\n", f"0 {one} {other}\n", f"1 {other} {more}\n", f"0 {more} {same}\n"]
+    (out / "iden_split.txt").write_text("".join(split), encoding="utf-8")
+    (out / "voxceleb1_test_v2.txt").write_text("".join(trials), encoding="utf-8")
 
 
 def quesst(out: Path) -> None:
@@ -61,7 +76,7 @@ def quesst(out: Path) -> None:
         (top / "scoring" / f"language_key_{name}.lst").write_text("".join(lines), encoding="utf-8")
 
 
-CORPORA = {"qbe": quesst}
+CORPORA = {"sv": voxceleb, "qbe": quesst}
 
 
 def main() -> int:
