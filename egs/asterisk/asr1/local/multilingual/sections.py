@@ -96,9 +96,9 @@ def language_identification(made: Made) -> Iterator[str]:
         f"By `s3router langid --test`, as `transcribe --lang auto` does it: **{right:.1f} %** of {total} test",
         f"utterances; {plain:.1f} % when confidences are compared as they are; {100 / len(made.langs):.0f} % by",
         f"chance. Cost: {found['transformer_passes']} passes through the transformer an utterance instead of 1,",
-        f"and 1 through the convolutions; {found['audio_seconds']:.0f} s of audio took {found['seconds']:.0f} s.",
-        "Each language is one speaker here (English and Spanish the same one), so voices may help as much as",
-        "languages do.",
+        f"and 1 through the convolutions; {found['audio_seconds']:.0f} s of audio took {found['seconds']:.0f} s (wall",
+        "time, one thread). Each language is one speaker here (English and Spanish the same one), so voices may help",
+        "as much as languages do.",
     )
 
 
