@@ -23,7 +23,7 @@ def submission_lines(spec: TaskSpec, predictions: Mapping[str, Label]) -> list[s
     """Lines of the submission's file, in order of ids. Raises DataError where a column holds the separator."""
     rows = [(utt, *predictions[utt]) for utt in sorted(predictions)]
     if spec.kind == "sequences":  # the text is the rest of the line, and may be empty
-        return [spec.separator.join(row).rstrip() for row in rows]
+        return [" ".join(spec.separator.join(row).split()) for row in rows]
     bad = [row for row in rows if any(spec.separator in cell for cell in row)]
     if bad:
         raise DataError(f"{spec.file}: {spec.separator!r} stands inside of {bad[0]}, so the line could not be read")
@@ -74,7 +74,9 @@ def predict(args: argparse.Namespace) -> dict:
     load_trained(built.model, states["model"], str(args.exp_dir / BEST))
     built.to(args.device)
     kind.check(None, [labelled], config["classes"], built.model.receptive_field)
-    clips = kind.clips(labelled, kind.encoder(config["classes"], spec), settings, None, 0)
+    clips = kind.clips(
+        labelled, getattr(built, "encoder", None) or kind.encoder(config["classes"], spec), settings, None, 0
+    )
     loader = in_order(clips, args.batch_size, num_workers=args.num_workers)
     outcome = evaluate(built, loader, labelled, args.device)
     result = {
@@ -92,6 +94,9 @@ def predict(args: argparse.Namespace) -> dict:
         "loss": outcome.loss,
         "selected": states["best"],
     }
+    if hasattr(kind, "tuned"):  # settings that the validation set has chosen
+        predicted = list(outcome.predictions.values()), list(outcome.references.values())
+        result.update(kind.tuned(*predicted, states["best"]))
     if hasattr(kind, "write"):  # what it predicts is no label
         kind.write(args.output_dir, spec, outcome)
         write_lines(args.output_dir / "result.json", [json.dumps(result, indent=1, ensure_ascii=False)])

@@ -62,6 +62,8 @@ INTENTS = {
 }
 _SLOT = re.compile(r"[BE]-[A-Za-z]+(?:[_.][A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z']+")
+_MARK = re.compile(r"[BE]-[a-z]+(?:[._A-Z][a-z]+)*")
+"""A slot's mark wherever it stands: s3prl's decoding may leave no space beside it."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,13 @@ def words(line: str) -> Line:
 
 
 def slots(line: str) -> Line:
-    """``utt WORD B-slot WORD E-slot …``; a model may well leave a slot open."""
+    """``utt WORD B-slot WORD E-slot …``; a model may well leave a slot open, or no space beside a mark."""
     known = "a word of capital letters and apostrophes, nor B-slot or E-slot"
-    found, tokens = _tokens(line, lambda w: bool(_WORD.fullmatch(w) or _SLOT.fullmatch(w)), known)
+    found, tokens = _tokens(line, lambda w: not re.search("[a-z]", _MARK.sub("", w)), known)
     if found.problem or found.remark:
         return found
+    if not all(_WORD.fullmatch(token) or _SLOT.fullmatch(token) for token in tokens):
+        return Line(found.utt, None, "lines with marks that touch letters, or characters that are no letters")
     opened: list[str] = []
     for token in tokens:
         if token.startswith("B-"):
