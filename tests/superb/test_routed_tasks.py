@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,19 @@ def test_what_cannot_be_routed_is_refused(trained, upstream, sets, tmp_path, cap
     command = ["--packs", str(path), "--output-dir", str(tmp_path / "out"), "--upstream", "hf_hubert_custom"]
     assert main([*command, "--upstream-ckpt", str(upstream), "--sets", "x=y"]) == 1
     assert "no pack has that route; known: intents" in capsys.readouterr().err
+
+
+def test_the_recipe_refuses_at_once_what_it_cannot_do(tmp_path):
+    script = Path(__file__).parents[2] / "egs/superb/run_multitask.sh"
+    for given, message in (
+        (["--recipes", "pr1"], "pr1 is no recipe of utterance classification"),
+        (["--recipes", "xx1"], "there is no xx1/run.sh"),
+        (["--recipes", "ks1 ../asterisk/ks1"], "two are called ks1"),
+        (["--recipes", "ks1", "--corpora", f"ic1={tmp_path}"], "ic1 is not among --recipes 'ks1'"),
+        (["--corpora", f"ks1={tmp_path}/none"], "no such folder"),
+        (["--upstream-ckpt", "./none"], "no such file"),
+        (["--sparsity", "1"], "--sparsity '1' is not a number"),
+    ):
+        run = subprocess.run([script, *given], capture_output=True, text=True, check=False)
+        assert run.returncode != 0
+        assert message in run.stderr

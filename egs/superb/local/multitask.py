@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""The page of run_multitask.sh: scores, parameters and bytes of packs on one backbone, and of finetuned models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from s3router.asr.files import read_states
+from s3router.errors import DataError, S3RouterError
+from s3router.packs.pack import read_parts
+from s3router.scoring.files import write_lines
+from s3router.upstreams.anatomy import find_feature_extractor
+from s3router.upstreams.hub import build
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+def result_of(folder: Path) -> dict:
+    """The only ``predict_*/result.json`` of an experiment. Raises DataError."""
+    files = sorted(folder.glob("predict_*/result.json"))
+    if len(files) != 1:
+        raise DataError(f"{folder}: {len(files)} predicted sets, expected one; run run_multitask.sh from stage 1")
+    return json.loads(files[0].read_text(encoding="utf-8"))
+
+
+def test_set(recipe: Path, tag: str) -> Path:
+    """The directory that a recipe's routed model has predicted (its path is relative to the recipe)."""
+    return recipe / result_of(recipe / "exp" / f"{tag}_router")["data_dir"]
+
+
+def numbers(upstream: str, ckpt: str | None) -> tuple[int, int]:
+    """(parameters of the upstream, those of its feature extractor, which finetuning leaves alone)."""
+    backbone = build(ckpt=ckpt, upstream=upstream).backbone
+    found = find_feature_extractor(backbone)
+    inside = found[1].parameters() if found else ()
+    return sum(p.numel() for p in backbone.parameters()), sum(p.numel() for p in inside)
+
+
+def row_of(recipe: Path, tag: str, work: Path) -> dict:
+    """Figures of one task; those of the finetuned model are None where it was not trained."""
+    name = recipe.name.removesuffix("1")
+    pack = work / "packs" / f"{name}.pack"
+    parts = read_parts(pack)
+    head = [array.size for key, (_, array) in parts.tensors.items() if key.split(".")[0] in ("head", "featurizer")]
+    own = result_of(recipe / "exp" / f"{tag}_router")
+    routed = json.loads((work / "routed" / f"predict_{name}" / "result.json").read_text(encoding="utf-8"))
+    row = {
+        "name": name,
+        "utts": routed["n_utts"],
+        "routed": routed["accuracy"],
+        "own": own["accuracy"],
+        "interval": routed["interval"],
+        "bits": sum(entry.count for entry in parts.description.masks.values()),
+        "head": sum(head),
+        "pack": parts.size,
+        "weight": None,
+    }
+    folder = recipe / "exp" / f"{tag}_weight"
+    if folder.is_dir():
+        best = folder / "selected" / "best.pth"
+        trained = read_states(best)["model"]
+        row |= {
+            "weight": result_of(folder)["accuracy"],
+            "trained": sum(tensor.numel() for tensor in trained.values() if isinstance(tensor, torch.Tensor)),
+            "file": best.stat().st_size,
+        }
+    return row
+
+
+def page(rows: list[dict], options: dict, total: int, convolutions: int) -> list[str]:
+    """Markdown."""
+    compared = all(row["weight"] is not None for row in rows)
+    lines = [
+        f"# {len(rows)} tasks on one {options['upstream']}",
+        "",
+        f"Sparsity {options['sparsity']:g}, seed {options['seed']}. A mask and a head for each task; all through one "
+        "resident upstream. Unconstrained track of SUPERB. Selection on the validation sets.",
+        "",
+        "| task | utterances | accuracy %, one upstream | 95 % interval | its own model | finetuned model |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for row in rows:
+        low, high = row["interval"]
+        other = "" if row["weight"] is None else f"{100 * row['weight']:.2f}"
+        lines.append(
+            f"| {row['name']} | {row['utts']} | {100 * row['routed']:.2f} | {100 * low:.1f}–{100 * high:.1f} "
+            f"| {100 * row['own']:.2f} | {other} |"
+        )
+    lines += [
+        "",
+        "| task | bits of mask | numbers of head | bytes of pack | numbers finetuned | bytes of checkpoint |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        weight = f"{row['trained']:,} | {row['file']:,}" if row["weight"] is not None else " | "
+        lines.append(f"| {row['name']} | {row['bits']:,} | {row['head']:,} | {row['pack']:,} | {weight} |")
+    packs = sum(row["pack"] for row in rows)
+    heads = sum(row["head"] for row in rows)
+    lines += ["", f"- One backbone ({total:,} parameters) and {len(rows)} packs: {total + heads:,} parameters and "]
+    lines[-1] += f"{sum(row['bits'] for row in rows):,} bits, {4 * total + packs:,} bytes (backbone in float32)."
+    if compared:
+        files = sum(row["file"] for row in rows) + 4 * convolutions
+        numbers_ = sum(row["trained"] for row in rows) + convolutions
+        lines.append(
+            f"- {len(rows)} finetuned models: {numbers_:,} parameters, {files:,} bytes (the {convolutions:,} of the "
+            f"frozen convolutions counted once): {files / (4 * total + packs):.2f} times as many bytes."
+        )
+    return lines
+
+
+def main() -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--test-set", nargs=2, metavar=("RECIPE", "TAG"), help="print the set that a recipe predicted")
+    parser.add_argument("--table", nargs="+", type=Path, metavar="RECIPE", help="write the page")
+    parser.add_argument("--tag")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    try:
+        if args.test_set:
+            print(test_set(Path(args.test_set[0]), args.test_set[1]))
+            return 0
+        work = HERE / "exp" / args.tag
+        rows = [row_of(recipe, args.tag, work) for recipe in args.table]
+        config = args.table[0] / "exp" / f"{args.tag}_router" / "selected" / "config.json"
+        options = json.loads(config.read_text(encoding="utf-8"))["options"]
+        lines = page(rows, options, *numbers(options["upstream"], options["upstream_ckpt"]))
+    except (S3RouterError, OSError, KeyError, ValueError) as error:
+        print(f"multitask.py: {error}", file=sys.stderr)
+        return 1
+    write_lines(args.output, lines)
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
