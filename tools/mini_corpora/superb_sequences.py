@@ -58,12 +58,14 @@ REQUESTS = [
 
 
 def libri(out: Path) -> None:
-    """LibriSpeech's three parts: each speaker reads two sentences."""
-    texts, done = sentences("en", sum(PARTS.values()) * UTTERANCES), 0
+    """LibriSpeech's three parts and its list of speakers: each reads two sentences."""
+    texts, done, lines = sentences("en", sum(PARTS.values()) * UTTERANCES), 0, [";ID  |SEX| SUBSET |MINUTES| NAME\n"]
     for part, speakers in PARTS.items():
         for _ in range(speakers):
             write_speaker(out / "LibriSpeech" / part, done, texts[done * UTTERANCES : (done + 1) * UTTERANCES])
+            lines.append(f"{1000 + done} | {'FM'[done % 2]} | {part} | 0.10 | Voice {done}\n")
             done += 1
+    (out / "LibriSpeech/SPEAKERS.TXT").write_text("".join(lines), encoding="utf-8")
 
 
 def phonemes(out: Path) -> None:

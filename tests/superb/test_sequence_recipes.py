@@ -1,0 +1,139 @@
+"""The preparation of LibriSpeech and Audio SNIPS for SUPERB on miniatures, against s3prl's own readers; refusals."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3router.errors import DataError
+from s3router.superb import sequences
+from s3router.superb.engine import load as load_s3prl
+from s3router.superb.engine import problem
+from s3router.superb.labels import LabelledDir
+from s3router.superb.tasks import TASKS
+from tests.superb.test_recipes import ROOT, load
+
+SETS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory) -> Path:
+    folder, top = ROOT / "tools/mini_corpora", tmp_path_factory.mktemp("mini")
+    sys.path.insert(0, str(folder))
+    try:
+        for name, make in load(folder / "superb_sequences.py", "superb_sequences").CORPORA.items():
+            make(top / name)
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("librispeech", None)  # the recipes have another module of that name
+    return top
+
+
+def prepare(task: str, corpus: Path, out: Path, *more: str) -> dict[str, LabelledDir]:
+    module = load(ROOT / f"egs/superb/{task}1/local/prepare.py", f"prepare_{task}")
+    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out), *more]
+    if task == "pr" and not more:
+        sys.argv += ["--lexicon", str(corpus / "lexicon.txt")]
+    try:
+        assert module.main() == 0
+    finally:
+        sys.argv = argv
+    return {name: sequences.read(out / name, TASKS[task]) for name in SETS}
+
+
+def libri_of_s3prl(root: Path):
+    corpus = load_s3prl("s3prl.dataio.corpus.librispeech").LibriSpeech
+    return corpus(str(root / "LibriSpeech"), 1, *([part] for part in SETS.values()))
+
+
+def texts(found: LabelledDir) -> dict[str, str]:
+    return {utt: text for utt, (text,) in found.labels.items()}
+
+
+def test_letters_are_those_that_s3prl_reads(miniatures, tmp_path):
+    found = prepare("asr", miniatures / "asr", tmp_path)
+    for name, part in zip(SETS, libri_of_s3prl(miniatures / "asr").data_split, strict=True):
+        assert texts(found[name]) == {utt: item["transcription"] for utt, item in part.items()}
+        sources = {u.utt: u.source for u in found[name].data.utts}
+        assert sources == {utt: str(item["wav_path"]) for utt, item in part.items()}
+    assert any("'" in text for text in texts(found["train"]).values())
+
+
+def test_phonemes_are_those_of_the_lexicon(miniatures, tmp_path):
+    found = prepare("pr", miniatures / "pr", tmp_path)
+    lexicon = dict(line.split(" ", 1) for line in (miniatures / "pr/lexicon.txt").read_text().splitlines())
+    for name, part in zip(SETS, libri_of_s3prl(miniatures / "pr").data_split, strict=True):
+        wanted = {u: " ".join(lexicon[word] for word in item["transcription"].split()) for u, item in part.items()}
+        assert texts(found[name]) == wanted
+
+
+def test_slots_are_those_that_s3prl_reads_and_encodes(miniatures, tmp_path):
+    found = prepare("sf", miniatures / "sf", tmp_path / "out")
+    spec, classes = TASKS["sf"], sequences.inventory(None, found["train"], TASKS["sf"])
+    encoder = sequences.encoder(classes, spec)
+    settings = problem("SuperbSF").default_config()["prepare_data"]
+    settings["dataset_root"] = str(miniatures / "sf/SNIPS")
+    theirs = load_s3prl("s3prl.problem.asr.superb_sf").audio_snips_for_slot_filling
+    train, valid, tests = theirs(tmp_path, None, **settings)
+    for name, path in zip(SETS, (train, valid, *tests), strict=True):
+        clips = sequences.clips(found[name], encoder, spec.settings(), None, 0)
+        ours = {clips[0, i]["unique_name"]: clips[0, i] for i in range(len(clips))}
+        with path.open() as file:
+            rows = {row["id"]: row for row in csv.DictReader(file)}
+        assert ours.keys() == rows.keys()
+        for utt, row in rows.items():
+            ids = encoder.encode(row["transcription"], row["iob"])
+            assert ours[utt]["class_ids"].tolist() == ids
+            assert ours[utt]["labels"] == encoder.decode(ids)
+    assert "?" not in classes[0]
+    assert classes[1] == ["album", "artist", "city", "condition", "party_size_number", "timeRange"]
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("pr", lambda c: (c / "lexicon.txt").unlink(), "lexicon.txt: no such file"),
+        ("pr", lambda c: (c / "lexicon.txt").write_text("THE\n"), "line 1 is not 'WORD P1 P2"),
+        ("pr", lambda c: (c / "lexicon.txt").write_text("THE DH AH0\n"), "APPLES is not in the lexicon"),
+        ("asr", lambda c: shutil.rmtree(c / "LibriSpeech/dev-clean"), "dev-clean missing; unpack these"),
+        (
+            "asr",
+            lambda c: shutil.rmtree(c / "LibriSpeech/train-clean-100"),
+            "not LibriSpeech; expected train-clean-100",
+        ),
+        ("asr", lambda c: next((c / "LibriSpeech/test-clean").rglob("*.flac")).unlink(), "missing, but"),
+        ("sf", lambda c: (c / "SNIPS/all.iob.snips.txt").unlink(), "not Audio SNIPS; expected all.iob.snips.txt"),
+        ("sf", lambda c: shutil.rmtree(c / "SNIPS/valid"), "valid missing; unpack the corpus again"),
+        ("sf", lambda c: (c / "SNIPS/all.iob.snips.txt").write_text("a BOS X EOS\tO O\n"), "has 3 words, but 2 tags"),
+        (
+            "sf",
+            lambda c: (c / "SNIPS/all.iob.snips.txt").write_text("a X Y Z\tO O O\n"),
+            "line 1 is not '<utterance> BOS",
+        ),
+        ("sf", lambda c: [path.unlink() for path in c.rglob("Amy-*.wav")], "valid: no recording .*Amy"),
+    ],
+)
+def test_incomplete_and_wrong_corpora_are_refused(miniatures, tmp_path, task, change, message):
+    corpus = tmp_path / task
+    shutil.copytree(miniatures / task, corpus)
+    change(corpus)
+    with pytest.raises(DataError, match=message):
+        prepare(task, corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_audio_snips_says_where_it_is_to_be_put(tmp_path):
+    done = subprocess.run(
+        ["bash", str(ROOT / "egs/superb/sf1/local/data.sh")],
+        **{"capture_output": True, "text": True, "cwd": tmp_path, "check": False},
+        env={**os.environ, "S3ROUTER_VENV": "/nonexistent/venv"},
+    )
+    assert done.returncode != 0
+    assert f"Put SNIPS.zip into {tmp_path}/downloads" in done.stderr
+    assert "--corpus DIR" in done.stderr
