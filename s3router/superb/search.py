@@ -160,6 +160,8 @@ def run(args: argparse.Namespace) -> list[dict]:
                 "mode": "frozen",
                 "track": "constrained",
                 "upstream": args.upstream,
+                "data_dir": str(folder),
+                "documents_dir": str(args.documents),
                 "layer": best,
                 "valid_mtwv": values[best],
                 "mtwv": value.mtwv,

@@ -159,6 +159,15 @@ def test_bytes_that_are_no_text(tmp_path, lists):
     assert "3 utterances of the test set are not predicted" in found[2]
 
 
+def test_what_a_model_may_well_predict_is_a_remark(tmp_path):
+    rows = "a HEL<unk>LO\nb <unk>\nc\nd OK\n"
+    path = pack(tmp_path / "predict.zip", {"predict/asr_public/predict.ark": rows.encode()})
+    verdict = check_submission(path, {"asr_public": Expected(tuple("abcd"))})
+    assert verdict.all_problems == []
+    remarks = verdict.parts["asr_public"].remarks
+    assert (remarks["lines with <unk>"], remarks["empty predictions"]) == (2, 1)
+
+
 def test_what_lacks_is_counted_and_named(tmp_path, lists):
     content = {"predict/ks_public/predict.txt": b"bed-b.wav yes\n"}
     (found,) = problems(tmp_path, content, lists)
@@ -338,6 +347,21 @@ def test_with_a_problem_there_is_no_archive(tmp_path, capsys):
     assert "predict/ks_public/predict.txt:1: label 'yess'" in caught.out
     assert "was not written" in caught.err
     assert sorted((p.name, p.read_bytes()) for p in out.iterdir() if p.is_file()) == before
+
+
+def test_the_lists_of_queries_and_documents_come_from_the_search(tmp_path):
+    exp = tmp_path / "exp/one/predict_test"
+    (exp / "qbe_public").mkdir(parents=True)
+    (exp / "qbe_public/benchmark.stdlist.xml").write_text(XML)
+    result = {"mode": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "q", "documents_dir": "d"}
+    (exp / "result.json").write_text(json.dumps(result))
+    for name in ("q", "d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wav.scp").write_text(f"{name}1 x.wav\n{name}2 x.wav\n")
+    path, verdict = build(find_sources({"qbe": [exp.parent]}), tmp_path / "out", {})
+    assert verdict.all_problems == []
+    assert verdict.parts["qbe_public"].listed
+    assert check_submission(path, read_lists(tmp_path / "out/lists")).all_problems == []
 
 
 def test_experiments_that_cannot_be_submitted(tmp_path):
