@@ -21,13 +21,13 @@ ngpu=0                # GPUs (0: CPU)
 nproc=1               # processes that train together without GPUs
 nj=2                  # threads that check audio
 # data
-task=cls              # the task: ks, ic, sid, er, pr, asr, sf, sv, or cls for any corpus (for recipes)
+task=cls              # the task: ks, ic, sid, er, pr, asr, sf, sv, sd, or cls for any corpus (for recipes)
 corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
 skip_data_prep=false  # do not run local/data.sh: the sets below are there already
 local_data_opts=      # further options of local/data.sh
 lang=                 # language, where the corpus has several: the folder under data/ (for recipes)
 fold=                 # cross-validation fold, where the task has some
-train_set=train       # Kaldi directory with utt2label (pr, asr, sf: with text): a path, or a name under data/
+train_set=train       # Kaldi directory with utt2label (pr, asr, sf: with text; sd: with rttm): a path, or a name under data/
 valid_set=dev         # the same (sv: with trials); selects the best checkpoint and the learning rate
 test_sets="test"      # the same as that, to predict; separated by spaces
 classes=              # list of classes (default: those of the training labels)
@@ -60,7 +60,7 @@ main() {
 
 check_options() {
     local value
-    option_is_one_of task ks ic sid er pr asr sf sv cls
+    option_is_one_of task ks ic sid er pr asr sf sv sd cls
     option_is_one_of mode frozen weight router
     option_is_word upstream
     [ -z "${lang}" ] || option_is_word lang
@@ -207,7 +207,7 @@ need_sets() {
 }
 
 names=() runs=() labels=utt2label
-case ${task} in pr | asr | sf) labels=text ;; esac
+case ${task} in pr | asr | sf) labels=text ;; sd) labels=rttm ;; esac
 tested=${labels} # what validation and test sets are compared with
 [ "${task}" != sv ] || tested=trials
 main

@@ -28,6 +28,7 @@ COMMANDS = {
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
     "superb-train": ("s3router.superb.train", "train one utterance classification task; resumes by itself"),
     "superb-predict": ("s3router.superb.predict", "predict and score a set; the submission's file"),
+    "superb-search": ("s3router.superb.search", "spoken queries in spoken documents, layer by layer, untrained"),
     "superb-pack": ("s3router.superb.pack", "put what a task has learnt into a mask pack"),
     "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
     "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),

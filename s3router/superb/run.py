@@ -94,7 +94,7 @@ class Run:
         optimizer = problem(spec.problem).build_optimizer(
             {"name": settings.optimizer, "conf": {}}, groups(built.model, lrs)
         )
-        encoder = kind.encoder(classes, spec)
+        encoder = getattr(built, "encoder", None) or kind.encoder(classes, spec)
         clips = kind.clips(train, encoder, settings, args.max_seconds, args.seed)
         valid_clips = kind.clips(valid, encoder, settings, None, 0)
         if options.pools_ahead(args) and can_pool(built.model, args.max_seconds):

@@ -129,6 +129,7 @@ FIGURES = {
     "slot_type_f1": "slot-type F1",
     "slot_value_cer": "slot-value CER",
     "eer": "EER",
+    "der": "DER",
 }
 """Figures of tasks other than classification in `result.json`, which are fractions, and their names in a table."""
 
@@ -190,6 +191,16 @@ TASKS = {
             # s3prl does not validate; it saves at this interval, and takes the checkpoint that is best on the test set
             changes={"valid_interval": 10_000},
             folder="sv_public",
+        ),
+        TaskSpec(
+            "sd",
+            "SuperbSD",
+            kind="diarization",
+            figure="der",
+            lower_is_better=True,
+            changes={"max_seconds": 40.0},  # s3prl's 2,000 frames of 20 ms
+            folder="sd_public",
+            file="frame_shift",
         ),
         TaskSpec(
             "cls",  # any corpus: egs/TEMPLATE/cls1

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Make miniatures of SUPERB's corpora of pairs (voices; queries and documents) in their official layouts.
+"""Make miniatures of SUPERB's corpora of pairs (voices; two at once; queries and documents) in their official layouts.
 
-    python tools/mini_corpora/superb_pairs.py OUT [--only sv qbe]
+    python tools/mini_corpora/superb_pairs.py OUT [--only sv sd qbe]
 
-leaves OUT/sv (VoxCeleb1: iden_split.txt, voxceleb1_test_v2.txt, dev/wav, test/wav) and OUT/qbe (quesst14Database). The
-voices are espeak-ng's. Figures on them mean nothing; they are there to try the recipes out.
+leaves OUT/sv (VoxCeleb1: iden_split.txt, voxceleb1_test_v2.txt, dev/wav, test/wav), OUT/sd (LibriMix: mixtures of two
+voices in Libri2Mix/wav16k/max, metadata/LibriSpeech/*.rttm) and OUT/qbe (quesst14Database). The voices are espeak-ng's.
+Figures on them mean nothing; they are there to try the recipes out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sentences import Speaker, sentences
 from s3router.data.audio import write_audio
 
 RATE = 16000
+MIXTURES = "mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length\n"
 TERMS = ("green house", "two apples", "long letter", "king's boat", "old man", "small dog")
 
 
@@ -44,6 +46,39 @@ def voxceleb(out: Path) -> None:
     trials = [f"1 {one} {same}\n", f"0 {one} {other}\n", f"1 {other} {more}\n", f"0 {more} {same}\n"]
     (out / "iden_split.txt").write_text("".join(split), encoding="utf-8")
     (out / "voxceleb1_test_v2.txt").write_text("".join(trials), encoding="utf-8")
+
+
+def librimix(out: Path) -> None:
+    """Mixtures of two of three speakers each for training, validation and test, the second one a little later."""
+    texts, first = iter(sentences("en", 24)), 0
+    top = out / "Libri2Mix/wav16k/max"
+    for part, source, count in (
+        ("train-100", "train_clean_100", 4),
+        ("dev", "dev_clean", 2),
+        ("test", "test_clean", 2),
+    ):
+        rows, turns = [], []
+        for index in range(count):
+            voices, ids = [], []
+            for side in range(2):
+                who = first + (index + side) % 3
+                samples = Speaker.number(who).say(next(texts), "en-us", RATE)
+                ids.append(f"{1000 + who}-{20000 + who}-{index:03d}{side}")
+                voices.append(np.concatenate([np.zeros(RATE * 2 * side // 5), samples]))
+                turn = f"{0.4 * side:.2f} {len(samples) / RATE:.2f} <NA> <NA> {1000 + who} <NA> <NA>"
+                turns.append(f"SPEAKER {ids[-1]} 1 {turn}\n")
+            length = max(map(len, voices))
+            mixture = sum(np.pad(voice, (0, length - len(voice))) for voice in voices) / 2
+            name = "_".join(ids)
+            save(top / part / "mix_both" / f"{name}.wav", mixture)
+            rows.append(f"{name},/elsewhere/{part}/mix_both/{name}.wav,s1,s2,noise,{length}\n")
+        first += 3
+        for folder, file, head, lines in (
+            (top / "metadata", f"mixture_{part}_mix_both.csv", MIXTURES, rows),
+            (out / "metadata/LibriSpeech", f"{source}.rttm", "", turns),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(head + "".join(lines), encoding="utf-8")
 
 
 def quesst(out: Path) -> None:
@@ -76,7 +111,7 @@ def quesst(out: Path) -> None:
         (top / "scoring" / f"language_key_{name}.lst").write_text("".join(lines), encoding="utf-8")
 
 
-CORPORA = {"sv": voxceleb, "qbe": quesst}
+CORPORA = {"sv": voxceleb, "sd": librimix, "qbe": quesst}
 
 
 def main() -> int:
