@@ -207,7 +207,7 @@ class Part:
         name: as on the command line.
         folder: its name under ``predict/``.
         file: what must be in it.
-        total: entries of the benchmark's test set; None: not known here.
+        total: entries of the benchmark's test set; None: not known for sure.
         parse: takes a line apart; None: the file is no lines (`s3router.superb.submission_files`).
         what: an entry, in the plural.
     """
@@ -236,7 +236,7 @@ PARTS = {
         ),
         Part("sf", "sf_public", "predict.ark", None, slots),
         Part("sv", "sv_public", "predict.txt", 37720, trial, "trials"),
-        Part("sd", "sd_public", FRAME_SHIFT, 3000, None, "recordings"),
+        Part("sd", "sd_public", FRAME_SHIFT, None, None, "recordings"),
         Part("qbe", "qbe_public", "benchmark.stdlist.xml", None, None, "queries"),
     )
 }

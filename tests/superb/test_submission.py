@@ -182,6 +182,7 @@ def test_a_trial_may_come_twice_as_in_the_corpus(tmp_path, lists):
     verdict = check_submission(pack(tmp_path / "predict.zip", content), {"sv_public": lists["sv_public"]})
     assert verdict.all_problems == []
     assert verdict.parts["sv_public"].remarks["trials that come again with the same score"] == 1
+    assert verdict.parts["sv_public"].entries == 4
 
 
 WRONG_TERMS = [
