@@ -46,7 +46,7 @@ def pack_from_task(exp_dir: str | os.PathLike, route: str, corpus: str = "", lic
 
     Raises:
         CheckpointError: no such experiment, or a damaged one.
-        ConfigError: the experiment trained weights.
+        ConfigError: the experiment trained weights, or its task is no utterance classification.
     """
     from s3router.asr.files import read_states
     from s3router.masks import MaskConfig, masks_of
@@ -62,7 +62,12 @@ def pack_from_task(exp_dir: str | os.PathLike, route: str, corpus: str = "", lic
     given = argparse.Namespace(**{"pool_ahead": "never", **config["options"], "feature_cache": None})
     if given.mode == "weight":
         raise ConfigError(f"{exp_dir}: mode weight trains the weights themselves; a pack holds masks on frozen weights")
-    spec, states = task(given.task), read_states(exp_dir / BEST)
+    spec = task(given.task)
+    if spec.kind != "classification":
+        raise ConfigError(
+            f"{exp_dir}: task {spec.name}: packs hold heads of utterance classification, one linear layer"
+        )
+    states = read_states(exp_dir / BEST)
     conf = options.extra_conf(given)
     built = build_task(spec, Settings(**config["settings"]), config["classes"], given.mode, conf, given.upstream_ckpt)
     load_trained(built.model, states["model"], str(exp_dir / BEST))

@@ -20,6 +20,7 @@ from s3router.superb.evaluate import evaluate
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
 from s3router.superb.options import complete, parser
+from s3router.superb.pack import pack_from_task
 from s3router.superb.predict import parser as predict_parser
 from s3router.superb.predict import predict, said, submission_lines
 from s3router.superb.select import select
@@ -220,6 +221,8 @@ def test_from_training_to_the_table(command, tmp_path):
     assert "| PER % |" in table([exp])[0]
     best, _ = select([exp])
     assert best["value"] == run.best["per"]
+    with pytest.raises(ConfigError, match="task pr: packs hold heads of utterance classification"):
+        pack_from_task(exp, "pr")
 
 
 def test_of_two_runs_the_one_with_fewer_errors_is_taken(tmp_path):
