@@ -57,5 +57,6 @@ def main(argv: Sequence[str]) -> int:
     folder = args.lists or (beside if beside.is_dir() else None)
     lists = {} if folder is None else read_lists(folder)
     verdict = check_submission(args.archive, lists | given_lists(args.list))
-    print("\n".join(lines(verdict, args.archive, track_of(args.archive), args.max_problems)))
-    return 1 if verdict.all_problems else 0
+    record, reason = track_of(args.archive)
+    print("\n".join(lines(verdict, args.archive, record, args.max_problems, reason)))
+    return 1 if verdict.total else 0

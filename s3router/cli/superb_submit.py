@@ -37,13 +37,13 @@ def main(argv: Sequence[str]) -> int:
     from s3router.cli.superb_check import given_lists
     from s3router.superb.submission import TASK_NAMES
     from s3router.superb.submission_build import build, find_sources
-    from s3router.superb.submission_report import lines, track_of
+    from s3router.superb.submission_report import lines
 
     given = {name: getattr(args, name.replace("-", "_")) for name in TASK_NAMES}
-    path, verdict = build(find_sources(given), args.output, given_lists(args.list))
-    if verdict.all_problems:
-        print("\n".join(lines(verdict, path, None, args.max_problems)))
-        print(f"superb-submit: {path} was not written: see the problems above", file=sys.stderr)
+    path, verdict, record = build(find_sources(given), args.output, given_lists(args.list))
+    print("\n".join(lines(verdict, path, record, args.max_problems)))
+    if verdict.total:
+        before = "; the one that is there is of before" if path.exists() else ""
+        print(f"superb-submit: {path} was not written: see the problems above{before}", file=sys.stderr)
         return 1
-    print("\n".join(lines(verdict, path, track_of(path), args.max_problems)))
     return 0

@@ -124,11 +124,11 @@ def list_of(source: Source) -> Expected | None:
     """What the test set consists of, where ``result.json`` says where it lies and it still does; else None."""
     result = _result(source)
     wanted = ("data_dir", "documents_dir") if source.part.name == "qbe" else ("data_dir",)
-    recipe = source.predicted.resolve().parents[2]  # exp/NAME/predict_SET: paths are relative to the recipe's folder
-    folders = [
-        next((p for p in (Path(result[w]), recipe / result[w]) if p.is_dir()), None) for w in wanted if w in result
-    ]
-    if len(folders) < len(wanted) or None in folders:
+    # Paths are relative to the folder where the command ran, the recipe's: exp/NAME/predict_SET lies in it.
+    above = [*source.predicted.absolute().parents, *source.predicted.resolve().parents]
+    places = [[place / result[name] for place in above] for name in wanted if name in result]
+    folders = [place for options in places for place in [p for p in options if p.is_dir()][:1]]
+    if len(folders) < len(wanted):
         return None
     if source.part.name == "qbe":
         queries, documents = (read_list(folder / "wav.scp", PARTS["sd_public"]) for folder in folders)
@@ -136,7 +136,9 @@ def list_of(source: Source) -> Expected | None:
     return read_list(folders[0], source.part)
 
 
-def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[str, Expected]) -> tuple[Path, Verdict]:
+def build(
+    sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[str, Expected]
+) -> tuple[Path, Verdict, dict[str, Any]]:
     """Write ``predict.zip``, ``lists/`` and ``report.json``. A zip with problems is not left behind.
 
     Args:
@@ -145,7 +147,7 @@ def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[s
         lists: by part's folder; they go before those that `list_of` finds.
 
     Returns:
-        (the zip, what its check has found); with problems, there is no such file.
+        (the zip, what its check has found, what ``report.json`` holds); with problems nothing was written.
     """
     output = Path(output)
     records = {source.part.folder: record_of(source) for source in sources}
@@ -155,7 +157,8 @@ def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[s
     try:
         _zip(sources, made)
         verdict = check_submission(made, known)
-        if not verdict.all_problems:
+        record = {"track": loosest(of["track"] for of in records.values()), "parts": records}
+        if not verdict.total:
             for name in (RECORD, ARCHIVE):  # in this order: a record never stands beside an archive of before
                 (output / name).unlink(missing_ok=True)
             (output / LISTS).mkdir(exist_ok=True)
@@ -164,12 +167,11 @@ def build(sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[s
             for folder, expected in known.items():
                 write_list(output / LISTS / f"{folder}.txt", expected)
             made.replace(path)
-            named = loosest(record["track"] for record in records.values())
-            record = {"track": named, "sha256": digest(path), "parts": records}
+            record["sha256"] = digest(path)
             write_lines(output / RECORD, [json.dumps(record, indent=1, ensure_ascii=False)])
     finally:
         made.unlink(missing_ok=True)
-    return path, verdict
+    return path, verdict, record
 
 
 def _zip(sources: Sequence[Source], path: Path) -> None:

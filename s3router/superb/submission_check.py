@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
 import zipfile
@@ -38,8 +39,13 @@ class Verdict:
 
     @property
     def all_problems(self) -> list[str]:
-        """Of archive and parts."""
+        """Of archive and parts, as far as they were kept."""
         return [*self.problems, *(problem for part in self.parts.values() for problem in part.problems)]
+
+    @property
+    def total(self) -> int:
+        """How many problems there are."""
+        return len(self.problems) + sum(part.total for part in self.parts.values())
 
 
 def check_submission(path: str | os.PathLike, lists: Mapping[str, Expected] | None = None) -> Verdict:
@@ -138,7 +144,7 @@ def _check_part(archive: zipfile.ZipFile, found: Checked, names: list[str], expe
         else:
             with open_file(main) as file:
                 (check_terms if part.parse is None else check_lines)(found, main, file, expected)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError) as error:
         found.wrong(main, None, f"cannot be unpacked ({error}); the archive is damaged, make it again")
     if expected is not None and part.total is not None and found.entries != part.total:
         found.remarks[f"entries where the benchmark's test set has {part.total:,} {part.what}"] = found.entries

@@ -12,6 +12,7 @@ from s3router.superb.submission import ACTIVITIES, FRAME_SHIFT, Part, WrongLine
 from s3router.superb.submission_lists import Expected
 
 LONGEST_LINE = 1 << 20
+MOST_PROBLEMS = 10_000
 AGAIN = "trials that come again with the same score"
 
 
@@ -24,6 +25,7 @@ class Checked:
         entries: predictions.
         problems: ``path:line: what is wrong``.
         remarks: kinds of what is strange, but allowed, and how often each was seen.
+        uncounted: problems beyond the first `MOST_PROBLEMS`, which are not kept.
         listed: the predictions were compared with a list of the test set.
     """
 
@@ -32,9 +34,18 @@ class Checked:
     problems: list[str] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
     listed: bool = False
+    uncounted: int = 0
+
+    @property
+    def total(self) -> int:
+        """Problems, those included that were too many to be kept."""
+        return len(self.problems) + self.uncounted
 
     def wrong(self, path: str, line: int | None, text: str) -> None:
         """Note a problem."""
+        if len(self.problems) == MOST_PROBLEMS:
+            self.uncounted += 1
+            return
         self.problems.append(f"{path}: {text}" if line is None else f"{path}:{line}: {text}")
 
 
