@@ -60,22 +60,23 @@ def read(folder: str | os.PathLike, spec: TaskSpec) -> LabelledDir:
     trials that it enrols (``"1 other"``).
 
     Raises:
-        DataError: trials of unknown utterances, utterances without trials, trials that come twice, of one kind only.
+        DataError: trials of unknown utterances, utterances without trials, trials of two kinds at
+            once, all of one kind.
     """
     if not (Path(folder) / TRIALS).is_file():
         return LabelledDir.read(folder)
     data = DataDir.read(folder, need_text=False)
     known, problems = {u.utt for u in data.utts}, []
     found: dict[str, list[str]] = {u.utt: [u.utt] for u in data.utts}
-    used, seen, kinds = set(), set(), set()
+    used, kinds = set(), set()
+    seen: dict[tuple[str, str], int] = {}  # trials may come twice, as they do in VoxCeleb's list, but with one answer
     for number, (kind, one, other) in _lines(Path(folder) / TRIALS, problems):
         strange = [name for name in (one, other) if name not in known]
         problems += [f"line {number}: {name} is not in wav.scp" for name in strange]
-        if (one, other) in seen:
-            problems.append(f"line {number}: the trial of {one} and {other} comes a second time")
+        if seen.setdefault((one, other), kind) != kind:
+            problems.append(f"line {number}: {one} and {other} were another kind of trial before")
         if not strange:
             found[one].append(f"{kind} {other}")
-        seen.add((one, other))
         used |= {one, other}
         kinds.add(kind)
     problems += [f"{utt} is in wav.scp, but in no trial; take it out" for utt in sorted(known - used)]

@@ -121,7 +121,7 @@ def test_training_saves_the_vectors_of_speakers_and_predicts_scores(options, tmp
     [
         (["1 t0 t1", "0 t1"], "line 2 is not '<1|0> UTTERANCE UTTERANCE'"),
         ([*TRIALS, "0 t0 t9"], "line 5: t9 is not in wav.scp"),
-        ([*TRIALS, "1 t0 t2"], "the trial of t0 and t2 comes a second time"),
+        ([*TRIALS, "0 t0 t2"], "line 5: t0 and t2 were another kind of trial before"),
         (["1 t0 t1", "0 t0 t2"], "t3 is in wav.scp, but in no trial"),
         (["1 t0 t2", "1 t1 t3"], "all trials are of one kind"),
     ],
@@ -129,6 +129,11 @@ def test_training_saves_the_vectors_of_speakers_and_predicts_scores(options, tmp
 def test_strange_trials_are_refused(tmp_path, lines, message):
     with pytest.raises(DataError, match=message.replace("|", r"\|")):
         verification.read(make_trials(tmp_path / "x", lines), task("sv"))
+
+
+def test_a_trial_may_come_twice(tmp_path):
+    labelled = verification.read(make_trials(tmp_path / "x", [*TRIALS, "1 t0 t2"]), task("sv"))
+    assert len(verification.score(np.eye(4).tolist(), list(labelled.labels.values()))) == 5
 
 
 def test_sets_of_the_wrong_kind_and_clips_too_short_for_the_head_are_refused(tmp_path):
