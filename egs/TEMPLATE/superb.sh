@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Train one task of SUPERB's kind (utterance classification; phonemes, letters or slots with CTC) on a frozen, finetuned or
-# routed upstream, predict the test set, and score.
+# Train one task of SUPERB's kind (utterance classification; phonemes, letters or slots with CTC; verification;
+# diarisation) on a frozen, finetuned or routed upstream, predict the test set, and score.
 #
 # Sourced by the run.sh of a recipe, with the names of its sets and then the options that the user gave:
 #   ./run.sh --mode router --sparsity 0.1 --lr "1e-3 1e-4"

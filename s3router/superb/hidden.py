@@ -16,7 +16,7 @@ from torch import nn
 from s3router.asr.files import replacing
 from s3router.data.audio import file_of, read_audio
 from s3router.data.kaldi import DataDir, summary
-from s3router.errors import CheckpointError, DataError
+from s3router.errors import CheckpointError, ConfigError, DataError
 
 INDEX = "index.json"
 SAMPLE_RATE = 16000
@@ -81,6 +81,7 @@ def store(
 
     Raises:
         DataError: recordings that are too short, all of them listed.
+        ConfigError: layers of several frame rates.
         CheckpointError: a folder that is damaged.
     """
     key = _key(upstream, data, gain_db)
@@ -100,7 +101,7 @@ def store(
     (folder / INDEX).unlink(missing_ok=True)
     strides = sorted(set(upstream.downsample_rates))
     if len(strides) > 1:
-        raise DataError(f"{data.path}: layers of several frame rates ({strides}) cannot be compared; take another one")
+        raise ConfigError(f"the upstream's layers have several frame rates ({strides}); take another upstream")
     upstream.eval()
     frames, total, width, gain = {}, 0, 0, np.float32(10 ** (gain_db / 20))
     with contextlib.ExitStack() as stack:

@@ -32,6 +32,9 @@ def run(script: Path, *options: str, cwd: Path | None = None) -> subprocess.Comp
         ("superb/ks1", ["--lr", "1e-3 fast"], "learning rate 'fast' is not a number"),
         ("superb/ks1", ["--corpus", "/nonexistent"], "--corpus /nonexistent: no such folder"),
         ("superb/ks1", ["--test-sets", ""], "nothing to predict"),
+        ("superb/qbe1", ["--layers", "1 x"], "layer 'x' is not a whole number"),
+        ("superb/qbe1", ["--mode", "router"], "--mode"),
+        ("superb/qbe1", ["--test-sets", ""], "nothing to search for"),
         ("superb/er1", ["--fold", "6"], "the known ones are: 1 2 3 4 5"),
         ("TEMPLATE/cls1", ["--train-set", "/a/x", "--valid-set", "/b/x"], "two of the sets are called x"),
         ("asterisk/lid1", ["--max-updates", "0"], "--max-updates '0' is not a whole number above 0"),
@@ -50,6 +53,14 @@ def test_corpora_given_out_on_request_say_where_they_are_to_be_put(recipe, tmp_p
     assert f"{tmp_path}/downloads" in done.stderr
     assert "--corpus DIR" in done.stderr
     assert "https://" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_mixtures_are_to_be_made_by_hand(tmp_path):
+    done = run(SUPERB / "sd1/local/data.sh", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "generate_librimix_sd.sh" in done.stderr
+    assert "--corpus DIR" in done.stderr
     assert not (tmp_path / "data").exists()
 
 
