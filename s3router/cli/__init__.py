@@ -26,7 +26,7 @@ COMMANDS = {
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
-    "superb-train": ("s3router.superb.train", "train one task of SUPERB, or any utterance classification; resumes by itself"),
+    "superb-train": ("s3router.superb.train", "train one task of SUPERB, or any classification; resumes by itself"),
     "superb-predict": ("s3router.superb.predict", "predict and score a set; the submission's file"),
     "superb-search": ("s3router.superb.search", "spoken queries in spoken documents, layer by layer, untrained"),
     "superb-pack": ("s3router.superb.pack", "put what a task has learnt into a mask pack"),
