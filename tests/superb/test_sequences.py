@@ -125,6 +125,23 @@ def test_predictions_of_a_batch_and_figures_are_s3prls_one_by_one(both):
     assert TASKS[name].metric in ours
 
 
+@torch.no_grad()
+def test_shares_of_two_processes_average_to_the_loss_of_the_batch(both):
+    name, _, our, clips, labelled = both
+
+    def batches(**kwargs):
+        sampler = sequences.sampler(labelled, 3, TASKS[name].settings(), 0, TASKS[name])
+        sampler.max_length = 10**9  # no batch is halved
+        return TrainingBatches(clips, 3, sampler=sampler, **kwargs).starting_at(0)
+
+    whole, shares = batches(), [batches(rank=rank, world=2) for rank in (0, 1)]
+    for _ in range(4):
+        batch, _ = next(whole)
+        parts = [next(share) for share in shares]
+        mean = sum(weight * our("train", **part)[0].item() for part, weight in parts) / 2
+        assert mean == pytest.approx(our("train", **batch)[0].item(), rel=1e-4)
+
+
 def test_figures_by_hand():
     assert sequences.figures([("AH0 B",)], [("AH0 N B B",)], TASKS["pr"]) == {"per": 0.5}
     assert sequences.figures([("A DAB",)], [("A BAD",)], TASKS["asr"]) == {"wer": 0.5, "cer": 2 / 5}
