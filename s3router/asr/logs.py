@@ -60,3 +60,15 @@ def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterat
         root.handlers[:] = before[1]
         for handler in handlers:
             handler.close()
+
+
+@contextlib.contextmanager
+def errors_only() -> Iterator[None]:
+    """No log lines below errors while the block runs."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,18 +46,19 @@ def main(argv: Sequence[str]) -> int:
     """Load the experiment, write the pack, read it back."""
     args = parser().parse_args(argv)
     more = metrics(args.metric)
-    logging.getLogger().setLevel(logging.ERROR)  # ESPnet's remarks while it builds the model
+    from s3router.asr.logs import errors_only
     from s3router.asr.pack import backbone_and_pack
     from s3router.packs import describe, read_pack, write_pack
 
-    backbone, pack = backbone_and_pack(
-        args.exp_dir,
-        args.checkpoint,
-        args.route or args.output.stem,
-        corpus=args.corpus,
-        licence=args.licence,
-        metrics=more,
-    )
+    with errors_only():  # not ESPnet's remarks while it builds the model
+        backbone, pack = backbone_and_pack(
+            args.exp_dir,
+            args.checkpoint,
+            args.route or args.output.stem,
+            corpus=args.corpus,
+            licence=args.licence,
+            metrics=more,
+        )
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_pack(args.output, pack, args.codec, backbone)
     read_pack(args.output, backbone, fingerprint=pack.meta.fingerprint)
