@@ -48,6 +48,10 @@ class RoutedCTCModel(ESPnetASRModel):
         loss, stats, weight = super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
         return loss, {key: value for key, value in stats.items() if value is not None}, weight
 
+    def hold_upstream(self, held: bool) -> None:
+        """Let the head train alone (``held``), or everything that the method trains."""
+        self.frontend.upstream.upstream.held = held
+
     def _extract_feats(self, speech, speech_lengths):
         bf16 = self.amp_dtype == torch.bfloat16
         with torch.autocast(speech.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():

@@ -44,7 +44,16 @@ DECISIVE = (
     *("method", "upstream", "upstream_ckpt", "upstream_dropout", "sparsity", "mask_conf", "feature_masking"),
     *("features", "normalize_features", "train_dir", "valid_dir", "token_type", "bpemodel", "seed", "max_updates"),
     *("valid_interval", "batch_seconds", "batch_type", "accum_grad", "score_lr", "weight_lr", "head_lr"),
-    *("head_dropout", "optim", "optim_conf", "scheduler", "scheduler_conf", "grad_clip", "grad_clip_type"),
+    *(
+        "head_first",
+        "head_dropout",
+        "optim",
+        "optim_conf",
+        "scheduler",
+        "scheduler_conf",
+        "grad_clip",
+        "grad_clip_type",
+    ),
     *("grad_noise", "init_param", "freeze_param", "ctc_conf", "frontend", "specaug", "specaug_conf", "normalize"),
     *("preencoder", "encoder", "encoder_conf", "postencoder", "model"),
 )
@@ -74,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--score_lr", type=float, default=5e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=5e-4, help="peak learning rate of upstream weights")
     add("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
+    add("--head_first", type=float, default=0.0, help="share of the updates in which, at first, the head trains alone")
     add("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
     add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: bfloat16 where hardware has it")
 
@@ -136,12 +146,15 @@ def check(args: argparse.Namespace) -> None:
     number("batch_seconds", lambda v: v > 0, "a number above 0")
     for name in ("score_lr", "weight_lr", "head_lr"):
         number(name, lambda v: v >= 0, "a number of 0 or more")
+    number("head_first", lambda v: 0 <= v < 1, "a share from 0 up to 1")
     number("head_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1")
     number("upstream_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1", optional=True)
     if args.method == "router":
         problems += _mask_problems(args)
     elif args.sparsity is not None or args.mask_conf:
         problems.append(f"--sparsity and --mask_conf are for --method router, not {args.method}; leave them out")
+    if args.method == "scratch" and args.head_first:
+        problems.append("--head_first: there is nothing in a random upstream for a head to start from; leave it out")
     if args.method == "scratch" and args.feature_cache is not None:
         problems.append("--feature_cache: method scratch trains the feature extractor; leave it out")
     if args.use_amp:
@@ -165,6 +178,7 @@ def translate(args: argparse.Namespace) -> None:
     args.valid_interval = min(args.valid_interval, args.max_updates)
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
     args.max_epoch = -(-args.max_updates // args.valid_interval)
+    args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
     args.batch_bins = round(args.batch_seconds * 16000)
     if args.amp_dtype == "auto":
         args.amp_dtype = "bfloat16" if has_bfloat16(args.ngpu) else "float32"

@@ -51,9 +51,14 @@ class Progress:
         """From the pace of this run so far, validation included."""
         return (self.now() - self.started) / max(1, self.update - self.first) * (self.max_updates - self.update)
 
-    def track(self, batches: Iterable, losses: Callable[[int], float]) -> TrackedBatches:
-        """The same batches, counted as they are used up; ends when the run has had all its updates."""
-        return TrackedBatches(self, batches, losses)
+    def track(
+        self, batches: Iterable, losses: Callable[[int], float], before: Callable[[int], None] = lambda done: None
+    ) -> TrackedBatches:
+        """The same batches, counted as they are used up; ends when the run has had all its updates.
+
+        Before each batch, ``before`` is called with the number of updates done.
+        """
+        return TrackedBatches(self, batches, losses, before)
 
     def line(self, loss: float) -> str:
         """One progress line."""
@@ -67,8 +72,14 @@ class Progress:
 class TrackedBatches:
     """See `Progress.track`; ``losses(n)`` gives the mean training loss of the last n batches."""
 
-    def __init__(self, progress: Progress, batches: Iterable, losses: Callable[[int], float]):
-        self.progress, self.batches, self.losses = progress, batches, losses
+    def __init__(
+        self,
+        progress: Progress,
+        batches: Iterable,
+        losses: Callable[[int], float],
+        before: Callable[[int], None],
+    ):
+        self.progress, self.batches, self.losses, self.before = progress, batches, losses, before
 
     def __len__(self) -> int:
         assert isinstance(self.batches, Sized)
@@ -79,6 +90,7 @@ class TrackedBatches:
         for count, batch in enumerate(self.batches, 1):
             if p.update >= p.max_updates:
                 return
+            self.before(p.update)
             yield batch
             # the trainer is back for the next batch: this one is done
             if count % p.accum_grad == 0:

@@ -128,7 +128,7 @@ def _inputs(args: argparse.Namespace, split: str) -> Path:
 def _mark_changed(optimizer, *_) -> None:
     """Count up the versions of all parameters: torch's fused optimizers forget to, and masks are made anew by them."""
     for group in optimizer.param_groups:
-        torch.autograd.graph.increment_version(group["params"])
+        torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
 
 
 def _continue(args: argparse.Namespace, tokens: TokenIds) -> None:

@@ -29,6 +29,7 @@ class RoutedTrainerOptions(TrainerOptions):
     max_updates: int
     valid_interval: int
     progress_interval: int
+    head_updates: int
 
 
 class RoutedTrainer(Trainer):
@@ -86,8 +87,8 @@ class RoutedTrainer(Trainer):
                 scheduler.load_state_dict(state)
 
     @classmethod
-    def train_one_epoch(cls, *, iterator, reporter, options, **kwargs) -> bool:
-        """As ESPnet's, with progress lines.
+    def train_one_epoch(cls, *, model, iterator, reporter, options, **kwargs) -> bool:
+        """As ESPnet's, with progress lines; at first the head alone (wav2vec 2.0, arXiv 2006.11477, section 4.3).
 
         Raises:
             TrainingError: no gradient was finite. ESPnet would end the run as if it had succeeded.
@@ -97,8 +98,13 @@ class RoutedTrainer(Trainer):
             values = [v.value for v in reporter.stats.get("loss", [])[-batches:] if math.isfinite(v.value)]
             return sum(values) / len(values) if values else math.nan
 
-        tracked = options.progress.track(iterator, mean_loss)
-        if super().train_one_epoch(iterator=tracked, reporter=reporter, options=options, **kwargs):
+        def hold(done: int) -> None:
+            getattr(model, "module", model).hold_upstream(done < options.head_updates)
+            if 0 < done == options.head_updates:
+                logger.info("update %d: so far the head trained alone; now the rest joins it", done)
+
+        tracked = options.progress.track(iterator, mean_loss, hold)
+        if super().train_one_epoch(model=model, iterator=tracked, reporter=reporter, options=options, **kwargs):
             raise TrainingError(
                 f"update {options.progress.update}: not one gradient since the last validation was a finite number; "
                 f"lower the learning rates, or look in train.log for the utterances with such a loss"

@@ -58,6 +58,7 @@ class RoutedUpstream(nn.Module):
     Attributes:
         backbone_fingerprint: `s3router.upstreams.fingerprint` of the weights as they were loaded.
         routes: the routes by name (`Routes`); it has none at first.
+        held: while True, no gradients are computed here, whatever is trainable: the head trains alone.
 
     Raises:
         ConfigError: specaug or cache is asked for, and the model has no place for it.
@@ -72,6 +73,7 @@ class RoutedUpstream(nn.Module):
     ):
         super().__init__()
         self.expert = expert
+        self.held = False
         self.backbone_fingerprint = weights_hash(self.backbone)
         self.routes = Routes(self.backbone, self.backbone_fingerprint)
         self._control: ExtractorControl | None = None
@@ -141,10 +143,11 @@ class RoutedUpstream(nn.Module):
             ConfigError: unknown route, or routes and waveforms differ in number; no route is selected though there
                 are some.
         """
-        if routes is None or isinstance(routes, str):
-            hidden = self._hidden(wavs, self.routes.selected if routes is None else routes)
-        else:
-            hidden = self._mixed(wavs, routes)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
+            if routes is None or isinstance(routes, str):
+                hidden = self._hidden(wavs, self.routes.selected if routes is None else routes)
+            else:
+                hidden = self._mixed(wavs, routes)
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
 
     def each_route(self, wavs: list[Tensor], routes: Sequence[str | None]) -> Iterator[tuple[str | None, dict]]:

@@ -94,6 +94,19 @@ def test_masks_train(runs, zygote, tmp_path):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.parametrize(("share", "still"), [("0.67", True), ("0.5", False)])
+def test_at_first_the_head_trains_alone(zygote, tmp_path, share, still):
+    """Six updates, validated every two: the scores stay as they are for four of them, or for three."""
+    options = ("--method", "router", "--head_lr", "2e-2", "--head_first", share, "--keep_nbest_models", "3")
+    exp = zygote.run(tmp_path / "exp", *options).exp
+    first, second, last = (read_states(exp / f"{epoch}epoch.pth") for epoch in (1, 2, 3))
+    scores = [name for name in first if name.endswith(".scores")]
+    assert all(torch.equal(first[name], second[name]) == still for name in scores)
+    assert not any(torch.equal(second[name], last[name]) for name in scores)
+    assert not torch.equal(first["ctc.ctc_lo.weight"], second["ctc.ctc_lo.weight"])
+    assert "so far the head trained alone" in (tmp_path / "exp.screen").read_text()
+
+
 def test_the_screen_is_short_and_says_how_long(runs):
     screen = (runs("weight").parent / "weight.screen").read_text()
     lines = screen.splitlines()
@@ -165,6 +178,8 @@ def test_two_processes_train_what_one_does(zygote, tmp_path):
         (["--method", "frozen", "--sparsity", "0.1"], "--sparsity and --mask_conf are for --method router"),
         (["--max_updates", "0"], "--max_updates must be a whole number above 0, found 0"),
         (["--head_lr", "-1"], "--head_lr must be a number of 0 or more"),
+        (["--head_first", "1"], "--head_first must be a share from 0 up to 1, found 1.0"),
+        (["--method", "scratch", "--head_first", "0.5"], "--head_first: there is nothing in a random upstream"),
         (["--feature_masking", "time_probb=0.5"], "unknown time_probb"),
         (["--train_dir", "nowhere"], "nowhere/wav.scp: no such file"),
         (["--token_list", "nowhere.txt"], "nowhere.txt: no such token list"),

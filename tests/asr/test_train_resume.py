@@ -13,7 +13,7 @@ import torch
 
 from s3router.asr.files import read_states
 
-OPTIONS = ("--method", "router", "--sparsity", "0.2", "--upstream_dropout", "0.1")
+OPTIONS = ("--method", "router", "--sparsity", "0.2", "--upstream_dropout", "0.1", "--head_first", "0.5")
 
 
 @pytest.fixture(scope="module")
