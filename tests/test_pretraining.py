@@ -69,3 +69,57 @@ def test_init_goes_with_first_round(settings, tmp_path):
     assert refused.returncode == 2
     assert "--first-round" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def synthetic(folder: Path) -> Path:
+    """The fixture once more, as if synthetic: with a phone for every frame."""
+    import numpy as np
+
+    from s3router.data.audio import read_audio
+
+    folder.mkdir()
+    phones = {}
+    lines = (ROOT / "tests/fixtures/five/wav.scp").read_text().splitlines()
+    with open(folder / "wav.scp", "w") as scp:
+        for line in lines:
+            utt, source = line.split(maxsplit=1)
+            path = ROOT / source
+            scp.write(f"espeak-{utt} {path}\n")
+            frames = (len(read_audio(path)) - 720) // 320 + 1
+            phones[f"espeak-{utt}"] = (np.arange(frames) % 3).astype(np.int16)
+    np.savez(folder / "phones.npz", **phones)
+    (folder / "phones.txt").write_text("(none)\na\nb\n")
+    return folder
+
+
+def test_phones_of_synthetic_speech_are_targets(settings, tmp_path):
+    settings = settings | {"rounds": [{"features": "mfcc", "clusters": [4], "phones": True, "steps": 3}]}
+    config, out = tmp_path / "conf.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(settings))
+    refused = pretrain(config, out)
+    assert refused.returncode == 2
+    assert "--synthetic" in refused.stderr
+    done = pretrain(config, out, "--synthetic", str(synthetic(tmp_path / "synthetic")))
+    assert done.returncode == 0, done.stderr[-2000:]
+    entry = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    assert {"masked_acc_4", "masked_acc_3"} <= entry.keys()
+    assert "dev_masked_acc_3" not in entry  # real speech has no phones
+    assert json.loads((out / "data.json").read_text())["synthetic"]["phones"] == 3
+
+
+def test_targets_at_other_speeds_follow_the_recording():
+    import numpy as np
+
+    sys.path.insert(0, str(LOCAL))
+    try:
+        from pretrain import at_other_speeds
+        from speech import frames_of
+    finally:
+        sys.path.remove(str(LOCAL))
+    samples = 32000
+    speech = {("a", speed): np.zeros(round(samples / speed), np.int16) for speed in (0.5, 1.0, 2.0)}
+    own = np.arange(frames_of(samples, [400, 3], [160, 2]))[:, None]
+    found = at_other_speeds({("a", 1.0): own}, speech, lambda n: frames_of(n, [400, 3], [160, 2]))
+    assert (found["a", 1.0] == own).all()
+    assert abs(found["a", 2.0][20, 0] - 41) <= 1  # half as long: frame 20's centre was at 41
+    assert abs(found["a", 0.5][40, 0] - 19) <= 1

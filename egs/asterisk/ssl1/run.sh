@@ -38,6 +38,8 @@ further_speech() {
             --out "data/${lang}/untranscribed"
     done
     python local/voices.py --downloads downloads --data data --prompts ../asr1/data
+    run_once data/synthetic.log --inputs data/stamps/wav.scp --outputs data/synthetic/wav.scp -- \
+        python local/synthesis.py --stamps downloads/tuxpaint-stamps-default --prompts ../asr1/data --out data/synthetic
 }
 
 pretrain() {
@@ -51,6 +53,7 @@ pretrain() {
     # Large tensors come and go at every step: keep their memory instead of giving it back to the system each time.
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 \
         python local/pretrain.py --config "${config}" --train "${train[@]}" --dev "${dev[@]}" --out "${exp}" \
+        --synthetic data/synthetic \
         --threads "${threads}" ${init:+--init "${init}"} --first-round "${first_round}"
 }
 

@@ -55,18 +55,23 @@ class Pretrainer(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(config.hidden_size, k) for k in clusters)
 
     def forward(self, waves, targets, mask, unmasked_weight):
-        """waves (B, samples), targets (B, T, heads), mask (B, T) -> loss, {name: value}; all float32."""
+        """waves (B, samples), targets (B, T, heads), mask (B, T) -> loss, {name: value}; all float32.
+
+        A target of -100 counts nowhere: speech of one kind has no targets of the other.
+        """
         hidden = self.upstream(waves, mask_time_indices=mask).last_hidden_state
         loss, report = 0.0, {}
         for i, head in enumerate(self.heads):
             logits, target = head(hidden), targets[..., i]
             frame_loss = F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
-            masked, unmasked = frame_loss[mask].mean(), frame_loss[~mask].mean()
-            loss = loss + (masked + unmasked_weight * unmasked) / len(self.heads)
+            known = target >= 0
+            masked, unmasked = (frame_loss[known & part].sum() / mask.numel() for part in (mask, ~mask))
+            loss = loss + 2 * (masked + unmasked_weight * unmasked) / len(self.heads)
             with torch.no_grad():
-                hit = logits.argmax(-1) == target
-                report |= {f"masked_loss_{head.out_features}": masked.item()}
-                report |= {f"masked_acc_{head.out_features}": hit[mask].float().mean().item()}
+                hit, counted = logits.argmax(-1) == target, known & mask
+                if counted.any():
+                    report |= {f"masked_loss_{head.out_features}": frame_loss[counted].mean().item()}
+                    report |= {f"masked_acc_{head.out_features}": hit[counted].float().mean().item()}
         return loss, report
 
 
@@ -86,8 +91,9 @@ def span_mask(shape: tuple[int, int], start: float, length: int, rng: np.random.
 class Batches:
     """Endless batches of about equal length, cropped to the shortest: no padding, no attention mask."""
 
-    def __init__(self, speech, targets, training, frames, seed):
+    def __init__(self, speech, targets, training, frames, seed, synthetic=()):
         self.speech, self.targets, self.training, self.frames = speech, targets, training, frames
+        self.synthetic = sorted(synthetic)
         self.rng = np.random.default_rng(seed)
 
     def __iter__(self):
@@ -96,7 +102,12 @@ class Batches:
 
     def epoch(self, speeds):
         limit = int(self.training["max_seconds"] * RATE)
-        chosen = [(utt, speeds[self.rng.integers(len(speeds))]) for utt in sorted({u for u, _ in self.speech})]
+        real = sorted({u for u, _ in self.speech}.difference(self.synthetic))
+        chosen = [(utt, speeds[self.rng.integers(len(speeds))]) for utt in real]
+        if self.synthetic:
+            share = self.training["synthetic_share"]
+            count = min(len(self.synthetic), round(len(real) * share / (1 - share)))
+            chosen += [(utt, 1.0) for utt in self.rng.choice(self.synthetic, count, replace=False).tolist()]
         size = {item: min(len(self.speech[item]), limit) for item in chosen}
         chosen.sort(key=lambda item: size[item] * self.rng.uniform(0.9, 1.1))
         batches, batch = [], []
@@ -214,7 +225,22 @@ def validate(model, batches, training) -> dict[str, float]:
     with arithmetic():
         reports = [model(*batch, training["unmasked_weight"])[1] for batch in batches.epoch([1.0])]
     model.train()
-    return {f"dev_{key}": float(np.mean([r[key] for r in reports])) for key in reports[0]}
+    return {f"dev_{key}": value for key, value in means(reports).items()}
+
+
+def means(reports: list[dict]) -> dict[str, float]:
+    """Mean of each key over the reports that have it."""
+    keys = dict.fromkeys(key for report in reports for key in report)
+    return {key: float(np.mean([r[key] for r in reports if key in r])) for key in keys}
+
+
+def with_phones(targets, phones):
+    """Targets of all speech in one table: clusters first, phones in the last column; -100 where there are none."""
+    columns = next(iter(targets.values())).shape[1]
+    out = {item: np.pad(x, ((0, 0), (0, 1)), constant_values=-100) for item, x in targets.items()}
+    for utt, x in phones.items():
+        out[utt, 1.0] = np.pad(x[:, None], ((0, 0), (columns, 0)), constant_values=-100)
+    return out
 
 
 class Optimizers:
@@ -264,7 +290,7 @@ def learning_rate(step: int, steps: int, training: dict) -> float:
     return warm * (training["final_lr"] + (1 - training["final_lr"]) * cosine)
 
 
-def run_round(number, spec, config, training, speech, dev_speech, previous, out: Path):
+def run_round(number, spec, config, training, speech, dev_speech, synthetic, previous, out: Path):
     """Train one round, resuming from ``out/roundN.pt``; returns the upstream."""
     kernels, strides = config.conv_kernel, config.conv_stride
 
@@ -282,8 +308,13 @@ def run_round(number, spec, config, training, speech, dev_speech, previous, out:
             clustered = at_other_speeds(clustered, speech, frames)
         save_atomically(target_file, clustered)
     targets = torch.load(target_file, weights_only=False)  # written above, by this program
+    heads, phones = list(spec["clusters"]), {}
+    if spec.get("phones"):
+        made, phones = synthetic
+        heads.append(1 + max(int(x.max()) for x in phones.values()))
+        speech, targets = speech | made, with_phones(targets, phones)
     torch.manual_seed(training["seed"] + number)
-    model = Pretrainer(config, spec["clusters"])
+    model = Pretrainer(config, heads)
     if previous is not None:
         model.upstream.load_state_dict(previous.state_dict())
     optimizer = Optimizers(model, training)
@@ -294,7 +325,7 @@ def run_round(number, spec, config, training, speech, dev_speech, previous, out:
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
     steps = spec["steps"]
-    batches = iter(Batches(speech, targets, training, frames, training["seed"] + 1000 * number + step))
+    batches = iter(Batches(speech, targets, training, frames, training["seed"] + 1000 * number + step, phones))
     dev = Batches(dev_speech, targets, training, frames, 0)
     model.train()
     recent: list[dict] = []
@@ -314,7 +345,7 @@ def run_round(number, spec, config, training, speech, dev_speech, previous, out:
         bar.update()
         if step % 50 == 0 or step == steps:
             entry = {"round": number, "step": step, "seconds": round(seconds), "loss": loss.item()}
-            entry |= {key: float(np.mean([r[key] for r in recent])) for key in report}
+            entry |= means(recent)
             if step % 250 == 0 or step == steps:
                 entry |= validate(model, dev, training)
             recent = []
@@ -343,6 +374,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="Kaldi data directories to learn from")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, help="held out: only loss and accuracy")
+    parser.add_argument("--synthetic", type=Path, help="what synthesis.py wrote, for rounds with `phones: true`")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--init", type=Path, help="go on from this HuggingFace folder instead of from nothing")
@@ -362,12 +394,25 @@ def main() -> None:
     dev_speech = {(u, 1.0): x for u, x in read_wav_scp(args.dev).items()}
     minutes = {str(folder): sum(map(len, part.values())) / RATE / 60 for folder, part in sources.items()}
     data = {"minutes": sum(minutes.values()), "recordings": len(raw), "sources": minutes}
+    synthetic = None
+    if any(spec.get("phones") for spec in settings["rounds"]):
+        if args.synthetic is None:
+            parser.error("a round of the configuration asks for phones: give --synthetic")
+        with np.load(args.synthetic / "phones.npz") as stored:
+            phones = dict(stored)
+        made = {(utt, 1.0): x for utt, x in read_wav_scp([args.synthetic]).items() if utt in phones}
+        synthetic = made, {utt: phones[utt] for utt, _ in made}
+        data["synthetic"] = {
+            "hours": sum(map(len, made.values())) / RATE / 3600,
+            "languages": len({utt.split("-")[0] for utt in phones}),
+            "phones": len((args.synthetic / "phones.txt").read_text(encoding="utf-8").splitlines()),
+        }
     (args.out / "data.json").write_text(json.dumps(data, indent=1) + "\n")
-    print(f"{data['minutes']:.1f} min to learn from, {len(raw)} recordings", flush=True)
+    print(f"{data['minutes']:.1f} min of recordings to learn from, {len(raw)} of them", flush=True)
     upstream = HubertModel.from_pretrained(args.init, dtype=torch.float32).eval() if args.init else None
     rounds = list(enumerate(settings["rounds"], start=1))[args.first_round - 1 :]
     for number, spec in rounds:
-        upstream = run_round(number, spec, config, training, speech, dev_speech, upstream, args.out)
+        upstream = run_round(number, spec, config, training, speech, dev_speech, synthetic, upstream, args.out)
         export(upstream, args.out / f"export_round{number}")
 
 

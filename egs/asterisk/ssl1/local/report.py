@@ -110,6 +110,19 @@ def gathered(sources: dict[str, float]) -> dict[str, float]:
     return out
 
 
+def synthetic_speech(made: dict) -> str:
+    """A paragraph on it; nothing where there was none."""
+    if not made:
+        return ""
+    return (
+        f"And {made['hours']:.1f} hours of synthetic speech in {made['languages']} languages and many voices, by "
+        f"espeak-ng, of which {made['phones']} phones are known to the frame: in the rounds that say so they are the "
+        "targets of that speech. Its texts are descriptions of Tux Paint's drawings and train-side transcripts of the "
+        "prompts. So the model has been told what phones sound like, in synthetic voices; no human recording was "
+        "learnt from together with its text.\n"
+    )
+
+
 def model_card(report: dict, config, settings: Path) -> str:
     """The card, its figures from the report and the pretraining configuration."""
     settings = yaml.safe_load(settings.read_text())
@@ -119,6 +132,8 @@ def model_card(report: dict, config, settings: Path) -> str:
         for k in spec["clusters"]:
             loss, accuracy = last[f"dev_masked_loss_{k}"], last[f"dev_masked_acc_{k}"]
             rounds.append(f"| {last['round']} | {targets} | {k} | {last['step']} | {loss:.2f} | {accuracy:.3f} |")
+        if spec.get("phones"):
+            rounds.append(f"| {last['round']} | phones of the synthetic speech | | {last['step']} | | |")
     purity = report.get("character_purity_dev", {})
     if purity:
         cells = " | ".join(f"{value:.3f}" for value in purity.values())
@@ -136,6 +151,7 @@ def model_card(report: dict, config, settings: Path) -> str:
             hidden=config.hidden_size,
             ffn=config.intermediate_size,
             minutes=report["data"]["minutes"],
+            synthetic=synthetic_speech(report["data"].get("synthetic", {})),
             sources="\n".join(f"| {where} | {n:.0f} |" for where, n in gathered(report["data"]["sources"]).items()),
             speeds=", ".join(map(str, settings["training"]["speeds"])),
             hours=sum(last["seconds"] for last in report["rounds"]) / 3600,
