@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HEAD = {"ctc.ctc_lo.weight": "weight", "ctc.ctc_lo.bias": "bias"}
 _FEATURIZER = "frontend.featurizer."
 _LIBRARIES = ("s3router", "torch", "espnet", "espnet-s3prl", "transformers")
-_TRAINING = ("method", "score_lr", "head_lr", "max_updates", "batch_seconds", "accum_grad", "seed")
+_TRAINING = ("method", "score_lr", "head_lr", "max_updates", "head_first", "batch_seconds", "accum_grad", "seed")
 
 
 def pack_from_experiment(
