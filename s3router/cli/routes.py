@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """``--routes``, ``--backbone``, ``--device``, batches."""
     add = parser.add_argument
     add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help="mask packs (s3router pack)")
-    add("--backbone", "--upstream", help="an s3prl upstream's name, or tiny (default: what the first pack names)")
+    add("--backbone", "--upstream", help="the upstream's name (default: what the first pack names)")
     add("--backbone-ckpt", "--upstream-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
     add("--batch-seconds", type=float, default=80.0, help="audio in a batch, padding included; 0: singly (%(default)s)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
     result = argparse.ArgumentParser(prog="s3router targets", description=__doc__)
-    result.add_argument("--upstream", default="tiny", help="an s3prl upstream's name, or tiny (%(default)s)")
+    result.add_argument("--upstream", default="tiny", help="a public name, or one of s3prl (%(default)s)")
     result.add_argument("--upstream-ckpt", "--upstream_ckpt", help="its checkpoint: path or URL")
     result.add_argument(
         "--targets",

@@ -1,4 +1,4 @@
-"""From a trained task to a mask pack: ``python -m s3router.superb.pack EXP -o ks.pack --route ks``.
+"""From a trained task to a mask pack: ``s3router superb-pack EXP -o ks.pack --route ks``.
 
 The benchmark's head is two linear layers with a mean over time between them; a pack holds the one that they make
 together (classes, features), which gives the same logits up to rounding.
@@ -101,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="s3router superb-pack", description=__doc__.split("\n")[0])
     parser.add_argument("exp_dir", type=Path, help="output folder of superb-train")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the pack, for example ks.pack")
     parser.add_argument("--route", required=True, help="the task's name")
-    parser.add_argument("--corpus", default="")
-    parser.add_argument("--licence", default="")
+    parser.add_argument("--corpus", default="", help="what it was trained on")
+    parser.add_argument("--licence", default="", help="of the pack")
     args = parser.parse_args(argv)
     try:
         from s3router.packs import write_pack

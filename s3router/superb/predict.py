@@ -1,4 +1,4 @@
-"""``python -m s3router.superb.predict``: predict a data directory with a trained task, and score it.
+"""``s3router superb-predict``: predict a data directory with a trained task, and score it.
 
 Leaves in the output folder: ``utt2label`` (predictions), ``result.json`` and, for the benchmark's tasks, the file that
 a submission holds, under the name it has there.
@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(prog="s3router superb-predict", description=__doc__.split("\n")[0])
     made.add_argument("--exp-dir", type=Path, required=True, help="output folder of superb-train")
-    made.add_argument("--data-dir", type=Path, required=True, help="Kaldi directory with wav.scp and utt2label")
-    made.add_argument("--output-dir", type=Path, required=True)
+    made.add_argument("--data-dir", type=Path, required=True, help="Kaldi directory, with what its task is scored by")
+    made.add_argument("--output-dir", type=Path, required=True, help="predictions, result.json, submission's file")
     made.add_argument("--fold", type=int, choices=range(1, 6), help="of emotion recognition")
-    made.add_argument("--batch-size", type=int, default=8)
-    made.add_argument("--num-workers", type=int, default=0)
-    made.add_argument("--device", default="cpu")
+    made.add_argument("--batch-size", type=int, default=8, help="utterances (%(default)s)")
+    made.add_argument("--num-workers", type=int, default=0, help="processes that read audio (%(default)s)")
+    made.add_argument("--device", default="cpu", help="cpu or cuda")
     return made
 
 

@@ -1,4 +1,4 @@
-"""``python -m s3router.superb.search``: spoken queries in spoken documents (QUESST 2014), by time warping, untrained.
+"""``s3router superb-search``: spoken queries in spoken documents (QUESST 2014), by time warping, untrained.
 
 Every layer of the frozen upstream is tried on the development queries; the one with the highest maximum term-weighted
 value searches for the test queries. Leaves in the output folder ``RESULTS.md``, ``layers.json`` and, for each test
@@ -123,9 +123,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--documents", type=Path, required=True, help="Kaldi directory with wav.scp")
     made.add_argument("--valid-dir", type=Path, required=True, help="the same of queries, with hits: decides the layer")
     made.add_argument("--test-dirs", type=Path, nargs="+", required=True, help="the same, searched with that layer")
-    made.add_argument("--output-dir", type=Path, required=True)
+    made.add_argument("--output-dir", type=Path, required=True, help="RESULTS.md, predictions, the submission's file")
     made.add_argument("--hidden-dir", type=Path, required=True, help="keeps the hidden states: many gigabytes")
-    made.add_argument("--upstream", default="tiny", help="an s3prl upstream's name, or tiny")
+    made.add_argument("--upstream", default="tiny", help="tiny, a name of s3router upstream list, or one of s3prl")
     made.add_argument("--upstream-ckpt", help="its checkpoint: path or URL")
     made.add_argument("--layers", type=int, nargs="+", help="the layers to try, from 0 (default: all)")
     made.add_argument("--device", default="cpu", help="cpu or cuda, for the upstream")

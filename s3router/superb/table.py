@@ -1,4 +1,4 @@
-"""``python -m s3router.superb.table``: results of trained tasks as a table, seeds in one row."""
+"""``s3router superb-table``: results of trained tasks as a table, seeds in one row."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def folds(folders: Sequence[Path]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="superb-table", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="s3router superb-table", description=__doc__.split("\n")[0])
     parser.add_argument("exp_dirs", nargs="+", type=Path, metavar="EXP_DIR", help="folders that hold predict_SET/")
     parser.add_argument("--folds", action="store_true", help="the folders are the five folds of one model")
     parser.add_argument("--head", type=Path, help="a file whose text stands above the table")

@@ -1,4 +1,4 @@
-"""``python -m s3router.superb.train``: train one task; stopped at any moment, the same command goes on.
+"""``s3router superb-train``: train one task; stopped at any moment, the same command goes on.
 
 s3prl's own loop is not used: it writes checkpoints in place (a kill leaves half of one), saves the whole upstream with
 them, begins an epoch anew when it resumes, and trains several processes on GPUs only. Everything that decides a result

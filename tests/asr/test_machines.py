@@ -1,4 +1,4 @@
-"""The stage script on two machines (two processes here, without GPUs), as the README says it is started."""
+"""The stage script on two machines (two processes here, without GPUs), as docs/scale.md says it is started."""
 
 from __future__ import annotations
 
