@@ -17,7 +17,7 @@ S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 stage=1               # first stage
 stop_stage=6          # last stage
 ngpu=0                # GPUs on each machine (0: CPU)
-num_nodes=1           # machines that train together (see the README)
+num_nodes=1           # machines that train together (docs/scale.md)
 nj=2                  # threads that read and convert audio
 # data
 lang=en               # language: the folder under data/

@@ -6,7 +6,7 @@
 #   ./run.sh --help                                    all options
 #
 # wav.scp may name files of any format and rate, ark offsets, or pipes. Every class needs a training utterance. Models,
-# predictions and the table are left in exp/ (of this folder, or of a copy of it: it needs nothing but this file).
+# predictions and the table are left in exp/ (of this folder, or of a copy of it beside it).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ../superb.sh --task cls --skip-data-prep true "$@"
