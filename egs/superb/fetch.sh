@@ -11,22 +11,12 @@ url=$1 downloads=$2 sum=${3:-}
 name=${url##*/}
 file=$downloads/$name
 say() { echo "fetch.sh: $*" >&2; }
-
-download() {
-    if command -v curl >/dev/null; then
-        curl -fL --connect-timeout 20 --retry 2 -C - -o "$file.part" "$url" >&2
-    elif command -v wget >/dev/null; then
-        wget --connect-timeout=20 --tries=2 -c -O "$file.part" "$url" >&2
-    else
-        say "neither curl nor wget is installed"
-        return 1
-    fi
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../../utils/download.sh"
 
 mkdir -p "$downloads"
 if [[ ! -f $file ]]; then
     say "fetching $url"
-    download || {
+    download "$url" "$file" 2 || {
         say "cannot fetch it. Put $name into $(cd "$downloads" && pwd) by hand (from $url) and run again, or name the"
         say "folder of the unpacked corpus: ./run.sh --corpus DIR"
         exit 1

@@ -4,10 +4,7 @@ if [[ -z $corpus ]]; then
     for part in train-clean-100 dev-clean test-clean; do
         [[ ! -d $downloads/LibriSpeech/$part ]] || continue
         "$root/egs/librispeech/asr1/local/fetch.sh" "https://www.openslr.org/resources/12/$part.tar.gz" "$downloads"
-        unpack "$part.tar.gz" ".unpacked-$part"
-        mkdir -p "$downloads/LibriSpeech"
-        mv "$downloads/.unpacked-$part/LibriSpeech/$part" "$downloads/LibriSpeech/$part"
-        rm -rf "$downloads/.unpacked-$part"
+        unpack "$part.tar.gz" "LibriSpeech/$part" "LibriSpeech/$part"
     done
     corpus=$downloads
 fi

@@ -15,10 +15,8 @@ usage="usage: local/data.sh --lang L --subset 1h --corpus RELEASE [options]
   --data DIR         where to write (default: data)
 What is prepared already stays as it is. Delete data/L to prepare it again."
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../../../.." && pwd)
+. "$(dirname "${BASH_SOURCE[0]}")/../../../../utils/local_data.sh"
 corpus=''
-die() { echo "local/data.sh: $*" >&2; exit 1; }
 options=()
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -47,7 +45,4 @@ Get the archives of your languages from https://commonvoice.mozilla.org/datasets
     corpus=${found[0]}
 fi
 
-python=python3
-venv=${S3ROUTER_VENV:-$root/tools/venv}
-if [[ -x $venv/bin/python ]]; then python=$venv/bin/python; fi
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" "$here/prepare.py" --corpus "$corpus" ${options[@]+"${options[@]}"}
+prepare --corpus "$corpus" ${options[@]+"${options[@]}"}

@@ -14,6 +14,7 @@ name=${url##*/}
 file=$downloads/$name
 
 say() { echo "local/fetch.sh: $*" >&2; }
+. "$(dirname "${BASH_SOURCE[0]}")/../../../../utils/download.sh"
 
 is_right() { # is_right FILE
     local kind sum
@@ -24,23 +25,12 @@ is_right() { # is_right FILE
     "${kind}sum" "$1" | grep -q "^$sum "
 }
 
-download() {
-    if command -v curl >/dev/null; then
-        curl -fL --connect-timeout 20 --retry 3 -C - -o "$file.part" "$url" >&2
-    elif command -v wget >/dev/null; then
-        wget --connect-timeout=20 --tries=3 -c -O "$file.part" "$url" >&2
-    else
-        say "neither curl nor wget is installed"
-        return 1
-    fi
-}
-
 mkdir -p "$downloads"
 [[ ! -f $file.checked ]] || [[ ! -f $file ]] || exit 0
 if [[ ! -f $file ]]; then
     say "fetching $url"
     # a part that is whole already makes a server refuse to go on with it
-    [[ -f $file.part ]] && is_right "$file.part" || download || {
+    [[ -f $file.part ]] && is_right "$file.part" || download "$url" "$file" 3 || {
         say "cannot fetch it. Put $name into $downloads and run again, or name a folder that holds the unpacked corpus"
         exit 1
     }

@@ -8,4 +8,4 @@ usage="usage: local/data.sh [options]
   --data DIR       where to write (default: data)"
 . "$(dirname "${BASH_SOURCE[0]}")/../../data.sh"
 . "$root/egs/superb/librispeech.sh"
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

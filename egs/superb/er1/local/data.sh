@@ -18,4 +18,4 @@ name it: ./run.sh --corpus DIR"
     corpus=$downloads
 fi
 data=$data/fold$fold
-prepare --corpus "$corpus" --fold "$fold" ${lists:+--lists "$lists"}
+prepare --corpus "$corpus" --out "$data" --fold "$fold" ${lists:+--lists "$lists"}

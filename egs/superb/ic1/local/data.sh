@@ -17,4 +17,4 @@ Put $name.tar.gz into $PWD/$downloads and run again, or name the unpacked folder
     unpack $name.tar.gz $name
     corpus=$downloads
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

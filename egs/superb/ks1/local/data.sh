@@ -17,4 +17,4 @@ if [[ -z $corpus ]]; then
     unpack $test.tar.gz $test
     corpus=$downloads
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

@@ -20,4 +20,4 @@ if [[ -z $lexicon ]]; then
     done
 fi
 . "$root/egs/superb/librispeech.sh"
-prepare --corpus "$corpus" --lexicon "${lexicons[@]}"
+prepare --corpus "$corpus" --out "$data" --lexicon "${lexicons[@]}"

@@ -13,4 +13,4 @@ if [[ -z $corpus ]]; then
     unpack quesst14Database.tgz quesst14
     corpus=$downloads/quesst14
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

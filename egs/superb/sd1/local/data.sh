@@ -11,4 +11,4 @@ usage="usage: local/data.sh [options]
 [[ -n $corpus ]] || die "LibriMix cannot be fetched: it is mixed from LibriSpeech and the WHAM! noises.
 Clone https://github.com/s3prl/LibriMix, run its generate_librimix_sd.sh, put the folder Libri2Mix into the clone (beside
 metadata/LibriSpeech) and name the clone: ./run.sh --corpus DIR"
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

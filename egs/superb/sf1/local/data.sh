@@ -16,4 +16,4 @@ Put SNIPS.zip into $PWD/$downloads and run again, or name the unpacked folder: .
     unpack SNIPS.zip SNIPS
     corpus=$downloads/SNIPS
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

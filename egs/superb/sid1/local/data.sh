@@ -11,4 +11,4 @@ usage="usage: local/data.sh [options]
 if [[ -z $corpus ]]; then
     . "$(dirname "${BASH_SOURCE[0]}")/../../voxceleb.sh"
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"

@@ -13,4 +13,4 @@ if [[ -z $corpus ]]; then
     "$fetch" https://www.openslr.org/resources/49/voxceleb1_test_v2.txt "$downloads"
     . "$(dirname "${BASH_SOURCE[0]}")/../../voxceleb.sh"
 fi
-prepare --corpus "$corpus"
+prepare --corpus "$corpus" --out "$data"
