@@ -64,6 +64,40 @@ def test_mixtures_are_to_be_made_by_hand(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bogus", "x"], "local/data.sh: unknown option --bogus\nusage: local/data.sh"),
+        (["prompts"], "local/data.sh: unknown option prompts\nusage: local/data.sh"),
+        (["--prompts data", "x"], "unknown option --prompts data\n"),  # two names are none
+        (["--data"], "local/data.sh: --data needs a value\n"),
+    ],
+)
+def test_wrong_options_of_the_preparation_are_refused(options, message, tmp_path):
+    done = run(ROOT / "egs/asterisk/lid1/local/data.sh", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="unpacks")
+def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path):
+    (tmp_path / "in/it").mkdir(parents=True)
+    (tmp_path / "in/it/a").write_text("content")
+    (tmp_path / "downloads").mkdir()
+    subprocess.run(["tar", "-czf", "downloads/good.tar.gz", "in"], cwd=tmp_path, check=True)
+    (tmp_path / "downloads/bad.tar.gz").write_bytes(b"half")
+    script = tmp_path / "data.sh"
+    script.write_text(f'set -eu\n. "{ROOT}/utils/local_data.sh"\ndownloads=downloads\nunpack "$@"\n')
+    assert run(script, "good.tar.gz", "whole", cwd=tmp_path).returncode == 0
+    assert run(script, "good.tar.gz", "some/part", "in/it", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "downloads/whole/in/it/a").read_text() == "content"
+    assert (tmp_path / "downloads/some/part/a").read_text() == "content"
+    done = run(script, "bad.tar.gz", "other", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "downloads/bad.tar.gz is damaged" in done.stderr
+    assert {path.name for path in (tmp_path / "downloads").iterdir()} == {"good.tar.gz", "bad.tar.gz", "whole", "some"}
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="fetches a file:// address with curl")
 def test_fetching_checks_what_came_and_what_was_put_there(tmp_path):
     (tmp_path / "site").mkdir()
