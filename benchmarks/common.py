@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "benchmarks" / "results"
+SIZES = ("tiny", "base")
+"""Of `random_hubert`."""
 
 
 def add_common(parser: argparse.ArgumentParser, name: str, dtype: bool = True) -> None:
@@ -26,6 +28,16 @@ def add_common(parser: argparse.ArgumentParser, name: str, dtype: bool = True) -
         )
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="a .md goes beside it")
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The option --size."""
+    parser.add_argument("--size", choices=(*SIZES, "all"), default="all")
+
+
+def chosen_sizes(args: argparse.Namespace) -> tuple[str, ...]:
+    """What --size asks for."""
+    return SIZES if args.size == "all" else (args.size,)
 
 
 def random_hubert(size: str, dropout: float):

@@ -14,9 +14,8 @@ import statistics
 import tempfile
 import time
 
-from common import add_common, random_hubert, settle, write
+from common import add_common, add_size, chosen_sizes, random_hubert, settle, write
 
-SIZES = ("tiny", "base")
 CONTENDERS = ("live", "cached")
 
 
@@ -102,7 +101,7 @@ def table(results: list[dict], args: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=(*SIZES, "all"), default="all")
+    add_size(parser)
     parser.add_argument("--steps", type=int, default=7, help="timed steps a contender")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--batches", type=int, default=3, help="different batches")
@@ -112,7 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     settle(args)
     results = []
-    for size in SIZES if args.size == "all" else (args.size,):
+    for size in chosen_sizes(args):
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(args, size, folder))
     write(args, {"results": results}, table(results, args))

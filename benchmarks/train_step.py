@@ -19,10 +19,9 @@ import sys
 import time
 from pathlib import Path
 
-from common import ROOT, add_common, random_hubert, settle, write
+from common import ROOT, add_common, add_size, chosen_sizes, random_hubert, settle, write
 
 CONTENDERS = ("weights", "masks")
-SIZES = ("tiny", "base")
 UTTERANCES = {"tiny": 16, "base": 4}  # in a batch, where not given
 
 
@@ -124,7 +123,7 @@ def table(results: list[dict], args: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=(*SIZES, "all"), default="all")
+    add_size(parser)
     parser.add_argument("--runs", type=int, default=3, help="processes per contender and size")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
     parser.add_argument("--warmup", type=int, default=2)
@@ -140,7 +139,7 @@ def main() -> None:
     if args.contender:
         print(json.dumps(run(args)))
         return
-    results = [measure(args, size) for size in (SIZES if args.size == "all" else (args.size,))]
+    results = [measure(args, size) for size in chosen_sizes(args)]
     write(args, {"results": results}, table(results, args))
 
 
