@@ -34,6 +34,19 @@ option_is_count() {
     [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "--${1//_/-} '${!1}' is not a whole number above 0"
 }
 
+option_is_folder() { # or nothing
+    [ -z "${!1}" ] || [ -d "${!1}" ] || die "--${1//_/-} ${!1}: no such folder"
+}
+
+option_is_checkpoint() { # a path to one that is there; what is no path, s3prl and the Hugging Face hub will look for
+    if [[ ${!1} == [./]* ]] && [ ! -e "${!1}" ]; then die "--${1//_/-} ${!1}: no such file"; fi
+}
+
+stages_in_order() {
+    # shellcheck disable=SC2154 # options of the sourcing script, as in run_stage
+    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+}
+
 # need FILE COMMAND: stop, unless FILE is there and not empty (or a folder), saying where it comes from.
 need() {
     [ -d "$1" ] || [ -s "$1" ] || die "$1 is missing or empty. It comes from: $2"

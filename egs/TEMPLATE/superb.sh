@@ -13,6 +13,7 @@ set -euo pipefail
 S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "${S3ROUTER_ROOT}/utils/path.sh"
 . "${S3ROUTER_ROOT}/utils/stage.sh"
+. "${S3ROUTER_ROOT}/utils/sets.sh"
 
 # what to run
 stage=1               # first stage
@@ -69,11 +70,9 @@ check_options() {
     [ -z "${crop}" ] || option_in_range crop 0.1 100000
     option_is_count nj
     option_is_count nproc
-    [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
+    option_is_folder corpus
     [ -z "${classes}" ] || need "${classes}" "you (or leave out --classes)"
-    if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
-        die "--upstream-ckpt ${upstream_ckpt}: no such file"
-    fi
+    option_is_checkpoint upstream_ckpt
     if [ "${mode}" = router ]; then
         sparsity=${sparsity:-0.10}
         option_in_range sparsity 0 1
@@ -85,27 +84,21 @@ check_options() {
         [[ ${value} =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || die "learning rate '${value}' is not a number such as 1e-3"
     done
     if [ "${task}" = er ]; then option_is_one_of fold 1 2 3 4 5; fi
-    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+    stages_in_order
 }
 
 name_everything() {
-    local name set head up
+    local set head up
     data=data${lang:+/${lang}}${fold:+/fold${fold}}
     sets=("$(locate "${train_set}")" "$(locate "${valid_set}")")
     for set in ${test_sets}; do sets+=("$(locate "${set}")"); done
-    for set in "${sets[@]}"; do
-        name=$(basename "${set}")
-        case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
-        names+=("${name}")
-    done
+    name_sets
     [ ${#sets[@]} -gt 2 ] || die "nothing to predict: name test sets"
     exp=exp/${tag:-${lang:+${lang}_}${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
     for head in ${lr:-default}; do
         for up in ${upstream_lr:-default}; do runs+=("${head} ${up}"); done
     done
 }
-
-locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
 
 folder_of() { # folder_of "HEAD UPSTREAM": of the run with these learning rates
     local head up
@@ -116,25 +109,11 @@ folder_of() { # folder_of "HEAD UPSTREAM": of the run with these learning rates
 
 prepare_corpus() {
     local opts
-    if [ "${skip_data_prep}" = true ]; then
-        log "  left out (--skip-data-prep)"
-        return
-    fi
-    read -ra opts <<<"${local_data_opts}"
-    [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
+    corpus_options || return 0
     [ -z "${fold}" ] || opts+=(--fold "${fold}")
     [ -z "${lang}" ] || opts+=(--lang "${lang}")
     run_once "${data}/prepare.log" --show --inputs local/data.sh local/prepare.py --outputs "${sets[@]/%//wav.scp}" -- \
         local/data.sh ${opts[@]+"${opts[@]}"}
-}
-
-check_sets() {
-    local set
-    need_sets
-    for set in "${sets[@]}"; do
-        run_once "exp/log/check_${set//\//_}.log" --inputs "${set}" -- \
-            python -m s3router.data.validate "${set}" --no-text --nj "${nj}"
-    done
 }
 
 train() {

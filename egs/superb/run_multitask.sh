@@ -68,7 +68,7 @@ check_options() {
     option_is_one_of compare true false
     [ -z "${tag}" ] || option_is_word tag
     [ -z "${max_updates}" ] || option_is_count max_updates
-    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+    stages_in_order
     tag=${tag:-multitask_${upstream}_s${sparsity}${max_updates:+_u${max_updates}}_seed${seed}}
     work=exp/${tag}
 }

@@ -12,6 +12,7 @@ set -euo pipefail
 S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 . "${S3ROUTER_ROOT}/utils/path.sh"
 . "${S3ROUTER_ROOT}/utils/stage.sh"
+. "${S3ROUTER_ROOT}/utils/sets.sh"
 
 # what to run
 stage=1               # first stage
@@ -88,7 +89,7 @@ check_options() {
     option_is_one_of token_type char bpe phn
     option_is_count bpe_size
     [ ${#known[@]} -eq 0 ] || [ "${skip_data_prep}" = true ] || option_is_one_of lang "${known[@]}"
-    [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
+    option_is_folder corpus
     [ -z "${tokens}" ] || [ "${token_type}" != bpe ] || die "--tokens is for char and phn: bpe trains its own model"
     [ -z "${tokens}" ] || need "${tokens}" "you (or leave out --tokens)"
     option_is_word lang
@@ -105,12 +106,10 @@ check_options() {
     elif [ -n "${sparsity}" ]; then
         die "--sparsity is for --method router: with ${method} there are no masks"
     fi
-    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+    stages_in_order
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
     [ -z "${lm}" ] || need "${lm}" "you (or leave out --lm)"
-    if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
-        die "--upstream-ckpt ${upstream_ckpt}: no such file"
-    fi
+    option_is_checkpoint upstream_ckpt
     if [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
         presets=conf/presets.yaml
     else
@@ -129,7 +128,7 @@ default_sparsity() {
 
 # Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
 name_everything() {
-    local name set unit=${token_type} folder=${lang}
+    local set unit=${token_type} folder=${lang}
     [ "${token_type}" != bpe ] || unit=bpe${bpe_size}
     [ "${token_type}" != phn ] || [ "${skip_data_prep}" = true ] || folder=${lang}_phn # texts of another kind
     data=data/${folder}
@@ -140,11 +139,7 @@ name_everything() {
     [ "${subset}" = all ] || [ "${skip_data_prep}${own_subsets}" = truetrue ] || raw_train=${raw_train}_${subset}
     sets=("${raw_train}")
     for set in ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
-    for set in "${sets[@]}"; do
-        name=$(basename "${set}")
-        case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
-        names+=("${name}")
-    done
+    name_sets
     local other=${unit#char} # part of a name where it is not the usual one
     token_list=${data}/token_list/${unit}
     [ "${own_subsets}" = false ] || token_list+=_${subset}
@@ -158,16 +153,9 @@ name_everything() {
     best=${exp}/valid.cer_ctc.best.pth
 }
 
-locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
-
 prepare_corpus() {
     local opts
-    if [ "${skip_data_prep}" = true ]; then
-        log "  left out (--skip-data-prep)"
-        return
-    fi
-    read -ra opts <<<"${local_data_opts}"
-    [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
+    corpus_options || return 0
     [ "${own_subsets}" = false ] || opts+=(--subset "${subset}")
     [ "${token_type}" != phn ] || opts+=(--token-type phn)
     local/data.sh --lang "${lang}" ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"

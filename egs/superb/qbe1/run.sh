@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 S3ROUTER_ROOT=$(cd ../../.. && pwd)
 . "${S3ROUTER_ROOT}/utils/path.sh"
 . "${S3ROUTER_ROOT}/utils/stage.sh"
+. "${S3ROUTER_ROOT}/utils/sets.sh"
 
 stage=1          # first stage
 stop_stage=3     # last stage
@@ -35,15 +36,11 @@ main() {
     option_is_word upstream
     option_is_count nj
     [ -z "${tag}" ] || option_is_word tag
-    [ -z "${corpus}" ] || [ -d "${corpus}" ] || die "--corpus ${corpus}: no such folder"
+    option_is_folder corpus
     [ -n "${test_sets}" ] || die "nothing to search for: name test sets"
     for layer in ${layers}; do [[ ${layer} =~ ^[0-9]+$ ]] || die "layer '${layer}' is not a whole number"; done
-    if [[ ${upstream_ckpt} == [./]* ]] && [ ! -e "${upstream_ckpt}" ]; then
-        die "--upstream-ckpt ${upstream_ckpt}: no such file"
-    fi
-    for set in ${documents} ${valid_set} ${test_sets}; do
-        case ${set} in */*) sets+=("${set%/}") ;; *) sets+=("data/${set}") ;; esac
-    done
+    option_is_checkpoint upstream_ckpt
+    for set in ${documents} ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
     exp=exp/${tag:-${upstream}_frozen}
     "${S3ROUTER_ROOT}/tools/setup.sh"
     run_stage 1 "corpus -> data" prepare_corpus
@@ -53,22 +50,8 @@ main() {
 
 prepare_corpus() {
     local opts
-    if [ "${skip_data_prep}" = true ]; then
-        log "  left out (--skip-data-prep)"
-        return
-    fi
-    read -ra opts <<<"${local_data_opts}"
-    [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
+    corpus_options || return 0
     local/data.sh ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
-}
-
-check_sets() {
-    local set
-    need_sets
-    for set in "${sets[@]}"; do
-        run_once "exp/log/check_${set//\//_}.log" --inputs "${set}" -- \
-            python -m s3router.data.validate "${set}" --no-text --nj "${nj}"
-    done
 }
 
 search() {
@@ -94,5 +77,5 @@ need_sets() {
     for set in "${sets[@]:1}"; do need "${set}/hits" "${how}"; done
 }
 
-sets=()
+data=data sets=()
 main
