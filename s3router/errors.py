@@ -1,5 +1,12 @@
 """The errors that a user can cause, each with one clear message: what, where, and what to do."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
 
 class S3RouterError(Exception):
     """Base of every error that s3router raises on purpose.
@@ -22,3 +29,11 @@ class PackError(S3RouterError):
 
 class CheckpointError(S3RouterError):
     """A checkpoint is missing, incomplete, unsafe to read, or not what was asked for."""
+
+
+def run_script(main: Callable[[], int]) -> NoReturn:
+    """End a script of a recipe with ``main``'s status; an error of ours becomes one line on stderr, and status 1."""
+    try:
+        sys.exit(main())
+    except S3RouterError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

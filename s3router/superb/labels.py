@@ -56,11 +56,16 @@ class LabelledDir:
 
 
 def write_labelled(path: str | os.PathLike, utts: Sequence[Utterance], labels: Mapping[str, Label]) -> None:
-    """Write a directory with labels. ``wav.scp`` comes last: where it is, all is there."""
+    """Write a directory with labels."""
+    write_beside(path, utts, "utt2label", (f"{u.utt} {BETWEEN.join(labels[u.utt])}" for u in sorted(utts, key=_id)))
+
+
+def write_beside(path: str | os.PathLike, utts: Sequence[Utterance], name: str, lines: Iterable[str]) -> None:
+    """Write a directory with a further file of its own. ``wav.scp`` comes last: where it is, all is there."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     (path / "wav.scp").unlink(missing_ok=True)
-    write_lines(path / "utt2label", (f"{u.utt} {BETWEEN.join(labels[u.utt])}" for u in sorted(utts, key=_id)))
+    write_lines(path / name, lines)
     DataDir(path, list(utts)).write(path)
 
 

@@ -8,11 +8,10 @@ same sentence is on the same side in every language.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir
-from s3router.errors import S3RouterError
+from s3router.errors import run_script
 from s3router.superb.labels import write_labelled
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")
@@ -36,7 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

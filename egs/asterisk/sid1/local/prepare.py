@@ -16,7 +16,7 @@ from pathlib import Path
 
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import Utterance
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 from s3router.superb.labels import write_labelled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "asr1" / "local"))
@@ -61,7 +61,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

@@ -7,7 +7,6 @@ import argparse
 import collections
 import hashlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from release import Clip, find_language, read_table, with_files, without_speaker
 from s3router.data import espeak, languages
 from s3router.data.audio import Seconds, duration
 from s3router.data.kaldi import DataDir, Utterance
-from s3router.errors import ConfigError, DataError, S3RouterError
+from s3router.errors import ConfigError, DataError, run_script
 
 SUBSETS = {"1min": 1, "10min": 10, "1h": 60, "10h": 600}
 TOO_SHORT: Seconds = 0.3
@@ -215,7 +214,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 from s3router.data import languages
 from s3router.data.audio import probe
 from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 OFFICIAL = {"dev-clean": 2703, "dev-other": 2864, "test-clean": 2620, "test-other": 2939, "train-clean-100": 28539}
@@ -138,7 +138,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

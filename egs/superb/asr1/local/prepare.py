@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import librispeech
 
-from s3router.errors import S3RouterError
+from s3router.errors import run_script
 
 
 def main() -> int:
@@ -24,7 +24,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

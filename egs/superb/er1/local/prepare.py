@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import torch
 from torch.utils.data import random_split
 
 from s3router.data.kaldi import Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 from s3router.superb.labels import write_labelled
 
 SESSIONS = range(1, 6)
@@ -104,7 +103,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import sys
 from pathlib import Path
 
 from s3router.data.audio import join_stretch, probe
 from s3router.data.kaldi import Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 from s3router.superb.labels import write_labelled
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -95,7 +94,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import librispeech
 
 from s3router.data.kaldi import Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 
 
 def phonemes(sets: dict[str, list[Utterance]], lexicons: list[Path]) -> dict[str, str]:
@@ -53,7 +53,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

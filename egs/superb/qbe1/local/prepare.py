@@ -8,12 +8,11 @@ and evaluation queries (test). ``hits`` beside ``wav.scp`` names the documents t
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.errors import DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.errors import DataError, run_script
+from s3router.superb.labels import write_beside
 
 LANGUAGE = "nnenglish"
 QUERIES = {"dev": "dev", "test": "eval"}  # our name: theirs
@@ -80,16 +79,10 @@ def main() -> int:
     print(f"{args.out / 'documents'}: {len(documents)} documents")
     for name, (queries, hits) in sets.items():
         folder = args.out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "wav.scp").unlink(missing_ok=True)
-        write_lines(folder / "hits", (" ".join([query, *sorted(hits[query])]) for query in sorted(hits)))
-        DataDir(folder, queries).write(folder)
+        write_beside(folder, queries, "hits", (" ".join([query, *sorted(hits[query])]) for query in sorted(hits)))
         print(f"{folder}: {len(queries)} queries, {sum(map(bool, hits.values()))} of them in some document")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

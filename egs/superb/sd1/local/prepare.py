@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
-from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.errors import DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.data.kaldi import Utterance, summary
+from s3router.errors import DataError, run_script
+from s3router.superb.labels import write_beside
 
 SETS = {"train": ("train-100", "train_clean_100"), "dev": ("dev", "dev_clean"), "test": ("test", "test_clean")}
 COLUMNS = ("mixture_ID", "mixture_path", "length")
@@ -96,16 +95,10 @@ def main() -> int:
     for name in ("test", "dev", "train"):
         mixtures, rttm = sets[name]
         folder = args.out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "wav.scp").unlink(missing_ok=True)
-        write_lines(folder / "rttm", rttm)
-        DataDir(folder, [Utterance(mixture, str(wav)) for mixture, wav in mixtures.items()]).write(folder)
+        write_beside(folder, [Utterance(mixture, str(wav)) for mixture, wav in mixtures.items()], "rttm", rttm)
         print(f"{folder}: {len(mixtures)} mixtures, {len(rttm)} turns")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

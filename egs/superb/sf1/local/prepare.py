@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 from s3router.superb.engine import load, problem
 from s3router.superb.sequences import marked
 
@@ -98,7 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

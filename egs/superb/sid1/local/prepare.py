@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from s3router.data.kaldi import Utterance, summary
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError, run_script
 from s3router.superb.labels import write_labelled
 
 SETS = {"1": "train", "2": "dev", "3": "test"}
@@ -66,7 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)

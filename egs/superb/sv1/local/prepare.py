@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.errors import DataError, S3RouterError
-from s3router.scoring.files import write_lines
-from s3router.superb.labels import write_labelled
+from s3router.data.kaldi import Utterance, summary
+from s3router.errors import DataError, run_script
+from s3router.superb.labels import write_beside, write_labelled
 
 SPLIT, TRIALS = "iden_split.txt", "voxceleb1_test_v2.txt"
 TEST_SPEAKERS = range(10270, 10310)
@@ -119,10 +117,7 @@ def main() -> int:
     tests = [(kind, utt_of(one), utt_of(other)) for kind, one, other in trials]
     for name, utts, lines in (("test", enrolled, tests), ("dev", [u for u in others if u.utt in kept], drawn)):
         folder = args.out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "wav.scp").unlink(missing_ok=True)
-        write_lines(folder / "trials", (f"{kind} {one} {other}" for kind, one, other in lines))
-        DataDir(folder, utts).write(folder)
+        write_beside(folder, utts, "trials", (f"{kind} {one} {other}" for kind, one, other in lines))
         print(f"{folder}: {len(lines)} trials, {len(utts)} utterances of {len({u.speaker for u in utts})} speakers")
     train = [u for u in others if u.speaker not in chosen]
     write_labelled(args.out / "train", train, {u.utt: (u.speaker,) for u in train})
@@ -131,7 +126,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except S3RouterError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    run_script(main)
