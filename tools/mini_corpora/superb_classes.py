@@ -10,7 +10,6 @@ are pace and pitch. Accuracies on them mean nothing; they are there to try the r
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from pathlib import Path
@@ -19,11 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from miniatures import RATE, command, save
 from sentences import Speaker, sentences
 
-from s3router.data.audio import write_audio
-
-RATE = 16000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 INTENTS = [
     ("change language", "none", "none", "change the language"),
@@ -32,12 +29,6 @@ INTENTS = [
     ("increase", "volume", "none", "louder please"),
 ]
 EMOTIONS = {"neu": (170, 50), "hap": (230, 80), "exc": (240, 85), "ang": (250, 30), "sad": (110, 20), "xxx": (170, 50)}
-
-
-def save(path: Path, samples: np.ndarray) -> None:
-    """float32 (samples,) at 16 kHz as wav, with its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(path, samples, RATE)
 
 
 def speech_commands(out: Path) -> None:
@@ -110,16 +101,5 @@ def iemocap(out: Path) -> None:
 CORPORA = {"ks": speech_commands, "ic": fluent, "sid": voxceleb, "er": iemocap}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
-    args = parser.parse_args()
-    for name in args.only:
-        CORPORA[name](args.out / name)
-        print(f"{args.out / name}: a miniature, {len(list((args.out / name).rglob('*.wav')))} recordings")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, CORPORA))

@@ -10,7 +10,6 @@ Figures on them mean nothing; they are there to try the recipes out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,19 +17,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from miniatures import RATE, command, save
 from sentences import Speaker, sentences
 
-from s3router.data.audio import write_audio
-
-RATE = 16000
 MIXTURES = "mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length\n"
 TERMS = ("green house", "two apples", "long letter", "king's boat", "old man", "small dog")
-
-
-def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
-    """float32 (samples,) as wav, with its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(path, samples, rate)
 
 
 def voxceleb(out: Path) -> None:
@@ -114,16 +105,5 @@ def quesst(out: Path) -> None:
 CORPORA = {"sv": voxceleb, "sd": librimix, "qbe": quesst}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
-    args = parser.parse_args()
-    for name in args.only:
-        CORPORA[name](args.out / name)
-        print(f"{args.out / name}: a miniature, {len(list((args.out / name).rglob('*.wav')))} recordings")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, CORPORA))

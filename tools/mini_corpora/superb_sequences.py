@@ -10,18 +10,17 @@ nothing; they are there to try the recipes out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from librispeech import write_speaker
+from miniatures import RATE, command
 from sentences import Speaker, sentences
 
 from s3router.data.audio import write_audio
 
-RATE = 16000
 PARTS = {"train-clean-100": 3, "dev-clean": 1, "test-clean": 1}  # speakers
 UTTERANCES = 2
 LEXICON = """THE DH AH0
@@ -92,17 +91,5 @@ def snips(out: Path) -> None:
 CORPORA = {"pr": phonemes, "asr": libri, "sf": snips}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="+", default=sorted(CORPORA), choices=sorted(CORPORA), metavar="TASK")
-    args = parser.parse_args()
-    for name in args.only:
-        CORPORA[name](args.out / name)
-        recordings = [path for path in (args.out / name).rglob("*") if path.suffix in (".wav", ".flac")]
-        print(f"{args.out / name}: a miniature, {len(recordings)} recordings")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, CORPORA))
