@@ -1,6 +1,6 @@
 """Decode a Kaldi data directory with a trained CTC model and score it; one process, one pass.
 
-``python -m s3router.asr.decode --exp-dir exp/x --data-dir data/en/test --output-dir exp/x/decode_test`` writes
+``s3router decode --exp-dir exp/x --data-dir data/en/test --output-dir exp/x/decode_test`` writes
 
 - ``text``, ``hyp.trn``, ``ref.trn``: hypotheses and references, Kaldi's and sclite's way;
 - ``alignments.txt``: word by word, the worst utterances first;
@@ -210,8 +210,8 @@ def get_parser() -> argparse.ArgumentParser:
     from s3router.asr.lm import UNITS, BeamOptions
 
     batch, beam = ({f.name: f.default for f in fields(kind)} for kind in (BatchOptions, BeamOptions))
-    parser = argparse.ArgumentParser(prog="python -m s3router.asr.decode", description=__doc__.splitlines()[0])
-    parser.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router.asr.train")
+    parser = argparse.ArgumentParser(prog="s3router decode", description=__doc__.splitlines()[0])
+    parser.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train")
     parser.add_argument("--data-dir", type=Path, required=True, help="Kaldi data directory with wav.scp and text")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the results")
     parser.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")

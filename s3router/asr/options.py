@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     group = parser.add_argument_group("S3-Router")
     add = group.add_argument
     add("--method", choices=list(METHODS), default="router", help="what trains")
-    add("--upstream", default="tiny", help="an s3prl upstream's name, or tiny")
+    add("--upstream", default="tiny", help="tiny, a name of s3router upstream list, auto, or one of s3prl")
     add("--upstream_ckpt", default=None, help="checkpoint of the upstream: path or URL")
     add("--upstream_dropout", type=float, default=None, help="of the transformer (as its checkpoint says)")
     add("--sparsity", type=float, default=None, help="share of weights removed (method router)")

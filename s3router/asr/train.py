@@ -1,4 +1,4 @@
-"""``python -m s3router.asr.train``: train one ASR model.
+"""``s3router train``: train one ASR model.
 
 All of ESPnet's options, and those of `s3router.asr.options`. For many runs in one process call `preload` once and
 `main` in a forked child for each.

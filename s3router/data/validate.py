@@ -1,6 +1,6 @@
 """Is a data directory fit for training or testing? Every problem is found and named before anything expensive starts.
 
-``python -m s3router.data.validate DIR [--token-list F] [--max-seconds S] …`` prints one line a problem (what, where,
+``s3router validate DIR [--token-list F] [--max-seconds S] …`` prints one line a problem (what, where,
 what to do) and exits with status 1 if there are any; it writes nothing.
 """
 
@@ -154,10 +154,10 @@ def _measure_recording(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m s3router.data.validate", description=__doc__.split("\n")[0])
-    parser.add_argument("dir", help="data directory: wav.scp, text, and where there segments, utt2spk, utt2dur")
+    parser = argparse.ArgumentParser(prog="s3router validate", description=__doc__.split("\n")[0])
+    parser.add_argument("dir", help="data directory: wav.scp, text and, if there are any, segments, utt2spk, utt2dur")
     parser.add_argument("--token-list", help="transcripts must be made of its tokens")
-    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES)
+    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES, help="of the list (%(default)s)")
     parser.add_argument("--bpe-model", help="sentencepiece model, for --token-type bpe")
     parser.add_argument("--unknown-ok", action="store_true", help="only note tokens outside the list (test sets)")
     parser.add_argument("--no-text", action="store_true", help="the directory needs no transcripts")

@@ -4,7 +4,7 @@ Rates are pooled over the set: (substitutions + deletions + insertions) / refere
 spaces between words, as in jiwer and in ESPnet's CER. Alignments are jiwer's (Levenshtein distance); sclite weighs a
 substitution 4 and an insertion or deletion 3, so that on very bad hypotheses it may count a few errors more.
 
-``python -m s3router.scoring.wer --ref data/test/text --hyp exp/decode_test/text`` prints the rates.
+``s3router score --ref data/test/text --hyp exp/decode_test/text`` prints the rates.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _mark(pair: Pair) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: prints the rates, writes the alignments and a JSON file if asked. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m s3router.scoring.wer", description=score.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="s3router score", description=score.__doc__.splitlines()[0])
     parser.add_argument("--ref", type=Path, required=True, help="Kaldi text file of the references")
     parser.add_argument("--hyp", type=Path, required=True, help="Kaldi text file of the hypotheses")
     parser.add_argument("--versus", type=Path, help="a second hypothesis file: prints the difference and its interval")
