@@ -10,15 +10,19 @@
 # --max_updates 100, --max-updates=100, and, for those that are true or false, --skip-it alone. A whole number stays a
 # whole number. --help prints the list, made from the same lines, with the defaults in force. Anything else is refused,
 # with the list of the known ones, before anything has run. Options given later win.
-# The leading comment of the script is the head of the help text.
+# The head of the help text is the leading comment of the script that was called.
 
 _options_of() { # the names, in the order of the script
     sed -n '/parse_options\.sh/q; s/^\([a-z][a-z0-9_]*\)=.*/\1/p' "$1"
 }
 
+_found() { # a script's file, wherever it has gone to since it was called by a relative name
+    if [ -e "$1" ]; then printf %s "$1"; else printf %s "${1##*/}"; fi
+}
+
 _option_help() {
     local _name _line
-    sed -n '2,/^[^#]/{/^#/!d; s/^# \{0,1\}//; p}' "$1"
+    sed -n '2,/^[^#]/{/^#/!d; s/^# \{0,1\}//; p}' "$(_found "${BASH_SOURCE[-1]}")"
     printf '\nOptions (with what they are if not given):\n'
     while read -r _name; do
         _line=$(grep -m 1 "^${_name}=" "$1")
@@ -84,4 +88,4 @@ _spelled() { # names as options, on one line
     for _name in $1; do printf ' --%s' "${_name//_/-}"; done
 }
 
-_parse_options "${BASH_SOURCE[1]}" "$@"
+_parse_options "$(_found "${BASH_SOURCE[1]}")" "$@"
