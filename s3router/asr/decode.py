@@ -221,16 +221,20 @@ def get_parser() -> argparse.ArgumentParser:
         "--batch-seconds", type=float, default=batch["batch_seconds"], help="0: one by one (%(default)s)"
     )
     group.add_argument("--max-seconds", type=float, default=batch["max_seconds"], help="chunk beyond (%(default)s)")
-    group.add_argument("--overlap-seconds", type=float, default=batch["overlap_seconds"], help="(%(default)s)")
+    group.add_argument(
+        "--overlap-seconds", type=float, default=batch["overlap_seconds"], help="of neighbouring chunks (%(default)s)"
+    )
     group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     group = parser.add_argument_group("beam search (greedy without these; needs flashlight-text)")
     group.add_argument("--beam-size", type=int, default=1, help="above 1: beam search")
     group.add_argument("--lm", type=Path, help="n-gram model, ARPA")
     group.add_argument("--lm-unit", dest="unit", choices=UNITS, help=f"what the model predicts ({beam['unit']})")
-    group.add_argument("--lm-weight", type=float, help=f"({beam['lm_weight']})")
+    group.add_argument("--lm-weight", type=float, help=f"of the model's log probability ({beam['lm_weight']})")
     group.add_argument("--insertion-score", type=float, help=f"added for every word ({beam['insertion_score']})")
     group.add_argument("--beam-size-token", type=int, help=f"tokens tried a frame ({beam['beam_size_token']})")
-    group.add_argument("--beam-threshold", type=float, help=f"({beam['beam_threshold']})")
+    group.add_argument(
+        "--beam-threshold", type=float, help=f"hypotheses so far below the best are dropped ({beam['beam_threshold']})"
+    )
     return parser
 
 
