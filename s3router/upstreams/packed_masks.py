@@ -11,7 +11,7 @@ from torch import Tensor
 
 from s3router.packs.bits import pack_bits
 
-# On a CPU, weights are gone through in blocks of this many (half if they are converted), which stay in cache.
+# On a CPU, each thread goes through weights in blocks of this many, which stay in cache.
 _BLOCK = 1 << 17
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 
@@ -45,38 +45,35 @@ def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     """
     weight = weight.detach()
     if weight.device.type == "cpu":
-        _write_blocks(weight.contiguous().view(-1), bits.numpy(), out.view(-1))
+        _write_blocks(weight.contiguous().view(-1), bits, out.view(-1))
     else:
         places = torch.arange(8, dtype=torch.uint8, device=bits.device)
         keep = ((bits[:, None] >> places) & 1).view(-1)[: weight.numel()].view(weight.shape).bool()
         out.copy_(weight).masked_fill_(~keep, 0)
-    if not out.is_inference():
-        # numpy writes behind autograd's back: what was computed with the old content can no longer be differentiated.
-        torch.autograd.graph.increment_version(out)
 
 
-def _write_blocks(weight: Tensor, bits: np.ndarray, out: Tensor) -> None:
+def _write_blocks(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     """All flat. A float and'ed with as many ones or zeros as it has bits is itself or +0: no branches, no sums."""
     converted = weight.dtype != out.dtype
     width = 8 if weight.numel() % 8 == 0 else out.element_size()  # bytes that are and'ed at a time
     each = width // out.element_size()  # weights in them
-    target = out.view(_INTEGERS[width]).numpy()
-    source = target if converted else weight.view(_INTEGERS[width]).numpy()
+    target = out.view(_INTEGERS[width])
+    source = target if converted else weight.view(_INTEGERS[width])
     keys = _keys(out.element_size()).view(target.dtype)
-    block = _BLOCK // 2 if converted else _BLOCK
-    buffer = np.empty((block // 8, keys.shape[1]), keys.dtype)
+    block = _BLOCK * torch.get_num_threads()
+    buffer = keys.new_empty(block // 8, keys.shape[1])
     for start in range(0, weight.numel(), block):
         stop = min(start + block, weight.numel())
         if converted:
             out[start:stop].copy_(weight[start:stop])
-        part = bits[start // 8 : (stop + 7) // 8]
-        chosen = np.take(keys, part, axis=0, out=buffer[: len(part)], mode="clip").reshape(-1)
+        part = bits[start // 8 : (stop + 7) // 8].int()  # torch takes no bytes as indices
+        chosen = torch.index_select(keys, 0, part, out=buffer[: len(part)]).view(-1)
         here = slice(start // each, stop // each)
-        np.bitwise_and(source[here], chosen[: here.stop - here.start], out=target[here])
+        torch.bitwise_and(source[here], chosen[: here.stop - here.start], out=target[here])
 
 
 @cache
-def _keys(size: int) -> np.ndarray:
+def _keys(size: int) -> Tensor:
     """(256, 8): for each byte of a mask eight integers of `size` bytes, -1 (all ones) where the weight is kept."""
     kept = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    return -kept.astype(f"i{size}")
+    return torch.from_numpy(-kept.astype(f"i{size}"))
