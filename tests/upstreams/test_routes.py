@@ -15,7 +15,7 @@ import torch
 from s3router.errors import ConfigError, PackError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, write_pack
-from s3router.upstreams import fingerprint, hub
+from s3router.upstreams import fingerprint, hub, packed_masks
 from s3router.upstreams.packed_masks import pack_mask, write_masked
 from s3router.upstreams.selection import Selection
 
@@ -377,7 +377,8 @@ def test_the_convolutions_are_computed_once_for_all_routes(norm, hf_folder, wavs
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (512, 300)])  # the last one in more than one block
-def test_masked_weights_are_exact(dtype, shape):
+def test_masked_weights_are_exact(dtype, shape, monkeypatch):
+    monkeypatch.setattr(packed_masks, "_BLOCK", 1 << 12)
     weight, mask = torch.randn(shape), torch.rand(shape) > 0.4
     out = torch.full(shape, float("nan"), dtype=dtype)
     version = out._version
