@@ -16,6 +16,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import common
 import yaml
@@ -73,14 +74,16 @@ def entropy(sparsity: float) -> float:
     return -sum(p * math.log2(p) for p in (sparsity, 1 - sparsity) if p > 0)
 
 
-def measured() -> dict[str, float]:
+def measured() -> dict[str, Any]:
     """Of the training step at base size: time ratio, and operations a second that it reached; size of coded masks."""
-    found = json.loads((common.RESULTS / "train_step_base.json").read_text())["results"][0]
+    step = json.loads((common.RESULTS / "train_step_base.json").read_text())
+    found = step["results"][0]
     work = 4 * 10 * Shape.read("hubert_base").training(10)
     random_masks = next(row for row in json.loads((common.RESULTS / "packs.json").read_text())["rows"] if row["c"] == 0)
     return {
         "coded": random_masks["coded"]["bits_a_weight"] / random_masks["coded"]["plain_entropy"],
         "ratio": found["masks_to_weights"]["seconds"],
+        "where": f"{step['settings']['threads']} CPU thread(s), {step['settings']['dtype']}",
         "gigaflops": work / found["median"]["weights"]["seconds"] / 1e9,
     }
 
@@ -114,8 +117,8 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         f"({audio / 3600:,.0f} h of audio are read), utterances of {args.utterance_seconds:g} s.",
         f"{operations:.0f} GFLOP for each second of audio with weight finetuning: counted for matrix products and "
         "convolutions; the backward pass at twice the forward one, and none through the frozen convolutions.",
-        f"A step with masks takes {step['ratio']:.2f} of one with weight finetuning: measured at base size on one CPU "
-        f"core. By the same count of operations that core reached {step['gigaflops']:.0f} GFLOP/s.",
+        f"A step with masks takes {step['ratio']:.2f} of one with weight finetuning: measured at base size "
+        f"({step['where']}), which by the same count of operations reached {step['gigaflops']:.0f} GFLOP/s.",
         f"A GPU with a peak of {args.tflops:g} TFLOP/s in bf16, {100 * args.utilisation:g} % of it used: assumed, not "
         "measured. Half the use is twice the hours.",
         f"A pack on disk is its head and its coded mask: {bits_a_weight:.3f} bits a weight, {step['coded']:.4f} times "
