@@ -102,6 +102,17 @@ def test_more_seeds_for_the_sparsity_that_dev_picks(grid, table):
     assert [(r.lang, r.sparsity, r.seed) for r in repeats] == [("en", 0.3, 1), ("en", 0.3, 2)]  # by dev, not by test
 
 
+def test_a_cell_may_have_seeds_of_its_own(table, tmp_path):
+    cells = [{**GRID["cells"][1], "seeds": [0]}, {**GRID["cells"][1], "lang": "ru"}]
+    path = tmp_path / "table.yaml"
+    path.write_text(yaml.safe_dump({**GRID, "methods": {"router": {}}, "cells": cells}))
+    grid, empty = table["grid"].Grid.read(path), table["grid"].Known({})
+    runs = [(run.lang, run.seed) for run in grid.everything(empty)]
+    assert sorted(runs) == [("fr", 0), ("it", 0), ("ru", 0), ("ru", 1), ("ru", 2)]
+    asked = table["grid"].Grid.read(path, seeds=(3,))  # --seeds goes before both
+    assert {run.seed for run in asked.everything(empty)} == {3}
+
+
 def test_failed_runs_do_not_hold_up_the_others(grid, table):
     first = grid.plan(table["grid"].Known({}))
     results = {run.key: result(run, 0.2 + k / 10) for k, run in enumerate(first[:2])}

@@ -116,6 +116,7 @@ class Cell:
     sparsities: tuple[float, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    seeds: tuple[int, ...] = ()  # in place of the grid's
 
     @property
     def rows(self) -> list[tuple[str, float | None]]:
@@ -170,6 +171,7 @@ class Grid:
             raise ConfigError(f"{path}: " + "; ".join(problems))
         override = {} if max_updates is None else {"max_updates": max_updates}
         methods = {name: {**_method(raw, name), **override} for name in raw["methods"]}
+        cells = tuple(replace(cell, seeds=seeds or cell.seeds) for cell in _cells(raw["cells"]))
         sweep = raw["sweep"]
         return cls(
             upstream=raw["upstream"],
@@ -182,7 +184,7 @@ class Grid:
             feature_cache=raw.get("feature_cache"),
             methods=methods,
             sweep_at=(sweep["lang"], sweep["subset"], sweep.get("sparsity")),
-            cells=tuple(_cells(raw["cells"])),
+            cells=cells,
         )
 
     def run(self, cell: Cell, method: str, sparsity: float | None, seed: int, options: Mapping[str, Any]) -> Run:
@@ -231,7 +233,7 @@ class Grid:
     def row(self, cell: Cell, method: str, sparsity: float | None, known: Known) -> list[Run]:
         """The runs of a row, one a seed, by what is known about learning rates so far."""
         options = {**self.options(method, known), **cell.options}
-        return [self.run(cell, method, sparsity, seed, options) for seed in self.seeds]
+        return [self.run(cell, method, sparsity, seed, options) for seed in cell.seeds or self.seeds]
 
     def best_sparsity(self, cell: Cell, known: Known) -> float | None:
         """The sparsity that is best on dev with the first seed, of those that are in; None when none is."""
@@ -332,6 +334,7 @@ def _cells(entries: list[dict]) -> Iterator[Cell]:
             sparsities=tuple(float(s) for s in entry.get("sparsities", ())),
             options=_numbers(entry.get("options") or {}),
             variant=entry.get("variant", ""),
+            seeds=tuple(entry.get("seeds", ())),
         )
         for lang, subset in itertools.product(langs, subsets):
             yield replace(cell, lang=lang, subset=str(subset))
@@ -377,7 +380,7 @@ def _problems(raw: Any) -> Iterator[str]:
     entries = [*raw["cells"], {**raw["sweep"], "methods": []}]
     for number, cell in enumerate(entries, 1):
         where = f"cell {number}" if number < len(entries) else "sweep"
-        allowed = ("lang", "subset", "methods", "sparsities", "options", "variant", "sparsity")
+        allowed = ("lang", "subset", "methods", "sparsities", "options", "variant", "seeds", "sparsity")
         yield from (f"{where}: unknown entry {name}" for name in cell if name not in allowed)
         yield from (f"{where}: {name} is missing" for name in ("lang", "subset", "methods") if name not in cell)
         named = cell.get("subset", [])
