@@ -26,6 +26,7 @@ from s3router.scoring.diarization import DiarizationErrors, diarization_errors
 from s3router.superb.batches import SAMPLE_RATE
 from s3router.superb.engine import load
 from s3router.superb.labels import Label, LabelledDir, too_short
+from s3router.superb.submission import ACTIVITIES
 from s3router.superb.tasks import Settings, TaskSpec
 
 if TYPE_CHECKING:
@@ -244,19 +245,23 @@ def tuned(predictions: Sequence[Label], references: Sequence[Label], best: dict[
 
 
 def write(folder: Path, spec: TaskSpec, outcome: Evaluation) -> None:
-    """The submission's files: ``predictions/RECORDING.h5`` with ``T_hat`` (frames, speakers), and ``frame_shift``."""
+    """The submission's files: ``RECORDING.h5`` with ``T_hat`` (frames, speakers), and ``frame_shift``.
+
+    They lie where the benchmark's scorer (s3prl's ``diarization/score.sh``) looks for them.
+    """
     import h5py
 
     top = folder / (spec.folder or "")
-    (top / "predictions").mkdir(parents=True, exist_ok=True)
+    activities = top / ACTIVITIES
+    activities.mkdir(parents=True, exist_ok=True)
     (top / spec.file).unlink(missing_ok=True)
-    for stale in (top / "predictions").glob("*.h5"):
+    for stale in activities.glob("*.h5"):
         stale.unlink()
     for recording, (_, found) in outcome.predictions.items():
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
             file.create_dataset("T_hat", data=found.astype(np.float32))
-        with replacing(top / "predictions" / f"{recording}.h5", "wb") as file:
+        with replacing(activities / f"{recording}.h5", "wb") as file:
             file.write(content.getvalue())
     (stride,) = {stride for stride, _ in outcome.predictions.values()}
     with replacing(top / spec.file) as file:  # last: where it is, all is there

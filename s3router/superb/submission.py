@@ -220,7 +220,7 @@ class Part:
     what: str = "utterances"
 
 
-FRAME_SHIFT, ACTIVITIES = "frame_shift", "predictions"
+FRAME_SHIFT, ACTIVITIES = "frame_shift", "scoring/predictions"
 PARTS = {
     part.folder: part
     for part in (

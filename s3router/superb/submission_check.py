@@ -128,7 +128,7 @@ def _check_part(archive: zipfile.ZipFile, found: Checked, names: list[str], expe
     for name in names:
         if name != main and not (inside and name.startswith(inside)):
             found.wrong(
-                name, None, f"does not belong here; {folder} holds {part.file}{' and predictions/' if inside else ''}"
+                name, None, f"does not belong here; {folder} holds {part.file}{f' and {ACTIVITIES}/' if inside else ''}"
             )
     if main not in names:
         found.wrong(main, None, "is missing")

@@ -123,7 +123,7 @@ def compare_totals(found: Checked, path: str, seen: Collection[str], expected: E
 def check_diarization(
     found: Checked, folder: str, names: list[str], open_file: Callable[[str], BinaryIO], expected: Expected | None
 ) -> None:
-    """``frame_shift``, and ``predictions/RECORDING.h5`` with the dataset ``T_hat`` (frames, speakers), from 0 to 1."""
+    """``frame_shift``, and in `ACTIVITIES` files ``RECORDING.h5`` with ``T_hat`` (frames, speakers), from 0 to 1."""
     shift = f"{folder}/{FRAME_SHIFT}"
     if shift in names:
         text = open_file(shift).read(1000).decode("utf-8", "replace").strip()

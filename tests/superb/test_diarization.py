@@ -167,10 +167,10 @@ def test_training_and_the_files_of_the_submission(options, tmp_path):
     given = ["--exp-dir", str(args.output_dir), "--data-dir", str(top), "--output-dir", str(tmp_path / "out")]
     result = predict.predict(predict.parser().parse_args(given))
     assert result["der"] == pytest.approx(run.best["der"], abs=1e-6)
-    files = sorted(p.stem for p in (tmp_path / "out/sd_public/predictions").iterdir())
+    files = sorted(p.stem for p in (tmp_path / "out/sd_public/scoring/predictions").iterdir())
     assert files == ["r0", "r1", "r2"]
     assert (tmp_path / "out/sd_public/frame_shift").read_text() == "320\n"
-    with h5py.File(tmp_path / "out/sd_public/predictions/r1.h5") as file:
+    with h5py.File(tmp_path / "out/sd_public/scoring/predictions/r1.h5") as file:
         assert file["T_hat"].shape == ((16000 + 1234) // 320, 2)
         assert 0 <= file["T_hat"][()].min() <= file["T_hat"][()].max() <= 1
 

@@ -68,7 +68,7 @@ def files() -> dict[str, bytes]:
     found["predict/qbe_public/benchmark.stdlist.xml"] = XML.encode()
     found["predict/sd_public/frame_shift"] = b"320\n"
     for name in ("mix1", "mix2"):
-        found[f"predict/sd_public/predictions/{name}.h5"] = activities()
+        found[f"predict/sd_public/scoring/predictions/{name}.h5"] = activities()
     return found
 
 
@@ -235,7 +235,7 @@ def test_a_wrong_term_is_named(tmp_path, lists, old, new, line, message):
     ],
 )
 def test_a_wrong_activity_is_named(tmp_path, lists, content, message):
-    path = "predict/sd_public/predictions/mix2.h5"
+    path = "predict/sd_public/scoring/predictions/mix2.h5"
     (found,) = problems(tmp_path, {**files(), path: content}, lists)
     assert found.startswith(f"{path}: ")
     assert message in found
@@ -248,6 +248,18 @@ def test_a_missing_frame_shift_is_not_skipped(tmp_path, lists):
     assert found == "predict/sd_public/frame_shift:1: '0.02' is not a whole number of samples above 0"
     del content["predict/sd_public/frame_shift"]
     assert problems(tmp_path, content, lists) == ["predict/sd_public/frame_shift: is missing"]
+
+
+def test_activities_lie_where_the_benchmarks_scorer_looks(tmp_path, lists):
+    """`s3prl/submit/submit.py` packs, and `downstream/diarization/score.sh` reads, sd_public/scoring/predictions."""
+    content = files()
+    for name in ("mix1", "mix2"):
+        content[f"predict/sd_public/predictions/{name}.h5"] = content.pop(
+            f"predict/sd_public/scoring/predictions/{name}.h5"
+        )
+    *strange, lacking = problems(tmp_path, content, lists)
+    assert all("does not belong here; predict/sd_public holds frame_shift and scoring/predic" in s for s in strange)
+    assert "2 recordings of the test set are not predicted: mix1, mix2" in lacking
 
 
 def test_what_does_not_belong_into_the_archive(tmp_path, lists):
