@@ -4,7 +4,8 @@
 # download URL FILE TRIES, by curl or wget, to FILE.part: when it is interrupted, the next call goes on there.
 download() {
     if command -v curl >/dev/null; then
-        curl -fL --connect-timeout 20 --retry "$3" -C - -o "$2.part" "$1" >&2
+        # without the option curl does not look into ~/.netrc; wget always does
+        curl -fL --netrc-optional --connect-timeout 20 --retry "$3" -C - -o "$2.part" "$1" >&2
     elif command -v wget >/dev/null; then
         wget --connect-timeout=20 --tries="$3" -c -O "$2.part" "$1" >&2
     else

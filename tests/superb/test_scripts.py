@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import http.server
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,38 @@ def test_fetching_checks_what_came_and_what_was_put_there(tmp_path):
     done = run(SUPERB / "fetch.sh", f"file://{tmp_path}/site/c.tar.gz", str(downloads), right)
     assert done.returncode == 1
     assert "is damaged" in done.stderr
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """Gives its content to those who say who they are, as VoxCeleb's site does."""
+
+    def do_GET(self):
+        known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'me:secret').decode()}"
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+        self.wfile.write(b"content")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="it is curl that has to be told")
+def test_an_account_is_read_from_netrc(tmp_path, monkeypatch):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = f"http://127.0.0.1:{server.server_address[1]}/part.zip"
+    try:
+        assert run(SUPERB / "fetch.sh", url, str(tmp_path / "downloads")).returncode == 1
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+        done = run(SUPERB / "fetch.sh", url, str(tmp_path / "downloads"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "downloads/part.zip").read_bytes() == b"content"
 
 
 def test_a_file_without_a_published_checksum_is_held_to_its_first(tmp_path):
