@@ -34,21 +34,30 @@ def find_corpus(folder: Path) -> Path:
     raise DataError(f"{folder}: not Audio SNIPS; expected {', '.join(wanted)} in it, or in SNIPS/ under it")
 
 
-def check_texts(path: Path) -> set[str]:
-    """The utterances that have a text. Raises DataError with every line that is not as expected."""
-    problems, found = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        words, _, tags = (part.split() for part in line.strip().partition("\t"))
+def check_texts(path: Path) -> tuple[set[str], list[str]]:
+    """The utterances that have a text, and a message for each whose words and tags differ in number.
+
+    The latter are no mistake yet: s3prl's cleaning takes words out that may have no tag, and compares after it.
+
+    Raises:
+        DataError: lines of another form.
+    """
+    problems, found, uneven = [], set(), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        words, tab, tags = line.strip().partition("\t")
+        words, tags = words.split(), tags.split()
         # the first word is the utterance; BOS has a tag, and instead of EOS's there is the intent
-        if len(words) < 4 or (words[1], words[-1]) != ("BOS", "EOS"):
+        if len(words) < 4 or not tab or (words[1], words[-1]) != ("BOS", "EOS"):
             problems.append(f"line {number} is not '<utterance> BOS words EOS<tab>tags intent'")
-        elif len(words) - 1 != len(tags):
-            problems.append(f"line {number}: {words[0]} has {len(words) - 1} words, but {len(tags)} tags")
-        else:
-            found.add(words[0])
+            continue
+        found.add(words[0])
+        if len(words) - 1 != len(tags):
+            uneven.append(f"line {number}: {words[0]} has {len(words) - 1} words, but {len(tags)} tags")
     if problems or not found:
         raise DataError(summary(path, problems or ["holds no text"]))
-    return found
+    return found, uneven
 
 
 def check_sets(corpus: Path, texts: set[str], voices: dict[str, list[str]]) -> None:
@@ -64,12 +73,20 @@ def check_sets(corpus: Path, texts: set[str], voices: dict[str, list[str]]) -> N
             print(f"WARNING: {folder}: {len(theirs) - known} recordings have no text in {TEXTS}", file=sys.stderr)
 
 
-def read(corpus: Path, voices: dict[str, list[str]]) -> dict[str, list[Utterance]]:
-    """Set -> utterances, as s3prl reads and cleans them."""
+def read(corpus: Path, voices: dict[str, list[str]], uneven: list[str]) -> dict[str, list[Utterance]]:
+    """Set -> utterances, as s3prl reads and cleans them.
+
+    Raises:
+        DataError: even then words and tags differ in number; ``uneven`` says where they did before.
+    """
     theirs = load("s3prl.problem.asr.superb_sf").audio_snips_for_slot_filling
     found = {}
     with tempfile.TemporaryDirectory() as work:
-        train, valid, tests = theirs(work, None, str(corpus), *voices.values())
+        try:
+            train, valid, tests = theirs(work, None, str(corpus), *voices.values())
+        except AssertionError:
+            unknown = ["an utterance has another number of words than of tags once s3prl has cleaned it"]
+            raise DataError(summary(corpus / TEXTS, uneven or unknown)) from None
         for name, path in zip(SETS, (train, valid, *tests), strict=True):
             with path.open(encoding="utf-8", newline="") as file:
                 found[name] = [
@@ -85,11 +102,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     corpus = find_corpus(args.corpus.resolve())
-    texts = check_texts(corpus / TEXTS)
+    texts, uneven = check_texts(corpus / TEXTS)
     settings = problem("SuperbSF").default_config()["prepare_data"]
     voices = {name: settings[f"{folder}_speakers"] for name, folder in SETS.items()}
     check_sets(corpus, texts, voices)
-    for name, utts in reversed(read(corpus, voices).items()):
+    for name, utts in reversed(read(corpus, voices, uneven).items()):
         if len(utts) != OFFICIAL[name]:
             print(f"WARNING: {name} has {len(utts)} utterances, the release {OFFICIAL[name]}", file=sys.stderr)
         DataDir(args.out / name, utts).write(args.out / name)
