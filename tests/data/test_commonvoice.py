@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,21 @@ def test_shared_speakers_are_told_and_validated_leaves_them_out(release: Path, t
     done = run(tmp_path, *command, "--train-from", "validated")
     assert "speakers: none is in two of train, dev and test" in done.stdout
     assert len(texts(tmp_path / "data/nl/train")) == 30
+
+
+def test_large_splits_are_compared_in_passing(local, tmp_path: Path):
+    """A whole training table of a large language has a million rows, its test table 16,000."""
+    (tmp_path / "a.mp3").touch()
+    folders = {split: tmp_path / split for split in ("train", "dev", "test")}
+    for split, folder in folders.items():
+        folder.mkdir()
+        rows = range(20_000 if split != "dev" else 1)
+        for name, content in {"wav.scp": tmp_path / "a.mp3", "text": "a", "words": "sentence number {}"}.items():
+            lines = [f"{split}-{row:05} {str(content).format(row)}\n" for row in rows]
+            (folder / name).write_text("".join(lines), encoding="utf-8")
+    begun = time.process_time()
+    assert "20000 of 20000 test clips" in local["prepare"].overlaps(folders)[-1]
+    assert time.process_time() - begun < 5
 
 
 def damage(release: Path, what: str) -> None:

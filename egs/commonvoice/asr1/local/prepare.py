@@ -138,7 +138,8 @@ def overlaps(folders: dict[str, Path]) -> list[str]:
         for first, second in (("train", "dev"), ("train", "test"), ("dev", "test"))
         if (both := speakers[first] & speakers[second])
     ]
-    shared = len([sentence for sentence in words["test"] if sentence in set(words["train"])])
+    trained = set(words["train"])
+    shared = len([sentence for sentence in words["test"] if sentence in trained])
     return [
         *(lines or ["speakers: none is in two of train, dev and test"]),
         f"sentences: {shared} of {len(words['test'])} test clips read a sentence that is in train, too",
