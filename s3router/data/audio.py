@@ -202,6 +202,8 @@ def _decode_ark(source: str, path: Path) -> tuple[np.ndarray, int]:
     import kaldiio
 
     _existing(path)
+    if wav := _wav_at(path, int(_ARK.match(source)["offset"])):
+        return _mono(*_decode_file(io.BytesIO(wav), source))
     try:
         loaded = kaldiio.load_mat(source)
     except Exception as error:  # kaldiio has no errors of its own: struct, value, assertion, soundfile …
@@ -211,6 +213,20 @@ def _decode_ark(source: str, path: Path) -> tuple[np.ndarray, int]:
     if not isinstance(rate, int):
         raise DataError(f"{source}: a matrix, not audio; wav.scp needs archives of recordings (wav-copy)")
     return _mono(_to_float(np.asarray(samples)), rate)
+
+
+def _wav_at(path: Path, offset: int) -> bytes:
+    """The wav file at this place of an archive; nothing where there is another format, or its header has no length.
+
+    kaldiio takes every wav for whole numbers of 8, 16 or 64 bits, whatever it holds, and reads cut-off ones in silence.
+    """
+    with open(path, "rb") as archive:
+        archive.seek(offset)
+        head = archive.read(8)
+        if len(head) < 8 or head[:4] != b"RIFF":
+            return b""
+        length = int.from_bytes(head[4:], "little")
+        return head + archive.read(length) if 0 < length < _STREAMED else b""
 
 
 def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:

@@ -82,6 +82,18 @@ def test_archives_with_offsets(tmp_path, speech):
         read_audio(f"{tmp_path}/a.ark:7")
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ALAW", "ULAW"])
+def test_archives_of_any_wav(tmp_path, speech, subtype):
+    soundfile.write(tmp_path / "a.wav", np.stack([speech, speech], 1), 16000, subtype=subtype)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.ark").write_bytes(b"one " + content + b"two " + content)
+    for offset in (4, 4 + len(content) + 4):
+        np.testing.assert_array_equal(read_audio(f"{tmp_path}/a.ark:{offset}"), read_audio(tmp_path / "a.wav"))
+    (tmp_path / "a.ark").write_bytes(b"one " + content[:-100])
+    with pytest.raises(DataError, match="truncated"):
+        read_audio(f"{tmp_path}/a.ark:4")
+
+
 def test_an_archive_of_features_is_not_audio(tmp_path):
     with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/a.ark,{tmp_path}/a.scp") as writer:
         writer("one", np.zeros((5, 13), np.float32))
