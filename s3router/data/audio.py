@@ -188,8 +188,12 @@ def _existing(path: Path) -> Path:
 
 
 def _run(command: str) -> bytes:
-    """Standard output of a Kaldi pipe; it is a shell command by definition."""
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command.rstrip()[:-1]}"], capture_output=True)
+    """Standard output of a Kaldi pipe; it is a shell command by definition.
+
+    It gets no standard input: ffmpeg, for one, would read that of the script that called us.
+    """
+    shell = ["bash", "-c", f"set -o pipefail; {command.rstrip()[:-1]}"]
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise DataError(f"{command} failed with status {done.returncode}: {' '.join(last) or 'no message'}")

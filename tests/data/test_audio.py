@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 
 import kaldiio
 import numpy as np
@@ -53,6 +55,17 @@ def test_any_rate_and_format_is_resampled(tmp_path, speech, suffix, rate, delay)
     back = read_audio(tmp_path / f"a.{suffix}")
     assert abs(len(back) - len(speech)) <= delay + 2
     assert best_correlation(back, speech, delay) > 0.95
+
+
+def test_a_pipe_does_not_eat_what_its_caller_reads(tmp_path, speech):
+    write_audio(tmp_path / "a.wav", speech, 16000)
+    source = f"cat >/dev/null; cat {tmp_path}/a.wav |"  # as ffmpeg does without -nostdin
+    code = f"from s3router.data.audio import read_audio; read_audio({source!r})"
+    loop = 'while read -r line; do echo "$line"; "$0" -c "$1"; done'
+    done = subprocess.run(
+        ["bash", "-c", loop, sys.executable, code], input="en\nfr\n", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "en\nfr\n"
 
 
 def test_stereo_is_the_mean_of_its_channels(tmp_path, speech):
