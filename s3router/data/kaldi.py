@@ -173,7 +173,7 @@ def _columns(path: Path, problems: list[str]) -> dict[str, str]:
     table: dict[str, str] = {}
     last, unsorted = "", None
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")  # a byte order mark would be part of the first id
     except UnicodeDecodeError as error:
         problems.append(f"{path}: not UTF-8 ({error}); convert it, e.g. iconv -f latin1 -t utf-8")
         return table

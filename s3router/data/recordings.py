@@ -71,7 +71,7 @@ def _behind(path: str) -> Iterator[Utterance]:
 
 def _scp(path: Path) -> Iterator[Utterance]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a wav.scp") from None
     for number, line in enumerate(lines, 1):

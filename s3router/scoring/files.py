@@ -22,7 +22,7 @@ def read_text(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a Kaldi text file ('<utterance id> <words>')") from None
     except (UnicodeDecodeError, IsADirectoryError) as err:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from s3router.data.kaldi import DataDir, Utterance
+from s3router.data.recordings import find_recordings
 from s3router.errors import DataError
+from s3router.scoring.files import read_text
 
 
 def problems(path, **options) -> str:
@@ -109,6 +111,17 @@ def test_speakers_that_do_not_match(change):
     message = problems(change("utt2spk", "it_carlo-is-in-use", "it_carlo-is-in-usf"))
     assert "an utterance without a speaker" in message
     assert "a speaker for an utterance without audio" in message
+
+
+def test_files_of_windows(five):
+    """A byte order mark, which is not seen, and line ends of two characters."""
+    data = DataDir.read(five)
+    for name in ("wav.scp", "text", "utt2spk"):
+        content = (five / name).read_bytes().replace(b"\n", b" \r\n")
+        (five / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert DataDir.read(five).utts == data.utts
+    assert list(read_text(five / "text")) == [u.utt for u in data.utts]
+    assert [u.utt for u in find_recordings([five / "wav.scp"])] == [u.utt for u in data.utts]
 
 
 def test_latin1(five):
