@@ -107,7 +107,8 @@ def _format_recording(source: str, utts: list[Utterance], folder: Path, rate: in
     done, whole = [], None
     for u in utts:
         digest = hashlib.sha256(f"{u.source}\n{state}\n{rate}".encode()).hexdigest()[:12]
-        path = (folder / f"{urllib.parse.quote(u.utt, safe='')}.{digest}.flac").resolve()
+        # file names end at 255 bytes, and a Cyrillic letter takes six; the digest alone tells files apart
+        path = (folder / f"{urllib.parse.quote(u.utt, safe='')[:200]}.{digest}.flac").resolve()
         if not path.is_file():
             if whole is None:
                 whole = read_native(source)
