@@ -69,13 +69,14 @@ def check_tokens(data: DataDir, tokens: TokenIds) -> None:
 def write_inputs(data: DataDir, folder: Path) -> None:
     """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz), each at once.
 
+    ESPnet makes a token of every blank, and ``<unk>`` of blanks of other kinds: words are parted by a single one.
     Every process of a distributed run writes the same. All durations must be known (`DataDir.with_durations`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     utts = data.utts
     lines = {
         "wav.scp": [f"{u.utt} {u.source}" for u in utts],
-        "text": [f"{u.utt} {u.text}" for u in utts],
+        "text": [f"{u.utt} {' '.join(u.text.split())}" for u in utts],
         "speech_shape": [f"{u.utt} {round(u.duration * SAMPLE_RATE)}" for u in utts],
     }
     for name, content in lines.items():

@@ -18,6 +18,7 @@ from s3router.asr.metrics import ErrorCounts
 from s3router.asr.options import DECISIVE, _numbers, check_same_run
 from s3router.asr.progress import Progress, clock
 from s3router.data.kaldi import DataDir, Utterance
+from s3router.data.tokens import split
 from s3router.errors import ConfigError
 
 FIVE = "tests/fixtures/five"
@@ -112,6 +113,16 @@ def test_inputs_say_lengths_at_16_khz_and_read_stretches(tmp_path):
     whole, part = audio[utt.utt], audio["cut"]
     assert part.shape == (8000,)
     assert (whole[4000:12000] == part).all()
+
+
+def test_espnet_gets_the_tokens_that_were_checked(tmp_path):
+    """Blanks that are doubled, or of other kinds, come from word processors and spread sheets."""
+    text = "a  b\u00a0c\td   e"
+    write_inputs(DataDir(tmp_path, [Utterance("u", "a.wav", text, "u", 1.0)]), tmp_path / "train")
+    given = (tmp_path / "train/text").read_text(encoding="utf-8").removesuffix("\n").removeprefix("u ")
+    # ESPnet's tokenizers: a token for every character, and the phones between blanks
+    assert ["<space>" if c == " " else c for c in given] == split(text, "char")
+    assert given.split(" ") == split(text, "phn")
 
 
 def test_the_screen_shows_ours_and_what_is_wrong():
