@@ -54,6 +54,7 @@ def test_help_shows_defaults_in_force():
         (["--sparsity", "1.5"], "--sparsity '1.5' is not a number from 0"),
         (["--sparsity", "1"], "--sparsity '1' is not a number from 0"),
         (["--sparsity", "ten"], "--sparsity 'ten'"),
+        (["--max-seconds", "0.05"], "--max-seconds '0.05' is not a number from 0.1"),
         (["--sparsity", "0.1", "--method", "weight"], "with weight there are no masks"),
         (["--method", "rooter"], "known ones are: router weight frozen scratch"),
         (["--lang", "de"], "known ones are: en es fr it ru"),

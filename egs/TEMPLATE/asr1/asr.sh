@@ -36,7 +36,7 @@ token_type=char       # what the model writes: char, bpe, or phn (phonemes, wher
 bpe_size=200          # units of --token-type bpe
 tokens=               # a ready token list (default: made from the token sets)
 token_sets=           # sets whose texts make the token list (default: the training and the validation set)
-max_seconds=40        # longer training utterances are left out, with a report
+max_seconds=40.0      # longer training utterances are left out, with a report
 # model
 method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
 sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.10)
@@ -176,7 +176,7 @@ prepare_sets() {
     [ "${token_type}" != bpe ] || units=(--token-type bpe --bpe-model "${bpe_model}")
     for i in "${!sets[@]}"; do
         local limits=()
-        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
+        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds%.0}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
             python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
     done
