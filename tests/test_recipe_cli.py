@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -322,6 +323,57 @@ def test_a_second_run_waits_while_the_first_prepares(tmp_path: Path):
             second.wait(0.3)
     assert second.communicate(timeout=30)[0] == "prepared\n"
     assert bash(code, tmp_path).stdout == "prepared\n"  # nobody else: no waiting
+
+
+PYTHON = """#!/bin/sh
+echo begin >>calls
+sleep "${SECONDS_OF_WORK:-0}"
+for word; do
+    case $last in
+        --feature-cache) mkdir -p "$word" ;;
+        --output?dir)
+            mkdir -p "$word"
+            for name in $LEFT; do echo x >"$word/$name" && touch -d @0 "$word/$name"; done
+            ;;
+    esac
+    last=$word
+done
+echo end >>calls
+"""
+
+
+def steps(functions: str, options: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    """Functions of the stage script in a recipe's folder with formatted data, and a Python that only leaves outputs."""
+    files = {"venv/bin/python": PYTHON, "conf/train_router.yaml": "x", "data/en/token_list/char/tokens.txt": "x"}
+    files |= {f"dump/en/{name}/{file}": "x" for name in ("train", "dev", "test") for file in ("wav.scp", "text")}
+    for name, content in files.items():
+        if not (cwd / name).exists():
+            (cwd / name).parent.mkdir(parents=True, exist_ok=True)
+            (cwd / name).write_text(content)
+    (cwd / "venv/bin/python").chmod(0o755)
+    variables = {"S3ROUTER_VENV": f"{cwd}/venv", "LEFT": "result.json config.yaml valid.cer_ctc.best.pth", **env}
+    code = f"""
+        export {" ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())}
+        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >asr.sh
+        . ./asr.sh {options}
+        check_options && name_everything
+        {functions}
+    """
+    return bash(code, cwd)
+
+
+def test_what_a_model_was_made_with_may_change_under_its_name(tmp_path: Path):
+    """The checkpoint of the upstream, the language model: finished steps that read them are done again."""
+    options = "--upstream-ckpt ./up.pt --lm lm.arpa --beam-size 5"
+    for name in ("up.pt", "lm.arpa"):
+        (tmp_path / name).write_text("x")
+    for changed, again in [("", 4), ("", 0), ("up.pt", 2), ("lm.arpa", 2)]:  # cache and training, two sets to decode
+        (tmp_path / "calls").write_text("")
+        if changed:
+            (tmp_path / changed).write_text("another")
+        done = steps("fill_cache; train; decode", options, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "calls").read_text().count("begin") == again, changed
 
 
 def test_own_sets_must_exist(tmp_path: Path):

@@ -151,6 +151,8 @@ name_everything() {
     [ ${#decoded[@]} -gt 0 ] || die "nothing to decode: name test sets, or leave out --decode-valid false"
     exp=exp/${tag:-${lang}_${names[0]#train_}${other:+_${other}}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
+    weights=() # of the upstream, where they are a file or folder here
+    [ ! -e "${upstream_ckpt}" ] || weights=("${upstream_ckpt}")
 }
 
 prepare_corpus() {
@@ -202,7 +204,8 @@ fill_cache() {
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
     run_once "${cache}/log/${dump#dump/}_${names[0]}_${upstream}.log" \
-        --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" --outputs "${cache}" -- \
+        --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" ${weights[@]+"${weights[@]}"} \
+        --outputs "${cache}" -- \
         python -m s3router.upstreams.cache_features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
         --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"
 }
@@ -232,7 +235,8 @@ train() {
         [ "${ngpu}" -gt 0 ] || opts+=(--dist_backend gloo) # ESPnet's choice, NCCL, is for GPUs
     fi
     run_once "${exp}/console${RANK:+.${RANK}}.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
-        "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
+        "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" \
+        ${weights[@]+"${weights[@]}"} -- \
         python -m s3router.asr.train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
 }
 
@@ -246,7 +250,7 @@ decode() {
     for name in "${decoded[@]}"; do
         folder=${exp}/decode_${name}${lm:+_lm}
         run_once "${folder}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
-            --outputs "${folder}/result.json" -- \
+            ${lm:+"${lm}"} --outputs "${folder}/result.json" -- \
             python -m s3router.asr.decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
             --output-dir "${folder}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
     done
