@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -311,7 +312,7 @@ def test_a_second_run_waits_while_the_first_prepares(tmp_path: Path):
     code = f"""
         . {ROOT}/utils/stage.sh
         {"".join(FUNCTION.findall((ROOT / "egs/TEMPLATE/asr1/asr.sh").read_text()))}
-        one_at_a_time
+        one_at_a_time data/.preparing.lock 'prepares data here'
         echo prepared
     """
     (tmp_path / "data").mkdir()
@@ -354,8 +355,8 @@ def steps(functions: str, options: str, cwd: Path, **env: str) -> subprocess.Com
     variables = {"S3ROUTER_VENV": f"{cwd}/venv", "LEFT": "result.json config.yaml valid.cer_ctc.best.pth", **env}
     code = f"""
         export {" ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())}
-        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >asr.sh
-        . ./asr.sh {options}
+        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >asr.$$.sh
+        . ./asr.$$.sh {options}
         check_options && name_everything
         {functions}
     """
@@ -374,6 +375,17 @@ def test_what_a_model_was_made_with_may_change_under_its_name(tmp_path: Path):
         done = steps("fill_cache; train; decode", options, tmp_path)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "calls").read_text().count("begin") == again, changed
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
+def test_one_model_is_trained_by_one_run_at_a_time(tmp_path: Path):
+    """The same command twice at once: it is trained once, and both go on."""
+    assert steps("", "", tmp_path).returncode == 0  # the files are there
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: steps("train", "", tmp_path, SECONDS_OF_WORK="2"), range(2)))
+    assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
+    assert "another run trains exp/en_tr" in "".join(run.stdout for run in runs)
+    assert (tmp_path / "calls").read_text() == "begin\nend\n"
 
 
 def test_own_sets_must_exist(tmp_path: Path):

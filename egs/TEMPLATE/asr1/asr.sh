@@ -59,7 +59,7 @@ main() {
     check_options
     name_everything
     "${S3ROUTER_ROOT}/tools/setup.sh"
-    [ "${stage}" -gt 3 ] || one_at_a_time
+    [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
     run_stage 3 "feature cache -> ${cache}" fill_cache
@@ -69,13 +69,14 @@ main() {
     run_stage 6 "table -> ${exp}/RESULTS.md" report
 }
 
-# Runs that are started at once, of several seeds or subsets, prepare the same files: the second finds them finished.
+# one_at_a_time FILE WHAT: of runs that are started at once and make the same files (data of several seeds or subsets, one
+# model twice), the second waits, and finds them finished. Locked until file descriptor 8 is closed.
 one_at_a_time() {
     command -v flock >/dev/null || return 0
-    mkdir -p data
-    exec 8>>data/.preparing.lock
+    mkdir -p "$(dirname "$1")"
+    exec 8>>"$1"
     flock --nonblock 8 && return
-    log "another run prepares data here: waiting for it"
+    log "another run $2: waiting for it"
     flock 8 || log "  this file system has no locks: going on without"
 }
 
@@ -229,6 +230,8 @@ train() {
     opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
         --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
         ${more[@]+"${more[@]}"})
+    # to the end of this run; machines that train together share the folder
+    [ "${num_nodes}" -gt 1 ] || one_at_a_time "${exp}/.lock" "trains ${exp}"
     same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
     if [ "${num_nodes}" -gt 1 ]; then
         opts+=(--dist_world_size "${num_nodes}")
