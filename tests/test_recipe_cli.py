@@ -377,6 +377,30 @@ def test_what_a_model_was_made_with_may_change_under_its_name(tmp_path: Path):
         assert (tmp_path / "calls").read_text().count("begin") == again, changed
 
 
+def test_sets_of_another_corpus_under_the_same_name(tmp_path: Path):
+    """Two corpora have a test set each: the later one is not decoded in place of the first."""
+    for corpus in "ab":
+        for name in ("train", "dev", "test"):
+            (tmp_path / corpus / name).mkdir(parents=True)
+            for file in ("wav.scp", "text"):
+                (tmp_path / corpus / name / file).write_text("x x\n")
+
+    def run(functions: str, corpus: str) -> subprocess.CompletedProcess:
+        sets = [f"--{option} {tmp_path}/{corpus}/{name}" for option, name in names.items()]
+        return steps(functions, " ".join(["--skip-data-prep", "--tag", corpus, "--tokens", "conf/t", *sets]), tmp_path)
+
+    names = {"train-set": "train", "valid-set": "dev", "test-sets": "test"}
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/t").write_text("x\n")
+    for corpus in "ab":
+        done = run("prepare_sets; train; decode", corpus)
+        assert done.returncode == 0, done.stderr
+    refused = run("decode", "a")
+    assert refused.returncode == 1
+    assert f"was made of {tmp_path}/b/train since, not of {tmp_path}/a/train" in refused.stderr
+    assert run("prepare_sets; decode", "a").returncode == 0
+
+
 @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
 def test_one_model_is_trained_by_one_run_at_a_time(tmp_path: Path):
     """The same command twice at once: it is trained once, and both go on."""

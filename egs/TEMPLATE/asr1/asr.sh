@@ -182,6 +182,7 @@ prepare_sets() {
         [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds%.0}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
             python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
+        printf '%s\n' "${sets[i]}" >"${dump}/${names[i]}/.made_of"
     done
 }
 
@@ -275,8 +276,13 @@ need_set() {
 }
 
 need_formatted() {
-    local name
-    for name in "${names[@]}"; do need "${dump}/${name}/wav.scp" "this command with --stage 2"; done
+    local i mark
+    for i in "${!names[@]}"; do
+        need "${dump}/${names[i]}/wav.scp" "this command with --stage 2"
+        mark=${dump}/${names[i]}/.made_of # directories of one's own often have the same names: train, dev, test
+        [ ! -s "${mark}" ] || [ "$(cat "${mark}")" = "${sets[i]}" ] ||
+            die "${dump}/${names[i]} was made of $(cat "${mark}") since, not of ${sets[i]}: run stage 2 of this command again"
+    done
     need "${token_list}" "this command with --stage 2"
 }
 
