@@ -73,15 +73,38 @@ def write_inputs(data: DataDir, folder: Path) -> None:
     Every process of a distributed run writes the same. All durations must be known (`DataDir.with_durations`).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _files(data).items():
+        with replacing(folder / name) as file:
+            file.write(content)
+
+
+def check_same_data(data: DataDir, folder: Path) -> None:
+    """Refuse utterances, transcripts or lengths other than those that an interrupted run has in ``folder``.
+
+    Where the recordings lie may change, and what is not there is not compared.
+
+    Raises:
+        DataError: they differ.
+    """
+    content = _files(data)
+    for name, what in (("text", "utterances or transcripts"), ("speech_shape", "lengths of recordings")):
+        path = folder / name
+        if path.is_file() and path.read_text(encoding="utf-8") != content[name]:
+            raise DataError(
+                f"{data.path}: its {what} are not those of the run that is to go on ({path}); bring the old data back, "
+                f"or take another --output_dir"
+            )
+
+
+def _files(data: DataDir) -> dict[str, str]:
+    """Name -> content of the files that ESPnet reads."""
     utts = data.utts
     lines = {
         "wav.scp": [f"{u.utt} {u.source}" for u in utts],
         "text": [f"{u.utt} {' '.join(u.text.split())}" for u in utts],
         "speech_shape": [f"{u.utt} {round(u.duration * SAMPLE_RATE)}" for u in utts],
     }
-    for name, content in lines.items():
-        with replacing(folder / name) as file:
-            file.writelines(f"{line}\n" for line in content)
+    return {name: "".join(f"{line}\n" for line in content) for name, content in lines.items()}
 
 
 def espnet_options(folder: Path, split: str) -> dict[str, list]:

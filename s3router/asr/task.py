@@ -145,6 +145,8 @@ def _continue(args: argparse.Namespace, tokens: TokenIds) -> None:
     options.check_same_run(args, before)
     if list(before.get("token_list", tokens.tokens)) != tokens.tokens:
         raise ConfigError(f"{args.output_dir} holds a run with another token list; take another --output_dir")
+    for split, path in (("train", args.train_dir), ("valid", args.valid_dir)):
+        inputs.check_same_data(DataDir.read(path).with_durations(), _inputs(args, split))
     args.upstream_fingerprint = before.get("upstream_fingerprint")
 
 

@@ -104,6 +104,19 @@ def test_other_options_are_refused(zygote, whole):
     assert "--max_updates was 6, is 8" in run.screen
 
 
+@pytest.mark.parametrize(("name", "old", "new"), [("text", "è in uso", "è uso"), ("utt2dur", " 1.600", " 1.500")])
+def test_other_data_in_the_same_folder_is_refused(zygote, tmp_path, name, old, new):
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(Path(__file__).parents[1] / "fixtures/five", data)
+    options = [*OPTIONS, "--train_dir", str(data), "--max_updates", "2"]
+    zygote.run(exp, *options)
+    content = (data / name).read_text(encoding="utf-8")
+    assert old in content
+    (data / name).write_text(content.replace(old, new), encoding="utf-8")
+    run = zygote.run(exp, *options, status=1)
+    assert "are not those of the run that is to go on" in run.screen
+
+
 def test_another_upstream_is_refused(zygote, whole, tmp_path, make_upstream):
     exp = tmp_path / "exp"
     shutil.copytree(whole, exp, symlinks=True)
