@@ -159,6 +159,10 @@ def test_data_sh_from_a_folder(voice, tmp_path):
     assert again.stdout.startswith("data/it is ready")
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "data").rglob("*")} == times
 
+    (tmp_path / "data/it/dev/wav.scp").unlink()  # a part that was deleted is made again
+    assert run_data(tmp_path, "--lang", "it", "--corpus", str(voice)).returncode == 0  # as run.sh calls the folder
+    assert len(DataDir.read(tmp_path / "data/it/dev").utts) == 1
+
 
 @pytest.mark.parametrize(
     ("options", "expected"),

@@ -4,18 +4,18 @@ set -euo pipefail
 
 usage="usage: local/data.sh --lang en|es|fr|it|ru [options]
   --lang L          language
-  --sounds DIR      take the .g722 files of one voice from this folder instead of fetching them
+  --sounds DIR      take the .g722 files of one voice from this folder instead of fetching them (also: --corpus DIR)
   --transcripts F   core-sounds-L.txt[.gz]; needed only if it does not lie in the --sounds folder
   --downloads DIR   cache of what is fetched (default: downloads)
   --data DIR        where to write (default: data)
 A second run finds its work done. Delete data/L to prepare again, downloads/L to fetch again."
 
-lang='' sounds='' transcripts='' downloads=downloads data=data
+lang='' sounds='' corpus='' transcripts='' downloads=downloads data=data
 die() { echo "local/data.sh: $*" >&2; exit 1; }
 while [[ $# -gt 0 ]]; do
     case $1 in
         --help | -h) echo "$usage"; exit 0 ;;
-        --lang | --sounds | --transcripts | --downloads | --data)
+        --lang | --sounds | --corpus | --transcripts | --downloads | --data)
             [[ $# -ge 2 ]] || die "$1 needs a value"
             printf -v "${1#--}" '%s' "$2"
             shift 2
@@ -24,6 +24,7 @@ while [[ $# -gt 0 ]]; do
 $usage" ;;
     esac
 done
+sounds=${sounds:-$corpus} # as run.sh calls it
 case $lang in
     en | es | fr | it | ru) ;;
     '') die "--lang is missing: en, es, fr, it or ru" ;;
@@ -44,7 +45,8 @@ fi
 # What was prepared by other rules or from elsewhere is prepared again.
 stamp=$data/$lang/.prepared
 rules=$(cat "$here/prepare.py" "$root/s3router/data/text.py" - <<<"$(realpath -m "$data") $sounds $transcripts" | sha256sum)
-if [[ -f $stamp && -d $data/$lang/wav && $(head -n 1 "$stamp") == "$rules" ]]; then
+if [[ -f $stamp && -d $data/$lang/wav && -s $data/$lang/train/wav.scp && -s $data/$lang/dev/wav.scp &&
+    -s $data/$lang/test/wav.scp && $(head -n 1 "$stamp") == "$rules" ]]; then
     tail -n +2 "$stamp"
     exit 0
 fi
