@@ -179,7 +179,7 @@ prepare_sets() {
     [ "${token_type}" != bpe ] || units=(--token-type bpe --bpe-model "${bpe_model}")
     for i in "${!sets[@]}"; do
         local limits=()
-        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds%.0}" ${units[@]+"${units[@]}"})
+        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
             python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
         printf '%s\n' "${sets[i]}" >"${dump}/${names[i]}/.made_of"
