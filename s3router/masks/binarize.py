@@ -75,11 +75,12 @@ class Threshold:
         if self.ties is not None:
             return weight.masked_fill(~self.keep(scores), 0).to(dtype)
         masked = torch.empty_like(weight, dtype=dtype)
+        common = torch.promote_types(weight.dtype, scores.dtype)
         for rows in row_blocks(weight):
             # "weight where |scores| > value, else 0" in a single vectorised pass, several times as fast as abs, compare
-            # and multiply.
-            inputs = weight[rows], rows_of(scores, rows).to(weight.dtype), self.value
-            if dtype == weight.dtype:
+            # and multiply. In the higher dtype of the two: rounded scores would fall on the wrong side.
+            inputs = weight[rows].to(common), rows_of(scores, rows).to(common), self.value
+            if dtype == common:
                 torch.ops.aten.hardshrink_backward.grad_input(*inputs, grad_input=masked[rows])
             else:
                 masked[rows].copy_(torch.ops.aten.hardshrink_backward(*inputs))

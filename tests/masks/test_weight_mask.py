@@ -110,6 +110,19 @@ def test_autocast_gradients_are_close_and_in_float32():
             linear(x).square().mean().backward()
 
 
+@pytest.mark.parametrize("through", ["forward", "weight"])
+def test_weights_trained_under_autocast_get_the_gradients_of_the_exact_mask(through):
+    linear, mask = masked_linear(train=("weights",))
+    with torch.no_grad():
+        mask.scores.fill_(1.001)  # 1 in bfloat16
+        mask.scores[:3].fill_(1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = torch.ones(1, 8)
+        output = linear(x) if through == "forward" else F.linear(x, linear.weight, linear.bias)
+    output.sum().backward()
+    assert torch.equal(linear.parametrizations.weight.original.grad != 0, mask.keep())
+
+
 def test_low_precision_weights_under_autocast():
     linear, mask = masked_linear()
     linear.bfloat16()
