@@ -15,7 +15,10 @@ from s3router.masks.functions import Masked, MaskedLinear, compute_dtype
 
 
 class GlobalGroup:
-    """The masks that share one threshold (scope ``global``); together they lose ⌊sparsity · total⌋ scores."""
+    """The masks that share one threshold (scope ``global``); together they lose ⌊sparsity · total⌋ scores.
+
+    Fixed masks stay members, without a say: scores that are loaded again count again.
+    """
 
     def __init__(self, sparsity: float) -> None:
         self.sparsity = sparsity
@@ -25,12 +28,13 @@ class GlobalGroup:
 
     def selection_of(self, mask: WeightMask) -> Selection:
         """The current selection of one member; made anew for all where any member's scores have changed."""
-        scores = [m.scores for m in self.masks]
+        members = [m for m in self.masks if m.scores is not None]
+        scores = [m.scores for m in members]
         key = tuple(_version(s) for s in scores)
         if key != self._key or None in key:
             self._selections = list(select(scores, removed_count(self.sparsity, sum(s.numel() for s in scores))))
             self._key = key
-        return self._selections[next(i for i, m in enumerate(self.masks) if m is mask)]
+        return self._selections[next(i for i, m in enumerate(members) if m is mask)]
 
     def refresh(self) -> None:
         """Forget the threshold, so that the next forward pass makes it anew."""
@@ -111,7 +115,6 @@ class WeightMask(nn.Module):
     def fix(self, mask: Tensor | None = None) -> None:
         """Hold the mask as it is now, or hold `mask` (rows, columns), and drop the scores."""
         mask = self.keep() if mask is None else mask
-        self.leave_group()
         self.scores = None
         self.mask = mask
         self.refresh()
@@ -139,11 +142,12 @@ class WeightMask(nn.Module):
     def _select(self) -> Selection:
         """The current selection; made anew where the scores have changed."""
         key = _version(self.mask if self.scores is None else self.scores)
-        if key is not None and key == self._scores_key and self.group is None:
+        shared = self.group is not None and self.scores is not None
+        if key is not None and key == self._scores_key and not shared:
             return self._selection
         # Tensors made in inference mode could not be used in training later: leave it.
         with torch.inference_mode(False), torch.no_grad():
-            if self.group is not None:
+            if shared:
                 return self.group.selection_of(self)
             if self.scores is None:
                 self._selection = Fixed(self.mask)

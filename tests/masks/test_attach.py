@@ -252,6 +252,15 @@ def test_state_dict_with_fixed_masks_and_back(make_encoder, audio):
         fresh.load_state_dict(wrong)
 
 
+def test_scores_loaded_into_fixed_masks_share_their_threshold_again(encoder):
+    attach(encoder, MaskConfig(sparsity=0.3, scope="global", score_init="weight"))
+    scores, masks = encoder.state_dict(), masks_of(encoder)
+    load_masks(encoder, {name: torch.ones_like(mask) for name, mask in masks.items()})
+    assert all(mask.all() for mask in masks_of(encoder).values())
+    encoder.load_state_dict(scores)
+    assert all(torch.equal(masks[name], found) for name, found in masks_of(encoder).items())
+
+
 # -- training set-ups ------------------------------------------------------------------------------------------------
 
 
