@@ -184,6 +184,10 @@ class WeightMask(nn.Module):
         if mask is not None and mask.dtype != torch.bool:
             raise CheckpointError(f"{prefix}mask: expected bool, found {mask.dtype}")
         here = self.mask if self.scores is None else self.scores
+        for name, new, old in (("scores", scores, self.scores), ("mask", mask, self.mask)):
+            # torch itself compares the shapes only where the same kind of tensor is here already
+            if new is not None and old is None and not _compatible(new.shape, here.shape):
+                raise CheckpointError(f"{prefix}{name}: expected shape {list(here.shape)}, found {list(new.shape)}")
         if mask is not None and self.mask is None:
             self.fix(torch.empty_like(mask, device=here.device))
         elif scores is not None and self.scores is None:
@@ -197,6 +201,11 @@ class WeightMask(nn.Module):
             return "fixed"
         amount = f"{self.n_m[0]}:{self.n_m[1]}" if self.n_m else f"sparsity={self.sparsity}"
         return f"{amount}, {self.estimator}"
+
+
+def _compatible(first: torch.Size, second: torch.Size) -> bool:
+    """Whether both can be of one weight: the same shape, but for a single row or column that stands for all."""
+    return len(first) == len(second) and all(a == b or 1 in (a, b) for a, b in zip(first, second, strict=True))
 
 
 def _version(tensor: Tensor) -> tuple[Any, ...] | None:

@@ -252,6 +252,18 @@ def test_state_dict_with_fixed_masks_and_back(make_encoder, audio):
         fresh.load_state_dict(wrong)
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_masks_and_scores_of_another_shape_are_not_loaded(make_encoder, audio, fixed):
+    wide, encoder = make_encoder(width=16), make_encoder()
+    attach(wide, MaskConfig())
+    attach(encoder, MaskConfig())
+    load_masks(encoder if fixed else wide, masks_of(encoder if fixed else wide))
+    before = encoder(audio)
+    with pytest.raises(CheckpointError, match=r"0.fc1.*(scores|mask): expected shape \[16, 8\], found \[32, 16\]"):
+        encoder.load_state_dict({k: v for k, v in wide.state_dict().items() if ".weight.0." in k}, strict=False)
+    assert torch.equal(encoder(audio), before)
+
+
 def test_scores_loaded_into_fixed_masks_share_their_threshold_again(encoder):
     attach(encoder, MaskConfig(sparsity=0.3, scope="global", score_init="weight"))
     scores, masks = encoder.state_dict(), masks_of(encoder)
