@@ -58,7 +58,10 @@ def attach(module: nn.Module, config: MaskConfig) -> list[WeightMask]:
     for target in targets:
         weight = modules[target.module]._parameters.get(target.parameter)
         if weight is None:
-            raise ConfigError(f"{target.name}: it is parametrized already, and cannot be masked on top of that")
+            raise ConfigError(
+                f"{target.name}: it is parametrized already (or pruned, or weight-normed), and cannot be masked on top "
+                "of that"
+            )
         sparsity = config.sparsity_of(target.role, target.layer)
         scores = initial_scores(
             weight.detach(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from s3router.errors import ConfigError
 from s3router.masks.config import MaskConfig, is_pattern
@@ -113,8 +114,11 @@ def _shape(module: nn.Module, parameter: str) -> tuple[int, int]:
     if isinstance(module, nn.MultiheadAttention):
         return 3 * module.embed_dim, module.embed_dim
     # Read past a parametrization: evaluating it here would compute a mask.
-    raw = module._parameters.get(parameter)
-    weight = module.parametrizations[parameter].original if raw is None else raw
+    weight = module._parameters.get(parameter)
+    if weight is None and parametrize.is_parametrized(module, parameter):
+        weight = getattr(module.parametrizations[parameter], "original", None)  # weight norm has two of them
+    if weight is None:  # the result of torch's pruning, or of weight norm
+        weight = getattr(module, parameter)
     return tuple(weight.shape)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 from torch.utils.checkpoint import checkpoint
 
 from s3router.errors import CheckpointError, ConfigError
@@ -106,6 +106,24 @@ def test_a_weight_that_is_parametrized_already_is_an_error(encoder):
     parametrize.register_parametrization(encoder.layers[0].fc1, "weight", nn.Identity())
     with pytest.raises(ConfigError, match="parametrized already"):
         attach(encoder, MaskConfig())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda linear: prune.l1_unstructured(linear, "weight", 0.5),
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
+    ids=["pruned", "spectral norm", "weight norm"],
+)
+def test_linears_whose_weight_is_computed_are_left_alone_or_an_error(encoder, audio, other):
+    other(encoder.post_extract_proj)
+    attach(encoder, MaskConfig())
+    encoder(audio).sum().backward()
+    detach(encoder)
+    with pytest.raises(ConfigError, match=r"post_extract_proj.weight: .*parametrized already \(or pruned"):
+        attach(encoder, MaskConfig(targets=("projection",)))
 
 
 @pytest.mark.parametrize(
