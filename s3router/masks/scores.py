@@ -76,7 +76,8 @@ def one(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: t
 
 def weight(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:
     """The weights themselves (``init_scale`` divides them): "weight magnitude with scale"."""
-    return values.detach().float().cpu().clone()
+    # a weight may be the transposed view of another make's; scores are gone through row by row
+    return values.detach().float().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def binary_magnitude(values: Tensor, fan_in: int, fan_out: int, sparsity: float, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from s3router.masks import MaskConfig, attach
 from s3router.masks.binarize import select
 from s3router.masks.scores import SCORE_INITS, generator_for, initial_scores
 
@@ -109,6 +111,16 @@ def test_structured_scores_rank_mean_magnitudes():
     columns = init("weight", w, granularity="input")
     assert torch.equal(rows, w.abs().mean(1).argsort())
     assert torch.allclose(columns, w.abs().mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("name", ["weight", "binary_magnitude"])
+@pytest.mark.parametrize("granularity", ["unstructured", "2:4"])
+def test_a_weight_that_is_a_transposed_view(name, granularity):
+    linear = nn.Linear(8, 12)
+    linear.weight = nn.Parameter(weight((8, 12)).round().t())  # with ties
+    [mask] = attach(linear, MaskConfig(sparsity=0.5, targets=("weight*",), granularity=granularity, score_init=name))
+    linear(torch.ones(2, 8)).sum().backward()
+    assert int(mask.keep().sum()) == 48
 
 
 def test_draws_depend_on_seed_and_name_alone():
