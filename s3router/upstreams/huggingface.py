@@ -41,7 +41,9 @@ _WEIGHT_FILES = (
 )
 # Heads of pretraining or of an earlier finetuning: not part of the upstream, whatever a folder holds of them.
 _HEADS = re.compile(
-    r"^(\w+\.)?(quantizer|project_q|project_hid|lm_head|final_proj|label_embs_concat|classifier|projector)\b"
+    r"^(\w+\.)?(quantizer|project_q|project_hid|lm_head|final_proj|label_embs_concat|classifier|projector"
+    r"|layer_weights|tdnn|objective|feature_extractor\.(weight|bias)$"  # classification; x-vectors
+    r"|adapter)\b"  # convolutions above the encoder, for a decoder that wants fewer frames
 )
 MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
 
@@ -119,6 +121,8 @@ def load_huggingface(
     # Layer drop would change the number of hidden states from batch to batch, and masking is done by our own SpecAug.
     settings.layerdrop = 0.0
     settings.apply_spec_augment = False
+    if getattr(settings, "add_adapter", False):
+        settings.add_adapter = False  # the last hidden state would have other frames than the rest
     model = model_class(settings).float() if random_init else _load_weights(model_class, settings, folder)
     eps = preprocessor.get("normalize_eps", NORMALIZE_EPS) if normalize_eps is None else normalize_eps
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < 1:

@@ -47,6 +47,12 @@ def hf_model(name: str, norm: str = "layer", **changes) -> torch.nn.Module:
         return model_class(model_class.config_class(**settings)).eval()
 
 
+@pytest.fixture(scope="session", name="hf_model")
+def hf_model_fixture():
+    """`hf_model`: name, norm, changes of the configuration -> model."""
+    return hf_model
+
+
 def save_hf(model: torch.nn.Module, folder: Path, normalize: bool = True) -> Path:
     """Write a HuggingFace folder."""
     model.save_pretrained(folder)

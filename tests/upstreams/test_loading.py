@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from s3router.errors import CheckpointError
@@ -200,6 +201,30 @@ def test_half_precision_and_heads_and_bin_files(folder, wavs):
     upstream = load(folder)
     assert {parameter.dtype for parameter in upstream.parameters()} == {torch.float32}
     torch.testing.assert_close(upstream.eval()(wavs)["hidden_states"][-1], expected, atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "changes"),
+    [
+        ("Wav2Vec2ForSequenceClassification", {"use_weighted_layer_sum": True}),
+        ("Wav2Vec2ForAudioFrameClassification", {"use_weighted_layer_sum": True}),
+        ("Wav2Vec2ForXVector", {"use_weighted_layer_sum": True, "tdnn_dim": [32] * 2, "xvector_output_dim": 8}),
+        ("Wav2Vec2ForCTC", {"add_adapter": True, "output_hidden_size": 32}),
+    ],
+)
+def test_a_finetuned_huggingface_model_gives_its_encoder(hf_model, tmp_path, wavs, model_class, changes):
+    plain = hf_model("hf_wav2vec2_custom")
+    changes |= {"tdnn_kernel": [3] * 2, "tdnn_dilation": [1] * 2, "vocab_size": 7}
+    made = getattr(transformers, model_class)(type(plain.config)(**(plain.config.to_dict() | changes)))
+    made.wav2vec2.load_state_dict(plain.state_dict(), strict=False)
+    made.save_pretrained(tmp_path / "finetuned")
+    plain.save_pretrained(tmp_path / "plain")
+    hidden = []
+    for folder in (tmp_path / "finetuned", tmp_path / "plain"):
+        (folder / "preprocessor_config.json").write_text('{"do_normalize": true}')
+        hidden.append(load(folder, "auto").eval()(wavs)["hidden_states"])
+    for ours, expected in zip(*hidden, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_a_missing_mask_embedding_is_zeros(folder, caplog):
