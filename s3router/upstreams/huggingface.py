@@ -188,7 +188,7 @@ def fetch_folder(source: str) -> Path:
 
 
 def _read_configs(folder: Path, name: str, model_type: str) -> tuple[dict, dict]:
-    config, preprocessor = _read_json(folder / "config.json"), _read_json(folder / "preprocessor_config.json")
+    config, preprocessor = _read_json(folder / "config.json"), _read_preprocessor(folder)
     found = config.get("model_type")
     if found != model_type:
         fitting = [other for other, (kind, _) in FAMILIES.items() if kind == found]
@@ -205,6 +205,15 @@ def _read_configs(folder: Path, name: str, model_type: str) -> tuple[dict, dict]
             "waveforms that the model was trained on is not known."
         )
     return config, preprocessor
+
+
+def _read_preprocessor(folder: Path) -> dict:
+    """preprocessor_config.json, or the part of processor_config.json in which transformers 5 saves the same."""
+    if not (folder / "preprocessor_config.json").exists() and (folder / "processor_config.json").is_file():
+        part = _read_json(folder / "processor_config.json").get("feature_extractor")
+        if isinstance(part, dict):
+            return part
+    return _read_json(folder / "preprocessor_config.json")
 
 
 def _read_json(path: Path) -> dict:

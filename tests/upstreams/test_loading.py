@@ -203,6 +203,20 @@ def test_half_precision_and_heads_and_bin_files(folder, wavs):
     torch.testing.assert_close(upstream.eval()(wavs)["hidden_states"][-1], expected, atol=2e-2, rtol=1e-2)
 
 
+def test_a_processor_saved_by_transformers_5(folder, tmp_path, wavs):
+    expected = load(folder).eval()(wavs)["hidden_states"][-1]
+    (folder / "preprocessor_config.json").unlink()
+    (tmp_path / "vocab.json").write_text('{"<pad>": 0, "<unk>": 1, "|": 2}')
+    tokens = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", pad_token="<pad>", unk_token="<unk>")
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    transformers.Wav2Vec2Processor(extractor, tokens).save_pretrained(folder)
+    assert not (folder / "preprocessor_config.json").exists()
+    torch.testing.assert_close(load(folder).eval()(wavs)["hidden_states"][-1], expected)
+    (folder / "processor_config.json").write_text('{"processor_class": "Wav2Vec2Processor"}')
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: missing"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     ("model_class", "changes"),
     [
