@@ -34,6 +34,7 @@ def load_any(
     random_init: bool = False,
     normalize_eps: float | None = None,
     bundle: str | None = None,
+    normalize: bool | None = None,
 ) -> HuggingFaceUpstream:
     """The upstream in a folder or file of any format above, or in a repository of the HuggingFace hub.
 
@@ -42,6 +43,7 @@ def load_any(
         normalize_eps: added to the variance when waveforms are normalised; None: what the format implies (1e-5 as in
             pretraining; 1e-7, transformers' own, for a folder that says nothing of it).
         bundle: name of the torchaudio bundle, where the file is one and its name does not tell.
+        normalize: whether waveforms are normalised, against what a folder says; None: as it says. Files know it.
 
     Raises:
         CheckpointError: missing, unsafe, damaged, partial, or of no known format.
@@ -50,7 +52,7 @@ def load_any(
     if path.suffix in _FILES and not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint file.")
     if path.is_dir() or not path.exists():
-        return load_huggingface(_family_name(path, str(source)), str(source), random_init, normalize_eps)
+        return load_huggingface(_family_name(path, str(source)), str(source), random_init, normalize_eps, normalize)
     return read_any(path, bundle).upstream(random_init)
 
 

@@ -97,7 +97,11 @@ class HuggingFaceUpstream(nn.Module):
 
 
 def load_huggingface(
-    name: str, source: str, random_init: bool = False, normalize_eps: float | None = None
+    name: str,
+    source: str,
+    random_init: bool = False,
+    normalize_eps: float | None = None,
+    normalize: bool | None = None,
 ) -> HuggingFaceUpstream:
     """Build the upstream ``name`` (a key of FAMILIES) from a folder, or from a repository of the HuggingFace hub.
 
@@ -107,6 +111,7 @@ def load_huggingface(
         random_init: fresh weights from torch's generator; the folder needs no weight file then.
         normalize_eps: see `HuggingFaceUpstream`; None: ``normalize_eps`` of preprocessor_config.json (which
             transformers does not know), else 1e-7.
+        normalize: see there, too; None: ``do_normalize`` of preprocessor_config.json.
 
     Raises:
         CheckpointError: a file is missing, unsafe, damaged, for another architecture, or does not fill the model.
@@ -129,7 +134,10 @@ def load_huggingface(
         raise CheckpointError(
             f"{folder}/preprocessor_config.json: normalize_eps must be a small number, found {eps!r}."
         )
-    return HuggingFaceUpstream(model, bool(preprocessor["do_normalize"]), float(eps))
+    said = preprocessor["do_normalize"]
+    if normalize is not None and normalize != said:
+        logger.info("%s: do_normalize is %s, but pretraining had %s, which is used", folder, said, normalize)
+    return HuggingFaceUpstream(model, said if normalize is None else normalize, float(eps))
 
 
 def _load_weights(model_class: Any, settings: Any, folder: Path) -> nn.Module:

@@ -35,6 +35,7 @@ class PublicUpstream:
         files: format -> the files of it; the first is downloaded where nothing is there yet.
         bundle: name of the torchaudio bundle, where there is one.
         parameters_million: without heads of pretraining.
+        normalize: whether waveforms were normalised in pretraining; None: as the files say.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PublicUpstream:
     files: Mapping[str, tuple[RemoteFile, ...]]
     bundle: str | None
     parameters_million: float
+    normalize: bool | None = None
 
     def place(self, kind: str) -> Path:
         """Where a format's files belong."""
@@ -106,6 +108,7 @@ def _entry(content: dict[str, Any], path: Path) -> PublicUpstream:
         files,
         content.get("bundle"),
         content["size"]["parameters_million"],
+        content.get("normalize"),
     )
 
 
@@ -161,13 +164,14 @@ def load_public(
 ) -> HuggingFaceUpstream:
     """The upstream itself, from ``ckpt`` (any format; nothing is downloaded then) or from `fetch`.
 
-    Waveforms are normalised as in pretraining, whichever format the weights are read from.
+    Waveforms are normalised as in pretraining, whichever format the weights are read from. (A HuggingFace folder
+    may say otherwise: transformers' default is to normalise, base models with group norm were pretrained without.)
 
     Raises:
         CheckpointError: as `fetch` and `load_any`; the checkpoint is of another family.
     """
     source = local_copy(ckpt, refresh) if ckpt is not None else str(fetch(public, refresh=refresh))
-    upstream = load_any(source, random_init, FAIRSEQ_EPS, public.bundle)
+    upstream = load_any(source, random_init, FAIRSEQ_EPS, public.bundle, public.normalize)
     found = upstream.model.config.model_type
     if found != public.family and {found, public.family} != {"hubert", "wav2vec2"}:
         raise CheckpointError(f"{source}: a {found} model, but upstream {public.name} is {public.family}.")

@@ -10,6 +10,7 @@ import shutil
 import threading
 
 import pytest
+import torch
 
 from s3router.errors import CheckpointError, ConfigError
 from s3router.upstreams import hub, public
@@ -236,6 +237,18 @@ def test_safetensors_in_a_folder_are_preferred(upstream, hf_folder):
     assert upstream.present() == ["huggingface"]
     loaded = load_public(upstream)
     assert loaded.normalize_eps == 1e-5  # as in pretraining, though transformers' folder says nothing of it
+
+
+def test_waveforms_are_normalised_as_in_pretraining_whatever_a_folder_says(hf_folder, wavs):
+    folder = str(hf_folder("hf_hubert_custom", "group"))
+    assert json.loads((hf_folder("hf_hubert_custom", "group") / "preprocessor_config.json").read_text())["do_normalize"]
+    quiet = [0.03 * wav for wav in wavs]
+    by_name, by_path = (hub.build(ckpt=folder, upstream=name).eval() for name in ("hubert_base", "auto"))
+    by_path.expert.normalize = False
+    assert by_name.expert.normalize is False
+    for ours, expected in zip(by_name(quiet)["hidden_states"], by_path(quiet)["hidden_states"], strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert hub.build(ckpt=folder, upstream="hubert_large_ll60k").expert.normalize is True
 
 
 def test_a_folder_with_safetensors_is_taken_as_a_copy(upstream, server, hf_folder):

@@ -27,7 +27,7 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     if preset["upstream"] == "tiny":
         assert set(preset) == {"upstream"}
         return
-    assert set(preset) - {"aliases", "bundle"} == {"upstream", "family", "files", "huggingface", "size"}
+    assert set(preset) - {"aliases", "bundle"} == {"upstream", "family", "normalize", "files", "huggingface", "size"}
     assert preset["upstream"] in known_names()
     assert preset["family"] == FAMILIES[preset["huggingface"]["upstream"]][0]
     import s3prl.hub
@@ -54,6 +54,7 @@ def test_the_torchaudio_files_are_those_of_its_bundles():
     for entry in bundles:
         bundle = getattr(pipelines, entry.bundle)
         assert entry.files["torchaudio"][0].name == bundle._path
+        assert entry.normalize is bundle._normalize_waveform
         size = next(read(path)["size"] for path in PRESETS if read(path)["upstream"] == entry.name)
         assert bundle._params["encoder_num_layers"] == size["layers"]
         assert bundle._params["encoder_num_heads"] == size["heads"]
