@@ -183,7 +183,10 @@ class FeatureCache:
                 draft = meta.with_suffix(".tmp")
                 draft.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
                 draft.replace(meta)
-        found = json.loads(meta.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(meta.read_text(encoding="utf-8"))
+        except ValueError:  # a machine that lost power left it empty, say
+            found = "no JSON in meta.json"
         if found != wanted:
             raise CheckpointError(f"feature cache {self.folder}: expected {wanted}, found {found}. Delete the folder.")
         self._refresh()

@@ -179,6 +179,13 @@ def test_folders_that_cannot_be_used(tmp_path):
         FeatureCache(tmp_path / "file" / "store", CHANNELS)
 
 
+def test_a_damaged_description_says_what_to_do(tmp_path):
+    FeatureCache(tmp_path, 4)
+    (tmp_path / "meta.json").write_text("")
+    with pytest.raises(CheckpointError, match=r"found no JSON in meta\.json\. Delete the folder"):
+        FeatureCache(tmp_path, 4)
+
+
 def test_a_writer_waits_for_the_lock(tmp_path):
     cache = FeatureCache(tmp_path, CHANNELS)
     context = multiprocessing.get_context("fork")
