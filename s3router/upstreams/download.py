@@ -90,7 +90,7 @@ class Ledger:
         for wanted, what in (
             (remote.sha256, "published"),
             (stated, "stated by the server"),
-            (recorded, f"recorded in {self.path}"),
+            (recorded, f"recorded in {self.path}; if the new one is meant, remove its entry there"),
         ):
             if wanted is not None and digest != wanted:
                 raise CheckpointError(_not_the_file(file, f"SHA-256 {digest}", wanted, what))
