@@ -15,7 +15,10 @@ from s3router.upstreams.packed_masks import write_masked
 
 @dataclass
 class RouteWeights:
-    """What stays in memory of a pack: mask bits and further trained parameters, by their names in the backbone."""
+    """What stays in memory of a pack: mask bits and further trained parameters, by their names in the backbone.
+
+    A weight may have both (``train=("weights",)``): the mask then goes over the trained one.
+    """
 
     bits: dict[str, Tensor]
     delta: dict[str, Tensor]
@@ -23,7 +26,7 @@ class RouteWeights:
     @property
     def names(self) -> tuple[str, ...]:
         """The backbone's parameters that are others under this route."""
-        return (*self.bits, *self.delta)
+        return tuple(dict.fromkeys((*self.bits, *self.delta)))
 
     @property
     def nbytes(self) -> int:
@@ -49,11 +52,13 @@ class WorkingCopy:
         # Tensors made in inference mode could not be used outside of it later.
         with torch.inference_mode(False), torch.no_grad():
             for name, parameter in parameters.items():
-                if name in route.delta:
-                    self.tensors[name] = route.delta[name].to(parameter, copy=True)
-                else:
-                    route.bits[name] = route.bits[name].to(parameter.device)
-                    write_masked(parameter, route.bits[name], self._room(name, parameter))
+                trained = route.delta.get(name)
+                if name not in route.bits:
+                    self.tensors[name] = trained.to(parameter, copy=True)
+                    continue
+                route.bits[name] = route.bits[name].to(parameter.device)
+                weight = parameter if trained is None else trained.to(parameter)
+                write_masked(weight, route.bits[name], self._room(name, parameter))
         self.made_of = made_of
 
     def _room(self, name: str, parameter: nn.Parameter) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from s3router.errors import ConfigError, PackError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, write_pack
+from s3router.packs.fingerprint import plain_name
 from s3router.upstreams import fingerprint, hub, packed_masks
 from s3router.upstreams.packed_masks import pack_mask, write_masked
 from s3router.upstreams.selection import Selection
@@ -25,6 +26,7 @@ FORMATS = [
     ("hf_wav2vec2_custom", "group", ("ffn", "attention"), ("bias", "layer_norm", "pos_conv")),
     ("hf_wavlm_custom", "layer", ("ffn", "attention"), ()),
     ("hf_data2vec_custom", "layer", ("ffn",), ("feature_projection",)),
+    ("hf_hubert_custom", "layer", ("ffn",), ("weights", "bias")),  # the masked weights are other ones, too
 ]
 S3PRL_FORMATS = [
     ("hubert_custom", "layer_norm", ("ffn", "attention", "projection"), ("bias",)),  # attention reads weights itself
@@ -53,9 +55,7 @@ def make(name: str, path, targets=("ffn",), train=(), routes=LANGUAGES):
 
 def as_pack(route: str, single, backbone_fingerprint: str) -> MaskPack:
     trained = {
-        key.replace("parametrizations.weight.original0", "weight_g").replace(
-            "parametrizations.weight.original1", "weight_v"
-        ): parameter.detach().clone()
+        plain_name(key): parameter.detach().clone()
         for key, parameter in single.backbone.named_parameters()
         if parameter.requires_grad and not key.endswith(".scores")
     }
