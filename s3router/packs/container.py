@@ -184,7 +184,10 @@ def _arrays(path: str | os.PathLike, header: dict[str, Any], data: memoryview) -
             refuse(path, f"tensor {name!r}: {shape} of {dtype} at bytes {start} to {stop} does not fit the file")
         end = stop
         flat = np.frombuffer(data[start:stop], _DTYPES[dtype]) if count else np.empty(0, _DTYPES[dtype])
-        arrays[name] = dtype, flat.reshape(shape)
+        try:
+            arrays[name] = dtype, flat.reshape(shape)
+        except ValueError:  # beside a side of 0, others may be too long for numpy
+            refuse(path, f"tensor {name!r}: its shape or place is damaged")
     if end != len(data):
         refuse(path, f"{len(data) - end:,} bytes behind its last tensor")
     return arrays

@@ -96,12 +96,13 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
         masks = f["masks"]
         wers = [f["metrics"].get(name, {}).get("wer") for name in sets]
         rate = f["training"].get("score_lr")
+        rate = f"{rate:g}" if isinstance(rate, float) else rate if rate is None else str(rate)
         rows.append(
             [
                 *(os.path.basename(f["file"]), f["route"], f["codec"], f"{masks['sparsity']:.3f}"),
-                *("–" if rate is None else f"{rate:g}", f"{masks['bits_a_weight']:.4f}"),
+                *("–" if rate is None else rate, f"{masks['bits_a_weight']:.4f}"),
                 *(f"{masks['plain_entropy']:.4f}", f"{sum(f['bytes'].values()):,}"),
-                *("–" if wer is None else f"{100 * wer:.2f}" for wer in wers),
+                *("–" if wer is None else f"{100.0 * wer:.2f}" for wer in wers),
             ]
         )
     return "\n".join(printable(f"| {' | '.join(row)} |") for row in rows)

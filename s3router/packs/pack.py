@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
 from s3router.packs.bits import masks_digest, pack_bits, padding_is_zero, unpack_bits
-from s3router.packs.container import read_container, refuse, write_container
+from s3router.packs.container import printable, read_container, refuse, write_container
 from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
 from s3router.packs.description import Description, Malformed, MaskEntry, from_json, to_json
 from s3router.packs.fingerprint import bare_backbone, named_weights, weights_hash
@@ -89,8 +90,9 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     try:
         text = to_json(description)
         from_json(text)
-    except Malformed as error:
-        raise PackError(f"{path}: not written: {error}. Correct the pack.") from None
+        json.dumps(text, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:  # Malformed, and what JSON cannot say
+        raise PackError(printable(f"{path}: not written: {error}. Correct the pack.")) from None
     _check_contents(path, pack)
     return write_container(path, tensors, FORMAT_VERSION, text)
 
@@ -213,11 +215,15 @@ def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
     """What must hold between the parts of a pack, whatever its file looks like."""
     if pack.tokens is not None and pack.meta.labels is not None:
         refuse(path, "it has both a token list and class labels", "A pack has one of them.")
-    names = pack.tokens or pack.meta.labels
+    names = pack.meta.labels if pack.tokens is None else pack.tokens
+    if names is not None and not names:
+        refuse(path, "its list of tokens or labels is empty")
     for name, dimensions in (("weight", 2), ("bias", 1)):
         shape = pack.head[name].shape if name in pack.head else None
         if names and shape is not None and (len(shape) != dimensions or shape[0] != len(names)):
             refuse(path, f"head.{name} is {list(shape)}, and it has {len(names)} tokens or labels")
+    if "weights" in pack.featurizer and pack.featurizer["weights"].dim() != 1:
+        refuse(path, f"featurizer.weights is {list(pack.featurizer['weights'].shape)}, and not one a hidden state")
     if pack.tokens is not None and "weight" not in pack.head:
         refuse(path, "it has a token list, and no output layer (head.weight: tokens, features)")
     for part in _PARTS:

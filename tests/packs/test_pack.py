@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reference_reader import read as reference_read
@@ -161,6 +162,14 @@ def set_pack(**values):
     return lambda tensors, description: description.update(values)
 
 
+def set_meta(**values):
+    return lambda tensors, description: description["meta"].update(values)
+
+
+def set_tensor(name, array):
+    return lambda tensors, description: tensors.update({name: ("F32", array)})
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -177,6 +186,9 @@ def set_pack(**values):
         (put("elsewhere", "head.weight"), "does not belong"),
         (set_pack(tokens=["a", "a"]), "one comes twice"),
         (set_pack(tokens=["a"]), "1 tokens"),
+        (set_pack(tokens=[]), "list of tokens or labels is empty"),
+        (set_tensor("featurizer.weights", np.ones((), np.float32)), "not one a hidden state"),
+        (set_meta(metrics={"dev": {"wer": 10**400}}), "something else than numbers"),
         (set_pack(route="../x"), "route '../x'"),
         (set_pack(codec="zip"), "unknown codec 'zip'"),
         (set_pack(meta={}), "meta: lacks"),
@@ -230,15 +242,30 @@ def refixed(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_duplicate_keys_are_refused(file):
-    content = file.read_bytes()
+def add_entry(path: Path, name: str, entry: dict) -> None:
+    """One tensor more in the header."""
+    content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
-    header = content[8 : 8 + size].rstrip()
-    entry = json.dumps(json.loads(header)["head.bias"])
-    header = header[:-1] + f',"head.bias":{entry}}}'.encode()
-    refixed(file, len(header).to_bytes(8, "little") + header + content[8 + size :])
+    header = content[8 : 8 + size].rstrip()[:-1] + f',"{name}":{json.dumps(entry)}}}'.encode()
+    refixed(path, len(header).to_bytes(8, "little") + header + content[8 + size :])
+
+
+def test_duplicate_keys_are_refused(file):
+    size = int.from_bytes(file.read_bytes()[:8], "little")
+    add_entry(file, "head.bias", json.loads(file.read_bytes()[8 : 8 + size])["head.bias"])
     with pytest.raises(PackError, match="a key comes twice"):
         read_pack(file)
+
+
+def test_an_empty_tensor_with_sides_that_numpy_cannot_have(file):
+    add_entry(file, "head.x", {"dtype": "F32", "shape": [0, 1 << 32, 1 << 32], "data_offsets": [0, 0]})
+    with pytest.raises(PackError, match="its shape or place is damaged"):
+        read_pack(file)
+
+
+def test_a_learning_rate_that_is_none_is_shown_as_it_is(pack, tmp_path):
+    write_pack(tmp_path / "p", change_meta(pack, training={"score_lr": "high"}))
+    assert "| high |" in describe.table([describe.figures(tmp_path / "p")])
 
 
 def test_a_stranger_s_pack_cannot_command_the_terminal(pack, tmp_path):
@@ -279,6 +306,9 @@ def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):
         (change_meta(pack, labels=("yes", "no")), "both a token list and class labels"),
         (change_meta(pack, metrics={"test": {"wer": float("nan")}}), "something else than numbers"),
         (change_meta(pack, fingerprint="abc"), "32 hexadecimal digits"),
+        (change_meta(pack, training={"score_lr": float("nan")}), "not written: Out of range float"),
+        (change_meta(pack, training={"train_dir": tmp_path}), "not written: .* is not JSON serializable"),
+        (change_meta(pack, licence=os.fsdecode(b"\xff")), "not written: 'utf-8' codec can't encode"),
     ]
     for wrong, message in cases:
         with pytest.raises(PackError, match=message):
