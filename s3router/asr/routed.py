@@ -48,7 +48,10 @@ class RouteHead(nn.Module):
                 f"route {pack.route!r}: preprocessing {dict(settings)} is not known; install a newer s3router"
             )
         self.normalize = bool(settings.get("normalize_features", False))
-        self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
+        try:
+            self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
+        except (ConfigError, RuntimeError) as error:  # the latter is all that sentencepiece says of a damaged model
+            raise PackError(f"route {pack.route!r}: its tokens cannot be read ({error}); pack it again") from None
         self.usual_confidence = pack.meta.metrics.get("dev", {}).get("confidence")
         weighted = settings["features"] == "weighted" and "weights" in pack.featurizer
         self.register_buffer("layer_weights", pack.featurizer["weights"].float() if weighted else None)

@@ -114,12 +114,12 @@ class TokenIds:
     ):
         if token_type not in TOKEN_TYPES:
             raise ConfigError(f"unknown token type {token_type!r}; known: {', '.join(TOKEN_TYPES)}")
-        if (token_type == "bpe") != (bpe_model is not None):
+        if (token_type == "bpe") != bool(bpe_model):
             raise ConfigError("token type bpe needs a sentencepiece model, and only bpe does")
         self.tokens, self.token_type = list(tokens), token_type
         self._ids = {token: index for index, token in enumerate(self.tokens)}
         self._pieces = None
-        if bpe_model is not None:
+        if bpe_model:
             import sentencepiece
 
             if isinstance(bpe_model, bytes):

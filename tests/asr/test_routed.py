@@ -108,9 +108,13 @@ def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
 
     model = load_routes(route_packs[:1])
     pack = dataclasses.replace(read_pack(route_packs[1]), route="new")
+    meta = dataclasses.replace(pack.meta, preprocessing={"features": "weighted", "token_type": "bpe"})
+    bpe = dataclasses.replace(pack, meta=meta, bpe_model=b"no sentencepiece model")
     for wrong in (
         dataclasses.replace(pack, tokens=None),
         dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, preprocessing={"features": "third"})),
+        bpe,
+        dataclasses.replace(bpe, bpe_model=b""),
     ):
         with pytest.raises(PackError, match="route 'new'"):
             model.add(wrong)
