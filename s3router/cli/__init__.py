@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +47,17 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status (0 well, 1 an error that was explained, 2 a wrong command line)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # while a broken pipe can still be caught
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        # Python writes out at its exit what is left, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -66,6 +77,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except S3RouterError as error:
         print(f"s3router {name}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        sys.stderr.close()
-        return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_error_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(targets, "main", fail)
     assert cli.main(["targets"]) == 1
     assert capsys.readouterr().err == "s3router targets: text is missing\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_had_enough(unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "s3router", "--help"]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_report_counts_by_role():
