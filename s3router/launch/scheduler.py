@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -110,7 +111,7 @@ class Scheduler:
                 folder.set_status(FAILED, exit=None)
             self.failed.append(name)
             self._say(f"FAILED {name}: {_how(folder.status())}; the last lines of {folder.log}:")
-            print("\n".join(f"    {line}" for line in folder.last_lines()), flush=True)
+            self._print("\n".join(f"    {line}" for line in folder.last_lines()))
             self._say(f"  to resume it: {self.resume(name)}")
 
     def _end(self) -> int:
@@ -141,9 +142,15 @@ class Scheduler:
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop = self._stop or number
 
+    def _say(self, text: str) -> None:
+        self._print(f"{time.strftime('%H:%M:%S')} {text}")
+
     @staticmethod
-    def _say(text: str) -> None:
-        print(time.strftime("%H:%M:%S"), text, file=sys.stdout, flush=True)
+    def _print(text: str) -> None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # who read it is gone (`tee` at a ctrl-C, say); our jobs are still to be looked after
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def listing(jobs: Sequence[Job], root: Path) -> str:

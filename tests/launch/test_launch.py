@@ -158,6 +158,20 @@ def test_an_interrupted_launch_ends_its_jobs_and_goes_on_later(script, number):
     assert not list(Path("states").rglob("*.tmp"))
 
 
+def test_a_launcher_whose_reader_is_gone_still_ends_its_jobs(script):
+    job = script("echo $$ >pid; sleep 1000")
+    command = [sys.executable, "-m", "s3router", "launch", "--folder", "states", "--over", "v=a", "--", job, "{v}"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    wait_for(lambda: Path("pid").exists() and Path("pid").read_text(), "job")
+    launcher.stdout.close()  # as `tee` does, which a ctrl-C ends, too
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(timeout=60) == 128 + signal.SIGINT
+    assert launcher.stderr.read() == b""
+    assert status("v=a")["state"] == "stopped"
+    assert not Path(f"/proc/{Path('pid').read_text().strip()}").exists()
+
+
 def test_a_killed_launcher_leaves_its_job_and_the_next_one_waits_for_it(script, capsys):
     job = script("echo x >>started; until [ -e go ]; do sleep 0.05; done")
     launcher = begin("--over", "v=a", "--", job, "{v}")
