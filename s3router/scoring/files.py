@@ -69,8 +69,21 @@ def write_trn(path: str | Path, texts: Mapping[str, str], speakers: Mapping[str,
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write `lines` to `path` at once or not at all (temporary file in the same folder, then rename)."""
+    """Write `lines` to `path` at once or not at all (temporary file in the same folder, then rename).
+
+    A device or pipe, such as /dev/stdout, is written to instead of being replaced; of a link, what it leads to.
+
+    Raises:
+        DataError: `path` is a folder; nothing was asked of `lines` then.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; name a file to write")
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

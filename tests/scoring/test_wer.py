@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from s3router.errors import ConfigError, DataError
-from s3router.scoring.files import read_text, write_text, write_trn
+from s3router.scoring.files import read_text, write_lines, write_text, write_trn
 from s3router.scoring.stats import bootstrap_counts, bootstrap_difference, mean_spread
 from s3router.scoring.wer import Counts, main, score, write_alignments
 
@@ -98,6 +99,26 @@ def test_trn(tmp_path):
     with pytest.raises(DataError, match="parentheses"):
         write_trn(tmp_path / "bad.trn", {"u(1)": "x"})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hyp.trn"]
+
+
+def test_devices_and_links_are_written_through(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    write_lines(tmp_path / "link", ["a"])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "a\n"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_lines(tmp_path / "pipe", ["b"])
+    assert os.read(reader, 10) == b"b\n"
+    assert (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
+def test_a_folder_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(DataError, match="a folder; name a file"):
+        write_lines(tmp_path, (pytest.fail("work was done") for _ in range(1)))
+    assert list(tmp_path.iterdir()) == []
 
 
 SCLITE = [shutil.which("sclite")] if shutil.which("sclite") else [shutil.which("sctk"), "sclite"]
