@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3router.data.audio import duration, file_of
+from s3router.data.audio import duration, file_of, is_pipe
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
 
@@ -37,12 +37,22 @@ def find_recordings(paths: Sequence[str | os.PathLike]) -> list[Utterance]:
     utts = []
     for utt in found:
         try:
+            _check_name(utt.source)
             utts.append(utt if utt.duration is not None else replace(utt, duration=duration(utt.source)))
         except DataError as error:
             problems.append(str(error))
     if problems:
         raise problems_as_error(problems)
     return utts
+
+
+def _check_name(source: str) -> None:
+    try:
+        source.encode()
+    except UnicodeEncodeError:  # neither libsndfile nor the files of transcripts would take it
+        raise DataError(f"{os.fsencode(source)!r}: its name is not UTF-8; rename it") from None
+    if is_pipe(source) and os.path.exists(source):  # `transcribe *` must not run what files are called
+        raise DataError(f"{source}: a file with the name of a command; rename it")
 
 
 def problems_as_error(problems: Sequence[str]) -> DataError:

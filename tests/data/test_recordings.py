@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_files_folders_scp_and_data_directories(tmp_path):
         utt.duration == pytest.approx(other.duration, abs=0.01)
         for utt, other in zip(found[1:6], found[8:], strict=True)
     )
+
+
+def test_names_that_would_do_harm_later(tmp_path):
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    shutil.copy(AUDIO[0], latin)
+    command = tmp_path / "echo x >harm |"
+    command.touch()
+    with pytest.raises(DataError, match="its name is not UTF-8; rename it"):
+        find_recordings([tmp_path])
+    with pytest.raises(DataError, match="a file with the name of a command"):
+        find_recordings([command])
 
 
 def test_every_problem_is_named_at_once(tmp_path):
