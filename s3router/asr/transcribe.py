@@ -22,6 +22,7 @@ from s3router.asr.decode import MIN_SAMPLES
 from s3router.asr.routed import RoutedCTC
 from s3router.data.audio import Seconds, read_audio
 from s3router.data.kaldi import Utterance
+from s3router.data.recordings import problems_as_error
 from s3router.errors import ConfigError, DataError
 
 
@@ -76,7 +77,7 @@ def transcribe(
 
     Raises:
         ConfigError: unknown route, or none.
-        DataError: a recording cannot be read or is too short for one frame.
+        DataError: a recording cannot be read or is too short for one frame (all that are, before the first is decoded).
     """
     if offsets is None:
         offsets = usual_confidences(model, routes)
@@ -108,20 +109,25 @@ def hear(
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
     for route in routes:
         model.head(route)
+    # The shortest are decoded last, which is late to say it. One sample is left to resampling, which may round up.
+    short = [(utt.source, int(utt.duration * 16000)) for utt in recordings if utt.duration * 16000 < MIN_SAMPLES - 1]
+    if short:
+        raise problems_as_error([_too_short(source, samples) for source, samples in short])
 
     def read(index: int) -> np.ndarray:
         wave = read_audio(recordings[index].source)
         if len(wave) < MIN_SAMPLES:
-            raise DataError(
-                f"{recordings[index].source}: {len(wave)} samples at 16 kHz are too short to transcribe, one frame "
-                f"takes {MIN_SAMPLES}; leave it out"
-            )
+            raise DataError(_too_short(recordings[index].source, len(wave)))
         return wave
 
     seconds = [utt.duration for utt in recordings]
     listener, search = _Listener(model, tuple(routes)), _BestTokens()
     for index, decoded in decode_many(listener, read, seconds, search, options or BatchOptions()):
         yield index, dict(zip(routes, decoded.tokens, strict=True))
+
+
+def _too_short(source: str, samples: int) -> str:
+    return f"{source}: {samples} samples at 16 kHz are too short, one frame takes {MIN_SAMPLES}; leave it out"
 
 
 class _Listener(nn.Module):

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -132,6 +133,17 @@ def test_long_recordings_go_in_chunks(packs, capsys):
         assert found.scores.keys() == whole[index].scores.keys()
     with pytest.raises(ConfigError, match="no route to transcribe by"):
         next(transcribe(model, recordings, []))
+
+
+def test_recordings_that_are_too_short_are_named_before_anything_is_decoded():
+    from s3router.asr.transcribe import hear
+    from s3router.data.kaldi import Utterance
+
+    model = SimpleNamespace(head=lambda route: None, routes=("es",))
+    lengths = {"a": 2.0, "b": 0.01, "c": 0.02}
+    utts = [Utterance(name, f"{name}.wav", duration=seconds) for name, seconds in lengths.items()]
+    with pytest.raises(DataError, match=r"2 problems:\n  b\.wav: 160 samples .*\n  c\.wav: 320 samples"):
+        next(hear(model, utts, ["es"]))
 
 
 def test_confidence_is_of_the_best_path_a_token():
