@@ -84,7 +84,7 @@ def _candidates(args: argparse.Namespace, known: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(args.among or known))
     if args.lang is None and len(known) > 1:
         raise ConfigError(f"--lang is missing; known: {', '.join(known)}, or auto")
-    return [args.lang or known[0]]
+    return [known[0] if args.lang is None else args.lang]
 
 
 def _in_order(found: Iterator[tuple[int, Transcript]]) -> Iterator[Transcript]:

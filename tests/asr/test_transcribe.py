@@ -82,6 +82,7 @@ def test_json_and_output_file(packs, expected, capsys, tmp_path):
     ("options", "message"),
     [
         (["--lang", "frCA"], "unknown route 'frCA'; did you mean fr.CA? known: es, fr.CA, it, ru"),
+        (["--lang", ""], "unknown route ''"),
         ([], "--lang is missing; known: es, fr.CA, it, ru, or auto"),
         (["--lang", "es", "--among", "it"], "--among names the candidates"),
         (["--lang", "auto", "--among", "it", "xx"], "unknown route 'xx'"),
