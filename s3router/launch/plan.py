@@ -141,10 +141,12 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
             command=_words(content.pop("command")),
             over={str(key): _values(values) for key, values in (content.pop("over", None) or {}).items()},
             before=_words(content.pop("before", ())),
-            skip=tuple({str(k): str(v) for k, v in entry.items()} for entry in content.pop("skip", None) or ()),
-            env={str(key): str(value) for key, value in (content.pop("env", None) or {}).items()},
+            skip=tuple({_text(k): _text(v) for k, v in entry.items()} for entry in content.pop("skip", None) or ()),
+            env={_text(key): _text(value) for key, value in (content.pop("env", None) or {}).items()},
             cwd=str(path.parent / content.pop("cwd", ".")),
         )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: over and env map names to values, skip lists such mappings ({error}).") from error
     return plan, content
@@ -161,13 +163,20 @@ def parse_over(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _words(command: Any) -> tuple[str, ...]:
-    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(map(str, command))
+    return tuple(shlex.split(command)) if isinstance(command, str) else tuple(map(_text, command))
 
 
 def _values(values: Any) -> tuple[str, ...]:
     if isinstance(values, str):
         return parse_over(f"x={values}")[1]
-    return tuple(str(value) for value in values)
+    return tuple(map(_text, values))
+
+
+def _text(value: Any) -> str:
+    """A scalar of YAML as a word."""
+    if value is None or isinstance(value, bool):  # the language no (Norwegian) is a truth value to YAML
+        raise ConfigError(f"YAML makes {value} of a word such as no, yes, on or null: put it in quotes.")
+    return str(value)
 
 
 def _placeholders(words: Sequence[str]) -> set[str]:

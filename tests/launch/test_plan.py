@@ -93,6 +93,11 @@ def test_a_plan_in_yaml(tmp_path):
         ("command: x\ncomand: y", "unknown: comand"),
         ("command: x\nover: [a]", "map names to values"),
         ("command: {", "cannot be read as YAML"),
+        (
+            "command: x {a}\nover: {a: [en, no]}",
+            r"jobs\.yaml: YAML makes False of a word such as no, .* put it in quotes",
+        ),
+        ("command: [x, ~]", "YAML makes None"),
         ("- x", "wants command"),
     ],
 )
