@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from s3router.errors import ConfigError
 from s3router.launch.plan import Job
-from s3router.launch.state import RUNNING, SUBMITTED, JobFolder, read_json, write_json
+from s3router.launch.state import RUNNING, SUBMITTED, WAITING, JobFolder, read_json, write_json
 
 _DAY_MINUTES = 24 * 60  # of a job on Slurm, unless timeout_min says otherwise; submitit's own default is 5
 
@@ -140,7 +140,15 @@ class SubmititExecutor:
         from s3router.launch.worker import Task
 
         folder.set_status(SUBMITTED)  # before it is: the worker's own words come later
-        submitted = self._executor.submit(Task(str(folder.root), folder.name))
+        try:
+            submitted = self._executor.submit(Task(str(folder.root), folder.name))
+        except (OSError, RuntimeError) as error:  # no sbatch, or it refuses
+            folder.set_status(WAITING)
+            said = " ".join(str(error).split())
+            raise ConfigError(
+                f"{folder.name} cannot be submitted to {self.cluster} ({said}). What was submitted before goes on; "
+                "correct the settings, or try again later: the same command waits for it."
+            ) from error
         write_json(folder.path / "submitted.json", {"job_id": submitted.job_id})
         if self.cluster == "debug":
             submitted.done()  # there, asking for it is what runs it

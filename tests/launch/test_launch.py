@@ -281,6 +281,14 @@ def test_slurm_gets_the_jobs_and_its_parameters(script, capsys, fake_slurm):
         assert f"#SBATCH {line}\n" in submitted
 
 
+def test_a_job_that_slurm_refuses(script, capsys, fake_slurm):
+    sbatch = fake_slurm.parent / "bin" / "sbatch"
+    sbatch.write_text("#!/usr/bin/env bash\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    assert launch("--slurm", "slurm_partition=none", "--over", "v=a", "--", script("true"), "{v}") == 1
+    assert "v=a cannot be submitted to slurm (sbatch: error: invalid partition)" in capsys.readouterr().err
+    assert status("v=a")["state"] == "waiting"
+
+
 @pytest.mark.parametrize("options", [["--cluster", "local"], ["--slurm"]])
 def test_submitted_jobs_go_on_without_the_launcher(script, fake_slurm, options):
     job = script("echo x >>started; until [ -e go ]; do sleep 0.05; done")
