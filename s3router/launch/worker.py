@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from s3router.launch.state import DONE, FAILED, RUNNING, STOPPED, JobFolder
@@ -36,56 +37,71 @@ def run(root: Path, name: str, stoppable: bool = True) -> int:
         folder.set_status(RUNNING, attempts=attempts, pid=os.getpid(), host=socket.gethostname())
         with folder.log.open("ab", buffering=0) as log:
             log.write(f"# {time.strftime('%F %T')} {shlex.join(job['command'])}\n".encode())
-            try:
-                process = subprocess.Popen(
-                    job["command"],
-                    cwd=job["cwd"],
-                    env=os.environ | job["env"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
-            except OSError as error:
-                log.write(f"cannot be started: {error}\n".encode())
-                folder.set_status(FAILED, exit=127, seconds=0)
-                return 127
-            stopped = _wait(process, stoppable)
+            ending = _Ending()
+            with ending.on_signals() if stoppable else contextlib.nullcontext():
+                try:
+                    process = ending.process = subprocess.Popen(
+                        job["command"],
+                        cwd=job["cwd"],
+                        env=os.environ | job["env"],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                        pass_fds=(lock,),
+                    )
+                except OSError as error:
+                    log.write(f"cannot be started: {error}\n".encode())
+                    folder.set_status(FAILED, exit=127, seconds=0)
+                    return 127
+                stopped = ending.wait()
         exit_status = process.returncode if process.returncode >= 0 else 128 - process.returncode
         state = STOPPED if stopped else DONE if exit_status == 0 else FAILED
         folder.set_status(state, exit=exit_status, seconds=round(time.time() - begun))
         return exit_status
 
 
-def _wait(process: subprocess.Popen, stoppable: bool) -> bool:
-    """Wait for the job's end; True where we were asked to stop it (then its whole group is ended)."""
-    stopped = False
+class _Ending:
+    """How a job ends: by itself, or because we were asked to stop it, which may come before it has quite started."""
 
-    def stop(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-        _signal_group(process, signal.SIGTERM)
-        signal.alarm(int(GRACE_SECONDS))
+    def __init__(self) -> None:
+        self.process: subprocess.Popen | None = None
+        self.stopped = False
 
-    def kill(number: int, frame: object) -> None:
-        _signal_group(process, signal.SIGKILL)
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the job's whole group, at first politely."""
+        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGALRM: self._kill}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            signal.alarm(0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGALRM: kill}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if stoppable}
-    try:
-        process.wait()
-    except BaseException:  # submitit leaves this way when the cluster takes the machine away
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
-        raise
-    finally:
-        signal.alarm(0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if stopped:
-        _signal_group(process, signal.SIGKILL)  # what the job left behind
-    return stopped
+    def wait(self) -> bool:
+        """Wait for the job's end; True where we were asked to stop it."""
+        if self.stopped:
+            self._stop()  # again: there was no process to tell
+        try:
+            self.process.wait()
+        except BaseException:  # submitit leaves this way when the cluster takes the machine away
+            self._kill()
+            self.process.wait()
+            raise
+        if self.stopped:
+            self._kill()  # what the job left behind
+        return self.stopped
+
+    def _stop(self, *_: object) -> None:
+        self.stopped = True
+        if self.process is not None:
+            _signal_group(self.process, signal.SIGTERM)
+            signal.alarm(int(GRACE_SECONDS))
+
+    def _kill(self, *_: object) -> None:
+        _signal_group(self.process, signal.SIGKILL)
 
 
 def _signal_group(process: subprocess.Popen, number: int) -> None:

@@ -187,6 +187,27 @@ def test_a_killed_launcher_leaves_its_job_and_the_next_one_waits_for_it(script, 
     assert Path("started").read_text() == "x\n"
 
 
+def test_a_worker_that_is_stopped_while_its_job_starts(script, monkeypatch):
+    from s3router.launch import worker
+    from s3router.launch.plan import Job
+    from s3router.launch.state import JobFolder
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    folder = JobFolder(Path("states").resolve(), "v=a")
+    folder.prepare(Job("v=a", (script("sleep 5"),), str(Path.cwd())))
+    monkeypatch.setattr(worker.subprocess, "Popen", Interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        worker.run(folder.root, "v=a")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert status("v=a")["state"] == "stopped"
+
+
 def test_an_adopted_job_is_stopped_with_its_new_launcher(script):
     job = script("echo $$ >pid; sleep 1000")
     launcher = begin("--over", "v=a", "--", job, "{v}")
