@@ -9,6 +9,8 @@ from statistics import fmean, stdev
 from s3router.errors import ConfigError, DataError
 from s3router.scoring.wer import Score
 
+_DRAWS = 1 << 22  # by the bootstrap at a time: all of them, for 20,000 utterances, would take gigabytes
+
 
 @dataclass(frozen=True)
 class MeanSpread:
@@ -101,9 +103,14 @@ def bootstrap_counts(
     if delta.shape != total.shape or not total.sum() > 0:
         raise DataError(f"{delta.size} errors and {total.size} totals: need one of each an utterance, and some words")
     n = len(total)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)  # (resamples, utterances)
-    weights = draws @ total
-    rates = (draws @ delta)[weights > 0] / weights[weights > 0]
+    generator, block = np.random.default_rng(seed), max(1, _DRAWS // n)
+    sums = np.empty((2, resamples))  # of delta and total
+    for start in range(0, resamples, block):
+        part = sums[:, start : start + block]
+        draws = generator.multinomial(n, np.full(n, 1 / n), size=part.shape[1]).astype(np.float64)
+        part[0], part[1] = draws @ delta, draws @ total  # (resamples, utterances) @ (utterances,)
+    weights = sums[1]
+    rates = sums[0][weights > 0] / weights[weights > 0]
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     better = float((rates < 0).mean() + (rates == 0).mean() / 2)
     return Difference(float(delta.sum() / total.sum()), float(low), float(high), level, better)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from s3router.errors import ConfigError, DataError
+from s3router.scoring import stats
 from s3router.scoring.files import read_text, write_lines, write_text, write_trn
 from s3router.scoring.stats import bootstrap_counts, bootstrap_difference, mean_spread
 from s3router.scoring.wer import Counts, main, score, write_alignments
@@ -173,6 +174,16 @@ def test_bootstrap_interval():
         bootstrap_difference([same], [score({"x": "y"}, {"x": "y"})])
     with pytest.raises(ConfigError, match="known: wer, cer"):
         bootstrap_difference([same], [same], "per")
+
+
+def test_bootstrap_of_a_large_set_takes_little_memory(monkeypatch):
+    rng = random.Random(0)
+    counts = [[rng.randrange(high) for _ in range(300)] for high in (5, 5, 20)]
+    whole = bootstrap_counts(*counts, resamples=1000)
+    monkeypatch.setattr(stats, "_DRAWS", 300 * 7)  # seven resamples at a time
+    parts = bootstrap_counts(*counts, resamples=1000)
+    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high))
+    assert parts.a_better == whole.a_better
 
 
 def test_bootstrap_against_the_normal_interval():
