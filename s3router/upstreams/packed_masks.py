@@ -55,7 +55,8 @@ def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
 def _write_blocks(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     """All flat. A float and'ed with as many ones or zeros as it has bits is itself or +0: no branches, no sums."""
     converted = weight.dtype != out.dtype
-    width = 8 if weight.numel() % 8 == 0 else out.element_size()  # bytes that are and'ed at a time
+    even = weight.numel() % 8 == 0 and weight.storage_offset() * weight.element_size() % 8 == 0
+    width = 8 if even else out.element_size()  # bytes that are and'ed at a time
     each = width // out.element_size()  # weights in them
     target = out.view(_INTEGERS[width])
     source = target if converted else weight.view(_INTEGERS[width])

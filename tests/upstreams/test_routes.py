@@ -389,6 +389,12 @@ def test_masked_weights_are_exact(dtype, shape, monkeypatch):
     assert out._version > version
 
 
+def test_weights_at_any_place_of_a_larger_tensor():
+    weight, mask, out = torch.randn(65)[1:].view(8, 8), torch.rand(8, 8) > 0.4, torch.empty(8, 8)
+    write_masked(weight, pack_mask(mask), out)
+    assert torch.equal(out, weight.masked_fill(~mask, 0))
+
+
 def test_gradients_through_a_working_copy_that_was_taken_over_are_refused(router, wavs):
     wav = wavs[0].clone().requires_grad_()
     hidden = router([wav], routes="es")["last_hidden_state"]
