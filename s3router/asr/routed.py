@@ -113,13 +113,17 @@ class RoutedCTC(nn.Module):
     def remove(self, route: str) -> None:
         """Forget a route."""
         self.upstream.remove_route(route)
-        del self._heads[_key(route)]
+        if _key(route) in self._heads:  # none where it was added to the upstream alone
+            del self._heads[_key(route)]
 
     def head(self, route: str) -> RouteHead:
         """The head of a route; raises ConfigError for unknown ones."""
         if route is None:
             raise ConfigError(f"a route is needed to transcribe; known: {', '.join(self.routes) or 'none'}")
-        return self._heads[_key(self.upstream.routes.check(route))]
+        key = _key(self.upstream.routes.check(route))
+        if key not in self._heads:
+            raise ConfigError(f"route {route!r} was added to the upstream alone and has no head here; add() it here")
+        return self._heads[key]
 
     @torch.inference_mode()
     def log_probs(self, waves: Sequence[Tensor], routes: str | Sequence[str]) -> list[Tensor]:

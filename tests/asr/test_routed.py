@@ -98,6 +98,11 @@ def test_routes_come_and_go(route_packs, upstream_in_place, waves):
         model.add(route_packs[0])
     with pytest.raises(ConfigError, match="no packs given"):
         load_routes([])
+    model.upstream.add_route(route_packs[3])
+    with pytest.raises(ConfigError, match="'ru' was added to the upstream alone and has no head"):
+        model.log_probs(wave, "ru")
+    model.remove("ru")
+    assert model.routes == ("es", "it")
 
 
 def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
