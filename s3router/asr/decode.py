@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError, S3RouterError
-from s3router.scoring.files import shorten, write_lines, write_text, write_trn
+from s3router.scoring.files import shorten, trn_names, write_lines, write_text, write_trn
 from s3router.scoring.wer import Score, score, write_alignments
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
         search: `GreedySearch()` or a `BeamSearch`.
 
     Raises:
-        DataError: a recording cannot be read or is too short for one frame.
+        DataError: an id that `write_output` could not write; a recording cannot be read or is too short for one frame.
     """
     from s3router.asr.ctc_decode import decode_many
     from s3router.data.audio import read_audio
 
     started = time.perf_counter()
     utts = data.with_durations().utts
+    trn_names(data.path, (utt.utt for utt in utts), {utt.utt: utt.speaker for utt in utts})  # before all the work
 
     def read(index: int):
         wave = read_audio(utts[index].source)

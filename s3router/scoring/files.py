@@ -60,12 +60,17 @@ def write_trn(path: str | Path, texts: Mapping[str, str], speakers: Mapping[str,
     Raises:
         DataError: an id or speaker holds parentheses, which the format cannot carry.
     """
-    speakers = speakers or {}
-    names = {utt: f"{speakers.get(utt, utt)}-{utt}" for utt in texts}
+    names = trn_names(path, texts, speakers or {})
+    write_lines(path, (f"{words} ({names[utt]})".lstrip() for utt, words in texts.items()))
+
+
+def trn_names(where: str | Path, utts: Iterable[str], speakers: Mapping[str, str]) -> dict[str, str]:
+    """Id -> what `write_trn` calls it. Raises DataError, with `where`, as it does."""
+    names = {utt: f"{speakers.get(utt, utt)}-{utt}" for utt in utts}
     bad = [name for name in names.values() if re.search(r"[()\s]", name)]
     if bad:
-        raise DataError(f"{path}: ids with parentheses or blanks do not fit into .trn: {shorten(bad)}; rename them")
-    write_lines(path, (f"{words} ({names[utt]})".lstrip() for utt, words in texts.items()))
+        raise DataError(f"{where}: ids with parentheses or blanks do not fit into .trn: {shorten(bad)}; rename them")
+    return names
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:

@@ -189,6 +189,14 @@ def test_too_short_recording_is_named(data, tmp_path):
         decode(StandIn(), TokenIds(TOKENS), DataDir.read(data), GreedySearch(), BatchOptions())
 
 
+def test_ids_that_no_output_file_can_hold_are_named_before_decoding(data):
+    for file in data.iterdir():
+        if file.is_file():
+            file.write_text(file.read_text().replace("u2 ", "u2(1) "))
+    with pytest.raises(DataError, match=r"ids with parentheses .*tone-u2\(1\); rename"):
+        decode(None, TokenIds(TOKENS), DataDir.read(data), GreedySearch(), BatchOptions())
+
+
 def test_beam_options_without_a_beam_are_refused():
     assert isinstance(make_search(TOKENS), GreedySearch)
     assert isinstance(make_search(TOKENS, beam_size=1), GreedySearch)
