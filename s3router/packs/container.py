@@ -198,6 +198,8 @@ def _whole(values: Any) -> bool:
 
 
 def _replace(path: Path, content: bytes | bytearray) -> None:
+    if path.exists() and not path.is_file():  # a device or pipe must not be replaced by a file
+        raise PackError(f"{path}: cannot be written (not a file). Name a .pack file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -320,6 +320,11 @@ def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):
     with pytest.raises(PackError, match="cannot be written"):
         write_pack(tmp_path / "no" / "folder", pack)
     assert os.listdir(tmp_path) == []
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(PackError, match="not a file"):
+            write_pack(place, pack)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_pack_for_classification_and_one_without_masks(pack, tmp_path, assert_same):
