@@ -145,6 +145,8 @@ def _new_folder(output: Path) -> Iterator[Path]:
     """A folder that takes the place of `output` when the block ends without an error."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output}: is there already and not empty; name another folder, or remove it")
+    if not output.name:
+        raise ConfigError(f"{output}: the folder you are in is not replaced; name another")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -196,6 +196,14 @@ def test_an_upstream_of_s3prl(models, tmp_path, capsys):
     assert not (tmp_path / "c").exists()
 
 
+def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch):
+    from s3router.asr.bake import _new_folder
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="the folder you are in"), _new_folder(Path(".")):
+        pass
+
+
 def test_what_is_refused(small_upstream, make_upstream, tmp_path):
     from s3router.asr.bake import bake
 
