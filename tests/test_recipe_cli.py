@@ -68,6 +68,7 @@ def test_help_shows_defaults_in_force():
         (["--config", "conf/none.yaml"], "conf/none.yaml is missing"),
         (["--upstream-ckpt", "./none.pt"], "./none.pt: no such file"),
         (["--lm", "a.arpa"], "--lm needs a beam"),
+        (["--beam-size", "50", "--token-type", "bpe"], "--beam-size 50: the beam search spells words"),
         (["--test-sets", "dev"], "two of the sets are called dev"),
         (["--skip-data-prep=maybe"], "--skip-data-prep is true or false"),
         (["--lang"], "--lang needs a value"),

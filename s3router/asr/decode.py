@@ -230,7 +230,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--beam-size", type=int, default=1, help="above 1: beam search")
     group.add_argument("--lm", type=Path, help="n-gram model, ARPA")
     group.add_argument("--lm-unit", dest="unit", choices=UNITS, help=f"what the model predicts ({beam['unit']})")
-    group.add_argument("--lm-weight", type=float, help=f"of the model's log probability ({beam['lm_weight']})")
+    group.add_argument("--lm-weight", type=float, help=f"of the model's log10 probability ({beam['lm_weight']})")
     group.add_argument("--insertion-score", type=float, help=f"added for every word ({beam['insertion_score']})")
     group.add_argument("--beam-size-token", type=int, help=f"tokens tried a frame ({beam['beam_size_token']})")
     group.add_argument(

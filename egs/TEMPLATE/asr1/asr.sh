@@ -109,6 +109,8 @@ check_options() {
     fi
     stages_in_order
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
+    [ "${beam_size}" -le 1 ] || [ "${token_type}" = char ] ||
+        die "--beam-size ${beam_size}: the beam search spells words, with --token-type char; decode ${token_type} greedily, without it"
     [ -z "${lm}" ] || need "${lm}" "you (or leave out --lm)"
     option_is_checkpoint upstream_ckpt
     if [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
