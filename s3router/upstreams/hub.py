@@ -96,7 +96,7 @@ def build(
     if random_init and cache is not None:
         raise ConfigError("feature_cache: random_init trains the feature extractor, so its output cannot be kept.")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs anew as well
         expert = load_expert(upstream, ckpt, refresh, random_init, options)
     routed = RoutedUpstream(expert, specaug_config, cache, train_feature_extractor=random_init)
     if dropout is not None:
