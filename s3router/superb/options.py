@@ -14,7 +14,7 @@ from s3router.errors import ConfigError
 from s3router.superb.tasks import TASKS, Settings, TaskSpec
 
 MODE_NAMES = ("frozen", "weight", "router")
-DEFAULT_LRS = {"scores": 5e-3, "weights": 1e-5}
+DEFAULT_LRS = {"scores": 1e-3, "weights": 1e-5}
 """Learning rates of the upstream by what trains in it; the benchmark itself, whose upstream is frozen, has none."""
 DECISIVE = (
     *("task", "mode", "upstream", "upstream_ckpt", "sparsity", "mask_conf", "feature_masking", "upstream_dropout"),
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--feature-cache", help="folder that keeps the frozen feature extractor's output")
     add("--pool-ahead", choices=("auto", "never"), default="auto", help="frozen upstream: compute means over time once")
     add("--lr", type=float, help="learning rate of head and featurizer")
-    add("--upstream-lr", type=float, help="of scores (default 5e-3) or weights (default 1e-5)")
+    add("--upstream-lr", type=float, help="of scores (default 1e-3) or weights (default 1e-5)")
     add("--batch-size", type=int, help="utterances (default, as of all below without one: the benchmark's)")
     add("--accum-grad", type=int, help="batches in an update")
     add("--max-updates", type=int, help="optimizer steps")
