@@ -56,7 +56,7 @@ def settle(args: argparse.Namespace) -> None:
     """Set torch's threads, and replace `auto` by what it means here."""
     import torch
 
-    from s3router.asr.options import has_bfloat16
+    from s3router.training.arithmetic import has_bfloat16
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -103,7 +103,7 @@ def table(found: dict) -> str:
 def main() -> int:
     """The command; returns its exit status."""
     from s3router.errors import S3RouterError
-    from s3router.scoring.files import write_lines
+    from s3router.files import write_lines
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router.asr.train")

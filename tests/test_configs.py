@@ -45,8 +45,8 @@ def build_training(path: Path, task) -> None:
 
 def build_presets(path: Path, task, tmp_path: Path) -> None:
     """Every combination of method, subset and upstream that a recipe's presets name is a training configuration."""
-    from s3router.asr.policy import METHODS
-    from s3router.asr.presets import compose, read_presets
+    from s3router.training.parameters import METHODS
+    from s3router.training.presets import compose, read_presets
     from s3router.upstreams.s3prl_models import known_names
 
     sections = read_presets(path)
@@ -149,7 +149,7 @@ def test_configuration_is_built(path: Path, task, monkeypatch, tmp_path: Path):
 
 
 def test_there_is_a_training_configuration_for_every_method():
-    from s3router.asr.policy import METHODS
+    from s3router.training.parameters import METHODS
 
     for method in METHODS:
         assert (ROOT / f"egs/asterisk/asr1/conf/train_{method}.yaml").is_file()

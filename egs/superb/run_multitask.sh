@@ -110,7 +110,7 @@ make_packs() {
         best=${folders[i]}/exp/${tag}_router/selected
         need "${best}/best.pth" "this command with --stage 1"
         run_once "${work}/packs/${names[i]}.log" --inputs "${best}/best.pth" --outputs "${work}/packs/${names[i]}.pack" -- \
-            python -m s3router.superb.pack "${best}" -o "${work}/packs/${names[i]}.pack" --route "${names[i]}"
+            python -m s3router.superb.packing "${best}" -o "${work}/packs/${names[i]}.pack" --route "${names[i]}"
     done
 }
 
@@ -126,7 +126,7 @@ route() {
         results+=("${work}/routed/predict_${names[i]}/result.json")
     done
     run_once "${work}/routed/log" --show --inputs "${packs[@]}" "${inputs[@]}" --outputs "${results[@]}" -- \
-        python -m s3router.superb.routed --packs "${packs[@]}" --sets "${sets[@]}" --output-dir "${work}/routed" "${opts[@]}"
+        python -m s3router.serving.task_routes --packs "${packs[@]}" --sets "${sets[@]}" --output-dir "${work}/routed" "${opts[@]}"
 }
 
 report() {

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError, S3RouterError
-from s3router.scoring.files import shorten, trn_names, write_lines, write_text, write_trn
+from s3router.files import write_lines
+from s3router.scoring.files import shorten, trn_names, write_text, write_trn
 from s3router.scoring.wer import Score, score, write_alignments
 
 if TYPE_CHECKING:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import io
-import sys
-import types
 from typing import TYPE_CHECKING
+
+from s3router.upstreams.deferred import DEFERRED, defer
 
 if TYPE_CHECKING:
     from s3router.asr.task import RoutedASRTask
-
-
-DEFERRED = ("g2p_en", "tacotron_cleaner", "tacotron_cleaner.cleaners")
-"""What ESPnet imports with every task and hardly ever uses: English grapheme-to-phoneme conversion and number
-reading. They take a third of the time, and the first tries to download dictionaries.
-"""
 
 
 def routed_task() -> type[RoutedASRTask]:
@@ -27,24 +19,3 @@ def routed_task() -> type[RoutedASRTask]:
     with contextlib.redirect_stdout(io.StringIO()):  # ESPnet prints which optional packages it misses
         from s3router.asr.task import RoutedASRTask
     return RoutedASRTask
-
-
-def defer(name: str) -> None:
-    """Let ``import name`` do nothing until something of it is used."""
-    if name not in sys.modules and (spec := importlib.util.find_spec(name)) is not None:
-        module = sys.modules[name] = _Deferred(name)
-        module.__file__, module.__spec__ = spec.origin, spec
-        if spec.submodule_search_locations is not None:
-            module.__path__ = spec.submodule_search_locations
-
-
-class _Deferred(types.ModuleType):
-    """Stands for a module until one of its names is asked for. (`importlib.util.LazyLoader` loads at the first look,
-    and `inspect` looks at every module.)
-    """
-
-    def __getattr__(self, attribute: str):
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), attribute)

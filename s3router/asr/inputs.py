@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.asr.files import replacing
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir, summary
 from s3router.data.tokens import TokenIds
 from s3router.errors import DataError
+from s3router.files import replacing
 
 SAMPLE_RATE = 16000
 AUDIO = "s3router_audio"

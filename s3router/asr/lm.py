@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from s3router.data.tokens import BLANK, SPACE, split
 from s3router.errors import ConfigError, DataError, S3RouterError
-from s3router.scoring.files import read_text, write_lines
+from s3router.files import write_lines
+from s3router.scoring.files import read_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3router.asr import engine
-from s3router.asr.files import read_states
 from s3router.errors import CheckpointError
+from s3router.training.checkpoints import read_states
 
 if TYPE_CHECKING:
     from s3router.asr.model import RoutedCTCModel

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from espnet2.asr.espnet_model import ESPnetASRModel
 
 from s3router.asr.ctc_decode import collapse
-from s3router.asr.metrics import ErrorCounts
-from s3router.asr.policy import trained_names
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError
+from s3router.scoring.error_counts import ErrorCounts
+from s3router.training.parameters import trained_names
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class RoutedCTCModel(ESPnetASRModel):
         head_dropout: probability, on the features before the output layer.
         token_type: how tokens join to text in validation: ``char``, ``phn``, or ``bpe``.
 
-    `state_dict` holds only what trains (`s3router.asr.policy.trained_names`); `load_state_dict` wants exactly that.
+    `state_dict` holds only what trains (`s3router.training.parameters.trained_names`); `load_state_dict` wants
+    exactly that.
     """
 
     def __init__(self, *args, amp_dtype="bfloat16", head_dropout=0.0, token_type="char", bpemodel=None, **kwargs):

@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from s3router.asr.policy import METHODS
 from s3router.errors import ConfigError
+from s3router.training.arithmetic import ARITHMETIC, has_bfloat16
+from s3router.training.parameters import METHODS
 
 FEATURES = ("weighted", "last")
-ARITHMETIC = ("auto", "bfloat16", "float32")
 
 ESPNET_DEFAULTS = {
     "frontend": "s3prl",
@@ -218,16 +218,6 @@ def _numbers(conf: dict) -> dict:
             return value
 
     return {key: number(value) for key, value in conf.items()}
-
-
-def has_bfloat16(ngpu: int) -> bool:
-    """Whether matrix products in bfloat16 are done by hardware here; elsewhere they are slower than float32's."""
-    import torch
-
-    if ngpu > 0:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16") or able.get("bf16"))
 
 
 def check_same_run(args: argparse.Namespace, before: dict) -> None:

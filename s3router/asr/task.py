@@ -14,14 +14,15 @@ from espnet2.tasks.asr import ASRTask, model_choices
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction
 
-from s3router.asr import inputs, logs, options
-from s3router.asr.files import CHECKPOINT
+from s3router.asr import inputs, options
 from s3router.asr.model import RoutedCTCModel
-from s3router.asr.policy import apply_method, param_groups
 from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
+from s3router.training import logs
+from s3router.training.checkpoints import CHECKPOINT
+from s3router.training.parameters import apply_method, param_groups
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from espnet2.train.trainer import Trainer, TrainerOptions
 
-from s3router.asr.files import CHECKPOINT, atomic_saves, read_states, repair
-from s3router.asr.metrics import ErrorCounts
-from s3router.asr.progress import Progress, announce
 from s3router.errors import CheckpointError, S3RouterError
+from s3router.scoring.error_counts import ErrorCounts
+from s3router.training.checkpoints import CHECKPOINT, atomic_saves, read_states, repair
+from s3router.training.progress import Progress, announce
 
 logger = logging.getLogger(__name__)
 

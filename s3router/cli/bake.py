@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Bake, and say what was written."""
     args = parser().parse_args(argv)
-    from s3router.asr.bake import TOLERANCE, bake
+    from s3router.serving.bake import TOLERANCE, bake
 
     report = bake(args.pack, args.output, args.upstream, args.backbone, args.onnx)
     kinds = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from s3router.cli import routes
 from s3router.errors import ConfigError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     model = routes.load(args)
     for lang in (*dev, *test):
         model.head(lang)
-    from s3router.asr import langid
+    from s3router.serving import langid
 
     measured = {lang: langid.usual_confidence(model, lang, utts, options) for lang, utts in dev.items()}
     for lang, value in measured.items():
@@ -81,8 +81,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _store(packs: Sequence[Path], measured: dict[str, float], model) -> None:
-    from s3router.asr.langid import store_confidence
     from s3router.packs.pack import read_parts
+    from s3router.serving.langid import store_confidence
 
     for path in packs:
         route = read_parts(path).description.route

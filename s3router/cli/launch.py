@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
-from s3router.launch.executors import LocalExecutor, SubmititExecutor
-from s3router.launch.plan import Job, Plan, parse_over, read_plan
-from s3router.launch.scheduler import Scheduler, listing
+from s3router.experiments.executors import LocalExecutor, SubmititExecutor
+from s3router.experiments.job_plan import Job, Plan, parse_over, read_plan
+from s3router.experiments.scheduler import Scheduler, listing
 
 EXAMPLES = """examples:
   s3router launch --jobs 2 --over lang=en,es,fr --over seed=0..2 -- ./run.sh --lang {lang} --seed {seed}

@@ -46,9 +46,9 @@ def main(argv: Sequence[str]) -> int:
     """Load the experiment, write the pack, read it back."""
     args = parser().parse_args(argv)
     more = metrics(args.metric)
-    from s3router.asr.logs import errors_only
-    from s3router.asr.pack import backbone_and_pack
+    from s3router.asr.packing import backbone_and_pack
     from s3router.packs import describe, read_pack, write_pack
+    from s3router.training.logs import errors_only
 
     with errors_only():  # not ESPnet's remarks while it builds the model
         backbone, pack = backbone_and_pack(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.errors import DataError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from s3router.errors import ConfigError
 
 if TYPE_CHECKING:
     from s3router.asr.ctc_decode import BatchOptions
-    from s3router.asr.routed import RoutedCTC
+    from s3router.serving.speech_routes import RoutedCTC
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def batch_options(args: argparse.Namespace) -> BatchOptions:
 
 def load(args: argparse.Namespace) -> RoutedCTC:
     """The resident model."""
-    from s3router.asr.routed import load_routes
+    from s3router.serving.speech_routes import load_routes
 
     return load_routes(args.routes, args.backbone, args.backbone_ckpt, args.device)
 
@@ -61,7 +61,7 @@ def with_progress(items: Iterable[T], total: int, printed: bool) -> Iterator[T]:
 
     On a terminal only, and not where they are `printed` to the same one: that is progress enough.
     """
-    from s3router.asr.progress import clock
+    from s3router.training.progress import clock
 
     shown = total > 8 and sys.stderr.isatty() and not (printed and sys.stdout.isatty())
     started = time.monotonic()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
-    from s3router.superb.submission import TASK_NAMES
+    from s3router.submission.parts import TASK_NAMES
 
     result = argparse.ArgumentParser(
         prog="s3router superb-submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -35,9 +35,9 @@ def main(argv: Sequence[str]) -> int:
     """Find, zip, check, print."""
     args = parser().parse_args(argv)
     from s3router.cli.superb_check import given_lists
-    from s3router.superb.submission import TASK_NAMES
-    from s3router.superb.submission_build import build, find_sources
-    from s3router.superb.submission_report import lines
+    from s3router.submission.build import build, find_sources
+    from s3router.submission.parts import TASK_NAMES
+    from s3router.submission.report import lines
 
     given = {name: getattr(args, name.replace("-", "_")) for name in TASK_NAMES}
     path, verdict, record = build(find_sources(given), args.output, given_lists(args.list))

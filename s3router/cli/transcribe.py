@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from s3router.cli import routes
 from s3router.errors import ConfigError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 if TYPE_CHECKING:
-    from s3router.asr.transcribe import Transcript
+    from s3router.serving.transcribe import Transcript
 
 AUTO = "auto"
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     recordings = find_recordings(args.inputs)
     model = routes.load(args)
     candidates = _candidates(args, model.routes)
-    from s3router.asr.transcribe import transcribe, usual_confidences
+    from s3router.serving.transcribe import transcribe, usual_confidences
 
     if len(candidates) > 1 and not usual_confidences(model, candidates):
         print(

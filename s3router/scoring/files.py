@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from s3router.errors import DataError
+from s3router.files import write_lines
 
 
 def read_text(path: str | Path) -> dict[str, str]:
@@ -71,32 +71,6 @@ def trn_names(where: str | Path, utts: Iterable[str], speakers: Mapping[str, str
     if bad:
         raise DataError(f"{where}: ids with parentheses or blanks do not fit into .trn: {shorten(bad)}; rename them")
     return names
-
-
-def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write `lines` to `path` at once or not at all (temporary file in the same folder, then rename).
-
-    A device or pipe, such as /dev/stdout, is written to instead of being replaced; of a link, what it leads to.
-
-    Raises:
-        DataError: `path` is a folder; nothing was asked of `lines` then.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path}: a folder; name a file to write")
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        return
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shorten(items: list[str], limit: int = 5) -> str:

@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 
 from s3router.errors import DataError, S3RouterError
-from s3router.scoring.files import read_text, shorten, write_lines
+from s3router.files import write_lines
+from s3router.scoring.files import read_text, shorten
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 from s3router.scoring.accuracy import score_labels
 from s3router.superb import labels
 from s3router.superb.batches import Clips
-from s3router.superb.engine import load
 from s3router.superb.labels import BETWEEN, Label, LabelledDir
 from s3router.superb.tasks import Settings, TaskSpec
+from s3router.upstreams.s3prl_engine import load
 
 check = labels.check
 LABELS = "utt2label"

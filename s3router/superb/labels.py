@@ -14,7 +14,8 @@ from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
-from s3router.scoring.files import read_text, write_lines
+from s3router.files import write_lines
+from s3router.scoring.files import read_text
 
 BETWEEN = " ; "
 Label = tuple[str, ...]

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s3router.asr.policy import SCORES, in_feature_extractor
 from s3router.errors import CheckpointError, ConfigError
-from s3router.superb.engine import load, problem
 from s3router.superb.tasks import Settings, TaskSpec
+from s3router.training.parameters import SCORES, in_feature_extractor
 from s3router.upstreams import hub
 from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
+from s3router.upstreams.s3prl_engine import load, problem
 
 _NN = load("s3prl.nn.upstream")
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s3router.asr.options import ARITHMETIC
 from s3router.errors import ConfigError
 from s3router.superb.tasks import TASKS, Settings, TaskSpec
+from s3router.training.arithmetic import ARITHMETIC
 
 MODE_NAMES = ("frozen", "weight", "router")
 DEFAULT_LRS = {"scores": 1e-3, "weights": 1e-5}

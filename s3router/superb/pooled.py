@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from s3router.asr.files import read_states, replacing
 from s3router.data.audio import file_of
+from s3router.files import replacing
 from s3router.superb.batches import Clips, in_order
+from s3router.training.checkpoints import read_states
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3router.errors import ConfigError, DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
+from s3router.submission.tracks import track
 from s3router.superb.labels import BETWEEN, Label
 from s3router.superb.tasks import FIGURES, TaskSpec, task
-from s3router.superb.tracks import track
 
 
 def submission_lines(spec: TaskSpec, predictions: Mapping[str, Label]) -> list[str]:
@@ -45,13 +45,13 @@ def parser() -> argparse.ArgumentParser:
 
 def predict(args: argparse.Namespace) -> dict:
     """Run it; returns what ``result.json`` holds."""
-    from s3router.asr.files import read_states
     from s3router.superb import options
     from s3router.superb.batches import in_order
     from s3router.superb.evaluate import evaluate
     from s3router.superb.model import build_task, load_trained
     from s3router.superb.run import BEST, read, read_config
     from s3router.superb.tasks import Settings
+    from s3router.training.checkpoints import read_states
 
     config = read_config(args.exp_dir)
     given = argparse.Namespace(**{"pool_ahead": "never", **config["options"], "feature_cache": None})

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3router.asr.files import CHECKPOINT, read_states, replacing
-from s3router.asr.options import has_bfloat16
-from s3router.asr.progress import Progress
 from s3router.errors import CheckpointError, S3RouterError
+from s3router.files import replacing
 from s3router.superb import options
 from s3router.superb.batches import Clips, TrainingBatches, in_order
-from s3router.superb.engine import problem
 from s3router.superb.evaluate import evaluate, to_device
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task, groups, load_trained, trained_state
 from s3router.superb.pooled import PooledClips, can_pool, pooled
 from s3router.superb.tasks import TaskSpec, task
+from s3router.training.arithmetic import has_bfloat16
+from s3router.training.checkpoints import CHECKPOINT, read_states
+from s3router.training.progress import Progress
+from s3router.upstreams.s3prl_engine import problem
 
 logger = logging.getLogger(__name__)
 

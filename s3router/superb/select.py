@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3router.asr.files import link
 from s3router.errors import CheckpointError, S3RouterError
+from s3router.files import link
 
 
 def read_best(folder: Path) -> dict:

@@ -18,9 +18,9 @@ from s3router.data.kaldi import DataDir, summary
 from s3router.errors import DataError
 from s3router.scoring import slots, wer
 from s3router.superb.batches import Clips
-from s3router.superb.engine import load
 from s3router.superb.labels import Label, LabelledDir, too_short
 from s3router.superb.tasks import Settings, TaskSpec
+from s3router.upstreams.s3prl_engine import load
 
 LABELS = "text"
 MARK = re.compile(r"([BE])-([a-z]\S*)")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s3router.errors import DataError, S3RouterError
+from s3router.files import write_lines
 from s3router.scoring.accuracy import FOLDS, fold_mean
-from s3router.scoring.files import write_lines
 from s3router.scoring.stats import mean_spread
 from s3router.superb.tasks import FIGURES
 

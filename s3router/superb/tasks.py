@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s3router.errors import ConfigError
-from s3router.superb.engine import problem
+from s3router.upstreams.s3prl_engine import problem
 
 
 @dataclass(frozen=True)

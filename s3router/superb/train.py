@@ -18,9 +18,9 @@ from s3router.errors import S3RouterError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    from s3router.asr import logs
     from s3router.superb import options
     from s3router.superb.tasks import task
+    from s3router.training import logs
 
     args = options.parser().parse_args(argv)
     rank = int(os.environ["RANK"]) if "RANK" in os.environ else None
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, settings) -> None:
-    from s3router.superb.processes import processes
     from s3router.superb.run import Run
+    from s3router.training.processes import processes
 
     with processes(args.device) as (rank, world, device):
         Run.prepare(args, settings, rank, world, device).train()

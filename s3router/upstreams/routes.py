@@ -21,8 +21,8 @@ from s3router.masks.functions import compute_dtype
 from s3router.packs.contents import MaskPack
 from s3router.packs.fingerprint import plain_name, weights_hash
 from s3router.upstreams.anatomy import find_feature_extractor
+from s3router.upstreams.chosen_route import Selection
 from s3router.upstreams.packed_masks import pack_mask
-from s3router.upstreams.selection import Selection
 from s3router.upstreams.working_copy import RouteWeights, WorkingCopy
 
 

@@ -154,7 +154,7 @@ def route_experiments(zygote, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def route_packs(route_experiments, small_upstream, tmp_path_factory) -> list[Path]:
     """The packs of those, by name: es, fr.CA, it, ru."""
-    from s3router.asr.pack import pack_from_experiment
+    from s3router.asr.packing import pack_from_experiment
     from s3router.packs import write_pack
 
     folder = tmp_path_factory.mktemp("packs")

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from s3router import cli
-from s3router.asr import baked_ctc
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import fingerprint
+from s3router.serving import baked_ctc
 from s3router.upstreams.hub import load_expert
 
 TOKENS = ("<blank>", "<unk>", "<space>", "a", "é", "<sos/eos>")
@@ -137,7 +137,7 @@ def test_onnx(bake, small_upstream, wave):
 
 def test_onnx_that_differs_is_refused(tmp_path):
     pytest.importorskip("onnxruntime", reason="tools/setup.sh --with-onnx")
-    from s3router.asr.onnx import export
+    from s3router.serving.onnx_export import export
 
     class Traced(nn.Module):
         def forward(self, wave):
@@ -197,7 +197,7 @@ def test_an_upstream_of_s3prl(models, tmp_path, capsys):
 
 
 def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch):
-    from s3router.asr.bake import _new_folder
+    from s3router.serving.bake import _new_folder
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="the folder you are in"), _new_folder(Path(".")):
@@ -205,7 +205,7 @@ def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch):
 
 
 def test_what_is_refused(small_upstream, make_upstream, tmp_path):
-    from s3router.asr.bake import bake
+    from s3router.serving.bake import bake
 
     model = load_expert("hf_hubert_custom", str(small_upstream)).model
     pack = make_pack(model, "hf_hubert_custom")

@@ -73,7 +73,7 @@ def test_command(exp, here, tmp_path, capsys):
 
 def test_scored_as_in_training(exp, here, tmp_path):
     """The CER that training reported for its best checkpoint is the one that decoding finds."""
-    from s3router.asr.files import CHECKPOINT, read_states
+    from s3router.training.checkpoints import CHECKPOINT, read_states
 
     stats = read_states(exp / CHECKPOINT)["reporter"]["stats"]
     best = min(phases["valid"]["cer_ctc"] for phases in stats.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3router.asr.files import read_states
+from s3router.training.checkpoints import read_states
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"

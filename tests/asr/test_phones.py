@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from s3router.asr.decode import Transcripts, write_output
-from s3router.asr.metrics import ErrorCounts
-from s3router.asr.progress import Progress, announce
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import TokenIds, build_token_list
+from s3router.scoring.error_counts import ErrorCounts
+from s3router.training.progress import Progress, announce
 
 REFERENCE, HYPOTHESIS = "tʃ aː ɕ u", "tʃ a ɕ u k"  # one of four phones wrong, one too many
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s3router.asr import presets
 from s3router.errors import ConfigError
+from s3router.training import presets
 
 TEXT = """
 all: {max_updates: 10, head_lr: 1.0e-3, feature_masking: {time_prob: 0.5, channel_prob: 0.1}}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3router.asr.files import read_states
-from s3router.asr.policy import METHODS
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError
+from s3router.training.checkpoints import read_states
+from s3router.training.parameters import METHODS
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"
@@ -54,8 +54,8 @@ def test_a_checkpoint_holds_what_was_trained(runs, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_loaded_model_repeats_the_validation(runs, method, small_upstream, monkeypatch):
     from s3router.asr.load import load_asr_model
-    from s3router.asr.metrics import ErrorCounts
     from s3router.data.audio import read_audio
+    from s3router.scoring.error_counts import ErrorCounts
 
     monkeypatch.setenv("S3ROUTER_TINY", str(small_upstream))
     exp = runs(method)

@@ -10,16 +10,16 @@ import sys
 import jiwer
 import pytest
 
-from s3router.asr.engine import defer
-from s3router.asr.files import link, replacing
 from s3router.asr.inputs import AudioReader, espnet_options, write_inputs
-from s3router.asr.logs import on_screen, to_files
-from s3router.asr.metrics import ErrorCounts
 from s3router.asr.options import DECISIVE, _numbers, check_same_run
-from s3router.asr.progress import Progress, clock
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import split
 from s3router.errors import ConfigError
+from s3router.files import link, replacing
+from s3router.scoring.error_counts import ErrorCounts
+from s3router.training.logs import on_screen, to_files
+from s3router.training.progress import Progress, clock
+from s3router.upstreams.deferred import defer
 
 FIVE = "tests/fixtures/five"
 
@@ -91,7 +91,7 @@ def test_error_counts_are_those_of_scoring():
 
 @pytest.mark.parametrize(("empty", "update", "warned"), [(3, 40, True), (3, 20, False), (2, 40, False)])
 def test_blank_collapse_is_reported_once_training_is_well_under_way(caplog, empty, update, warned):
-    from s3router.asr.progress import announce
+    from s3router.training.progress import announce
 
     progress = Progress(max_updates=100, done=update)
     with caplog.at_level(logging.INFO, "s3router"):
@@ -129,8 +129,8 @@ def test_the_screen_shows_ours_and_what_is_wrong():
     def record(name: str, level: int, module: str = "asr") -> logging.LogRecord:
         return logging.LogRecord(name, level, f"/x/{module}.py", 1, "", None, None)
 
-    assert on_screen(record("s3router.asr.progress", logging.INFO))
-    assert not on_screen(record("s3router.asr.progress", logging.DEBUG))
+    assert on_screen(record("s3router.training.progress", logging.INFO))
+    assert not on_screen(record("s3router.training.progress", logging.DEBUG))
     assert not on_screen(record("root", logging.WARNING))
     assert on_screen(record("root", logging.WARNING, "trainer"))
     assert on_screen(record("root", logging.ERROR))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s3router.asr.files import read_states
+from s3router.training.checkpoints import read_states
 
 OPTIONS = ("--method", "router", "--sparsity", "0.2", "--upstream_dropout", "0.1", "--head_first", "0.5")
 

@@ -121,9 +121,9 @@ def test_scored_data_directories(packs, expected, capsys, tmp_path):
 
 def test_long_recordings_go_in_chunks(packs, capsys):
     from s3router.asr.ctc_decode import BatchOptions
-    from s3router.asr.routed import load_routes
-    from s3router.asr.transcribe import transcribe
     from s3router.data.recordings import find_recordings
+    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.transcribe import transcribe
 
     model, recordings = load_routes(packs), find_recordings([FIVE])
     whole = dict(transcribe(model, recordings, ["it", "ru"]))
@@ -137,8 +137,8 @@ def test_long_recordings_go_in_chunks(packs, capsys):
 
 
 def test_recordings_that_are_too_short_are_named_before_anything_is_decoded():
-    from s3router.asr.transcribe import hear
     from s3router.data.kaldi import Utterance
+    from s3router.serving.transcribe import hear
 
     model = SimpleNamespace(head=lambda route: None, routes=("es",))
     lengths = {"a": 2.0, "b": 0.01, "c": 0.02}
@@ -148,7 +148,7 @@ def test_recordings_that_are_too_short_are_named_before_anything_is_decoded():
 
 
 def test_confidence_is_of_the_best_path_a_token():
-    from s3router.asr.transcribe import hypothesis, rank
+    from s3router.serving.transcribe import hypothesis, rank
 
     ids, values = torch.tensor([0.0, 3, 3, 0, 3, 5, 0]), torch.tensor([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7])
     found = hypothesis(ids, values)
@@ -193,9 +193,9 @@ def test_language_identification(packs, expected, capsys, tmp_path):
 
 
 def test_a_route_that_hears_nothing_has_no_usual_confidence(packs):
-    from s3router.asr.langid import usual_confidence
-    from s3router.asr.routed import load_routes
     from s3router.data.recordings import find_recordings
+    from s3router.serving.langid import usual_confidence
+    from s3router.serving.speech_routes import load_routes
 
     model = load_routes(packs)
     with torch.no_grad():

@@ -14,7 +14,8 @@ import pathlib
 import signal
 import sys
 
-from s3router.asr import files, train
+from s3router.asr import train
+from s3router.training import checkpoints as files
 
 
 def kill_in(where: str, of: str, nth: int) -> None:

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from s3router.errors import ConfigError, DataError
+from s3router.files import write_lines
 from s3router.scoring import stats
-from s3router.scoring.files import read_text, write_lines, write_text, write_trn
+from s3router.scoring.files import read_text, write_text, write_trn
 from s3router.scoring.stats import bootstrap_counts, bootstrap_difference, mean_spread
 from s3router.scoring.wer import Counts, main, score, write_alignments
 

@@ -9,12 +9,12 @@ import torch
 
 from s3router.superb.batches import Clips, collate, in_order
 from s3router.superb.classification import encoder as encoder_of
-from s3router.superb.engine import problem
 from s3router.superb.evaluate import evaluate
 from s3router.superb.labels import LabelledDir, classes_of
 from s3router.superb.model import build_task
 from s3router.superb.tasks import TASKS
 from s3router.upstreams import hub
+from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import make_set
 
 BENCHMARK = [spec.name for spec in TASKS.values() if spec.kind == "classification" and spec.name != "cls"]

@@ -12,12 +12,12 @@ import torch
 
 from s3router.errors import ConfigError, DataError, PackError
 from s3router.packs import read_pack, write_pack
+from s3router.serving.task_routes import TaskHead, load_tasks, main
 from s3router.superb import predict
 from s3router.superb.batches import Clips, in_order
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import load_trained
-from s3router.superb.pack import pack_from_task
-from s3router.superb.routed import TaskHead, load_tasks, main
+from s3router.superb.packing import pack_from_task
 from s3router.superb.tasks import TASKS
 from tests.superb.conftest import make_set, train
 

@@ -15,8 +15,8 @@ import pytest
 
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError
-from s3router.superb import search
-from s3router.superb.dtw import subsequence_costs
+from s3router.superb.qbe import search
+from s3router.superb.qbe.dtw import subsequence_costs
 from tests.superb.test_recipes import ROOT, load
 
 NAMES = ("dev", "documents", "test")
@@ -81,7 +81,7 @@ def test_costs_are_those_of_s3prl(expert, monkeypatch):
         theirs = [expert.match(query, d, "q", "d", expert.cosine_exp, True, SETTINGS)[2] for d in documents[2:]]
         np.testing.assert_allclose(-subsequence_costs(query, documents[2:]), theirs, rtol=1e-6)
         whole = subsequence_costs(query, documents)
-        monkeypatch.setattr("s3router.superb.dtw._CELLS", 20 * frames)  # several portions
+        monkeypatch.setattr("s3router.superb.qbe.dtw._CELLS", 20 * frames)  # several portions
         np.testing.assert_allclose(subsequence_costs(query, documents), whole)
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from s3router.errors import DataError
 from s3router.superb import sequences
-from s3router.superb.engine import load as load_s3prl
-from s3router.superb.engine import problem
 from s3router.superb.labels import LabelledDir
 from s3router.superb.tasks import TASKS
+from s3router.upstreams.s3prl_engine import load as load_s3prl
+from s3router.upstreams.s3prl_engine import problem
 from tests.superb.test_recipes import ROOT, load
 
 SETS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}

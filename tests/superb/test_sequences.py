@@ -15,18 +15,18 @@ from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError, DataError
 from s3router.superb import sequences
 from s3router.superb.batches import TrainingBatches, collate, in_order
-from s3router.superb.engine import problem
 from s3router.superb.evaluate import evaluate
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
 from s3router.superb.options import complete, parser
-from s3router.superb.pack import pack_from_task
+from s3router.superb.packing import pack_from_task
 from s3router.superb.predict import parser as predict_parser
 from s3router.superb.predict import predict, said, submission_lines
 from s3router.superb.select import select
 from s3router.superb.table import table
 from s3router.superb.tasks import TASKS, Settings, task
 from s3router.upstreams import hub
+from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import train
 
 EXTRA = {"upstream": "hf_hubert_custom"}
@@ -275,7 +275,7 @@ def test_submissions_have_single_spaces_and_bare_ids():
 
 def test_what_s3prls_decoding_leaves_is_a_submission():
     """Marks that touch letters come of training that is not far yet; the benchmark scores them."""
-    from s3router.superb.submission import slots
+    from s3router.submission.parts import slots
 
     assert slots("a PLAY B-timeRange NOW E-timeRange").remark is None
     for text in ("KB-city WB-city E-artistLSO", "E-timeRangeKEOKB-city K", "R&B 90'S"):

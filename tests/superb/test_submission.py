@@ -15,13 +15,13 @@ import pytest
 from s3router.cli import main
 from s3router.cli.superb_check import given_lists
 from s3router.errors import ConfigError, DataError, S3RouterError
-from s3router.superb.submission import PARTS
-from s3router.superb.submission_build import build, find_sources
-from s3router.superb.submission_check import check_submission
-from s3router.superb.submission_files import MOST_PROBLEMS
-from s3router.superb.submission_lists import Expected, read_list, read_lists, write_list
-from s3router.superb.submission_report import lines, track_of
-from s3router.superb.tracks import loosest, track
+from s3router.submission.build import build, find_sources
+from s3router.submission.check import check_submission
+from s3router.submission.lists import Expected, read_list, read_lists, write_list
+from s3router.submission.parts import PARTS
+from s3router.submission.predictions import MOST_PROBLEMS
+from s3router.submission.report import lines, track_of
+from s3router.submission.tracks import loosest, track
 
 XML = """<stdlist system_id="benchmark">
 <detected_termlist termid="q1" term_search_time="1.0">

@@ -17,8 +17,8 @@ from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import plain_name
 from s3router.upstreams import fingerprint, hub, packed_masks
+from s3router.upstreams.chosen_route import Selection
 from s3router.upstreams.packed_masks import pack_mask, write_masked
-from s3router.upstreams.selection import Selection
 
 LANGUAGES = ("es", "en", "ru")
 FORMATS = [

@@ -220,7 +220,7 @@ train() {
     read -ra more <<<"${train_args}"
     if [ -n "${presets-}" ]; then
         config=${exp}/preset.yaml
-        python -m s3router.asr.presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
+        python -m s3router.training.presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
             --output "${config}" || die "${presets} cannot be used: see above"
     fi
     content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from s3router.asr.files import read_states
 from s3router.errors import DataError, S3RouterError
+from s3router.files import write_lines
 from s3router.packs.pack import read_parts
-from s3router.scoring.files import write_lines
+from s3router.training.checkpoints import read_states
 from s3router.upstreams.anatomy import find_feature_extractor
 from s3router.upstreams.hub import build
 

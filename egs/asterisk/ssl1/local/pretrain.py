@@ -212,7 +212,7 @@ def save_atomically(path: Path, state) -> None:
 
 def arithmetic():
     """bfloat16 autocast where the processor multiplies it in hardware, float32 elsewhere."""
-    from s3router.asr.options import has_bfloat16
+    from s3router.training.arithmetic import has_bfloat16
 
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(ngpu=0))
 

@@ -24,7 +24,7 @@ def phonemes(sets: dict[str, list[Utterance]], lexicons: list[Path]) -> dict[str
     Raises:
         DataError: a lexicon is missing or has a line without a phoneme; words that no lexicon has.
     """
-    from s3router.superb.engine import load
+    from s3router.upstreams.s3prl_engine import load
 
     for path in lexicons:
         if not path.is_file():

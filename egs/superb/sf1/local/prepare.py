@@ -14,8 +14,8 @@ from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError, run_script
-from s3router.superb.engine import load, problem
 from s3router.superb.sequences import marked
+from s3router.upstreams.s3prl_engine import load, problem
 
 TEXTS = "all.iob.snips.txt"
 SETS = {"train": "train", "dev": "valid", "test": "test"}

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from s3router.errors import DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 
 def resident_mb() -> float:
@@ -38,7 +38,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
 
     from s3router.asr import engine
     from s3router.asr.load import load_asr_model
-    from s3router.asr.routed import load_routes
+    from s3router.serving.speech_routes import load_routes
     from s3router.upstreams.packed_masks import give_back_memory
 
     logging.disable(logging.WARNING)  # ESPnet says for each model that it has no decoder

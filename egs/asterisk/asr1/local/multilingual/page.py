@@ -18,7 +18,7 @@ from report import LANGUAGES, METHOD_NAMES, RATE_NAMES, SUBSETS, markdown
 from sections import language_identification, pack_table, paragraph, sizes
 
 from s3router.errors import S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 from s3router.scoring.stats import bootstrap_counts
 
 NOTES = Path("results/notes_multilingual.md")

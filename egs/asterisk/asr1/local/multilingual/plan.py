@@ -30,7 +30,7 @@ from grid import RATES, Grid, Known, Run
 from one_run import RESULT, Place
 
 from s3router.errors import ConfigError, DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 SINGLE = ("weight", "router")
 JOINT = ("weight", "frozen")

@@ -23,9 +23,9 @@ from grid import FAILED, Grid, Known, Run
 from one_run import LOG, RESULT, Place, commit, prepare, run_one
 from report import write_report
 
-from s3router.asr.progress import clock
 from s3router.errors import ConfigError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
+from s3router.training.progress import clock
 
 STATUS_SECONDS = 300
 

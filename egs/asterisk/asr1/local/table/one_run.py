@@ -21,7 +21,7 @@ import yaml
 from grid import RATES, Grid, Run, used
 
 from s3router.errors import CheckpointError, DataError, S3RouterError
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 
 LOG, RESULT, LOCK = "run.log", "result.json", ".lock"
 BEST = "valid.cer_ctc.best.pth"
@@ -208,7 +208,7 @@ def learning_curve(folder: Path, config: dict) -> tuple[list[list[float]], float
 
     The seconds are those of training and validation, over all the times that the run was resumed.
     """
-    from s3router.asr.files import CHECKPOINT, read_states
+    from s3router.training.checkpoints import CHECKPOINT, read_states
 
     stats = read_states(folder / CHECKPOINT)["reporter"]["stats"]
     curve, seconds = [], 0.0

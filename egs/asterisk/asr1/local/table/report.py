@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grid import Cell, Grid, Known, Run, Sweep
 
-from s3router.scoring.files import write_lines
+from s3router.files import write_lines
 from s3router.scoring.stats import Difference, MeanSpread, bootstrap_counts, mean_spread
 
 NONE = "–"

@@ -1,0 +1,179 @@
+"""Runs the jobs of a plan, a bounded number at once; skips what is done, waits for what goes on already."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from s3router.experiments.executors import Executor, Handle
+from s3router.experiments.job_plan import Job
+from s3router.experiments.job_state import DONE, FAILED, RUNNING, STOPPED, SUBMITTED, WAITING, JobFolder, only_launcher
+from s3router.experiments.worker import GRACE_SECONDS
+
+
+class Scheduler:
+    """One launch.
+
+    Args:
+        jobs: in the order in which they are started; those that others need come first.
+        root: folder of states and logs.
+        limit: jobs at once.
+        resume: job name -> the command that runs it again, for messages.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], root: Path, executor: Executor, limit: int, resume: Callable[[str], str] = str
+    ):
+        self.jobs, self.root, self.executor, self.limit, self.resume = list(jobs), root, executor, limit, resume
+        self.folders = {job.name: JobFolder(root, job.name) for job in self.jobs}
+        self.running: dict[str, tuple[Handle, int]] = {}  # name -> (handle, slot)
+        self.done: set[str] = set()
+        self.failed: list[str] = []
+        self.blocked: dict[str, str] = {}
+        self._stop = 0
+
+    def run(self) -> int:
+        """Work until all is done or nothing can be started; returns the exit status (0, 1, or 128 + signal)."""
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with only_launcher(self.root):
+                self._take_stock()
+                while not self._stop:
+                    waiting = self._waiting()
+                    if not waiting and not self.running:
+                        break
+                    self._start(waiting)
+                    self._look()
+                    if self.running:
+                        time.sleep(self.executor.poll_seconds)
+                if self._stop:
+                    return self._end()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return self._summary()
+
+    def _take_stock(self) -> None:
+        for job in self.jobs:
+            folder = self.folders[job.name]
+            if folder.done(job):
+                self.done.add(job.name)
+            elif handle := self.executor.adopt(folder):
+                self.running[job.name] = handle, self._free_slot()
+                self._say(f"{job.name} goes on, from an earlier launch")
+        if self.done:
+            self._say(f"{len(self.done)} of {len(self.jobs)} jobs were done before")
+
+    def _waiting(self) -> list[Job]:
+        """Jobs that are neither done nor running nor hopeless, in order."""
+        settled = self.done | set(self.failed) | set(self.running)
+        for job in self.jobs:
+            lost = [need for need in job.needs if need in self.failed or need in self.blocked]
+            if lost and job.name not in settled:
+                self.blocked[job.name] = lost[0]
+        return [job for job in self.jobs if job.name not in settled and job.name not in self.blocked]
+
+    def _start(self, waiting: list[Job]) -> None:
+        for job in waiting:
+            if len(self.running) >= self.limit or self._stop:
+                return
+            if set(job.needs) <= self.done:
+                folder, slot = self.folders[job.name], self._free_slot()
+                folder.prepare(job)
+                again = folder.status().get("digest") == job.digest
+                folder.set_status(
+                    WAITING, digest=job.digest, attempts=folder.status().get("attempts", 0) if again else 0
+                )
+                self.running[job.name] = self.executor.start(job, folder, slot), slot
+                self._say(f"started {job.name}")
+
+    def _free_slot(self) -> int:
+        taken = {slot for _, slot in self.running.values()}
+        return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+    def _look(self) -> None:
+        for name in [name for name, (handle, _) in self.running.items() if not handle.alive()]:
+            del self.running[name]
+            folder = self.folders[name]
+            status = folder.status()
+            if status["state"] in (WAITING, SUBMITTED, RUNNING) and not self.executor.stops_with_launcher:
+                time.sleep(self.executor.poll_seconds)  # a network file system may show the worker's last words late
+                status = folder.status()
+            if status["state"] == DONE:
+                self.done.add(name)
+                self._say(f"done {name} in {_clock(status['seconds'])} ({len(self.done)} of {len(self.jobs)})")
+                continue
+            if status["state"] in (WAITING, SUBMITTED, RUNNING):  # its worker was killed without a word
+                folder.set_status(FAILED, exit=None)
+            self.failed.append(name)
+            self._say(f"FAILED {name}: {_how(folder.status())}; the last lines of {folder.log}:")
+            self._print("\n".join(f"    {line}" for line in folder.last_lines()))
+            self._say(f"  to resume it: {self.resume(name)}")
+
+    def _end(self) -> int:
+        """We were asked to stop."""
+        if not self.executor.stops_with_launcher:
+            self._say(f"the launcher stops; {len(self.running)} submitted jobs go on. The same command waits for them")
+            return 128 + self._stop
+        for handle, _ in self.running.values():
+            handle.stop()
+        limit = time.monotonic() + GRACE_SECONDS + 10
+        while any(handle.alive() for handle, _ in self.running.values()) and time.monotonic() < limit:
+            time.sleep(0.05)
+        for name in self.running:
+            if self.folders[name].status()["state"] in (WAITING, RUNNING):
+                self.folders[name].set_status(STOPPED, exit=None)
+        names = ", ".join(self.running) or "nothing was running"
+        self._say(f"stopped ({names}); the same command goes on with what is not done")
+        return 128 + self._stop
+
+    def _summary(self) -> int:
+        self._say(f"{len(self.done)} of {len(self.jobs)} jobs are done, {len(self.failed)} failed")
+        for name in self.failed:
+            self._say(f"failed: {name}, see {self.folders[name].log}; to resume it: {self.resume(name)}")
+        for name, need in self.blocked.items():
+            self._say(f"not started: {name}, which needs {need}")
+        return 1 if self.failed or self.blocked else 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop = self._stop or number
+
+    def _say(self, text: str) -> None:
+        self._print(f"{time.strftime('%H:%M:%S')} {text}")
+
+    @staticmethod
+    def _print(text: str) -> None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # who read it is gone (`tee` at a ctrl-C, say); our jobs are still to be looked after
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def listing(jobs: Sequence[Job], root: Path) -> str:
+    """State, name and command of every job, as a rerun would see them."""
+    lines = []
+    for job in jobs:
+        folder = JobFolder(root, job.name)
+        status = folder.status() if folder.path.is_dir() else {"state": WAITING}
+        state = status["state"]
+        if state == DONE and not folder.done(job):
+            state = "changed"  # done, but it was another command
+        elif state in (RUNNING, WAITING) and status.get("attempts") and not folder.held():
+            state = "killed"
+        lines.append(f"{state:9s} {job.name}: {job.by_hand}")
+    return "\n".join(lines)
+
+
+def _how(status: dict) -> str:
+    if status.get("exit") is None:
+        return "killed"
+    return "stopped" if status["state"] == STOPPED else f"exit status {status['exit']}"
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

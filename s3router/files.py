@@ -1,0 +1,131 @@
+"""Writing files so that a kill, a full disk or a second process never leaves half of one: the only writer there is.
+
+The content goes to a file beside the target, under a name that no other process or thread has, is flushed to disk, and
+then takes the target's place by a rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from s3router.errors import DataError
+
+UNFINISHED = ".*.tmp"
+"""Glob pattern of what a killed process may leave beside its target."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+    """A file object whose content replaces ``path`` when the block ends without an error; otherwise nothing changes.
+
+    The folder is created if missing. A symbolic link is followed. A device or pipe, such as /dev/stdout, is written to
+    instead of being replaced.
+
+    Args:
+        path: the target.
+        mode: "w" (UTF-8, no translation of line ends) or "wb".
+
+    Raises:
+        DataError: ``path`` is a folder.
+        OSError: the disk is full, no permission, and the like; ``path`` is as it was before.
+    """
+    path = Path(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; name a file to write")
+    if path.exists() and not path.is_file():
+        with open(path, mode, **text) as file:
+            yield file
+        return
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = unfinished(path)
+    try:
+        with open(draft, mode.replace("w", "x"), **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A new, empty folder that becomes ``path`` when the block ends without an error, and is removed otherwise.
+
+    Raises:
+        DataError: ``path`` exists and is not an empty folder when the block ends.
+    """
+    path = Path(path)
+    path = path.parent.resolve() / path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = unfinished(path)
+    draft.mkdir()
+    try:
+        yield draft
+        for file in draft.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _sync_file(file)
+        try:
+            os.rename(draft, path)  # also onto an empty folder
+        except OSError as error:
+            if path.exists():
+                raise DataError(f"{path} exists already: remove it, or name another folder") from error
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
+    """Write ``lines`` to ``path`` as `replacing` does. A folder is refused before ``lines`` is asked for anything."""
+    with replacing(path) as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def write_json(path: str | os.PathLike, value: Any, indent: int | None = 1) -> None:
+    """Write ``value`` as JSON, in UTF-8, as `replacing` does."""
+    with replacing(path) as file:
+        json.dump(value, file, indent=indent, ensure_ascii=False)
+        file.write("\n")
+
+
+def link(path: str | os.PathLike, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target`` (a path relative to its folder), replacing what was there at once."""
+    path = Path(path)
+    if path.is_symlink() and os.readlink(path) == target:
+        return
+    draft = unfinished(path)
+    draft.symlink_to(target)
+    try:
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside ``path`` that nobody else has; it matches `UNFINISHED`."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse to sync folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Trained routes at work: transcription, classification, language identification, baking, ONNX."""

@@ -1,0 +1,121 @@
+"""Which language is it? How sure each route usually is, and how often the surest one is right.
+
+The tokens of one language are rarer, its data less or its training longer than another's, so routes differ in how sure
+they are of what they hear, even of the right language. So each route's mean confidence on development data of its own
+language is measured once (`usual_confidence`), kept in its pack (`store_confidence`), and taken off. Only that language
+is needed for it: a route that comes later changes nothing in the other packs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from s3router.asr.ctc_decode import BatchOptions
+from s3router.data.audio import Seconds
+from s3router.data.kaldi import Utterance
+from s3router.errors import DataError
+from s3router.packs import read_pack, write_pack
+from s3router.packs.pack import read_parts
+from s3router.serving.speech_routes import RoutedCTC
+from s3router.serving.transcribe import Hypothesis, hear, rank
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What language identification gave.
+
+    Attributes:
+        counts: true language -> guessed route -> utterances.
+        seconds: wall time of it, reading included.
+        audio_seconds: length of all recordings.
+        passes: forward passes through the transformer an utterance (the convolutions: one).
+    """
+
+    counts: dict[str, dict[str, int]]
+    seconds: Seconds
+    audio_seconds: Seconds
+    passes: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all utterances whose route is their language."""
+        return sum(row[lang] for lang, row in self.counts.items()) / sum(
+            sum(row.values()) for row in self.counts.values()
+        )
+
+    def accuracy_of(self, lang: str) -> float:
+        """The same of one language's utterances."""
+        return self.counts[lang][lang] / sum(self.counts[lang].values())
+
+
+def usual_confidence(
+    model: RoutedCTC, route: str, recordings: Sequence[Utterance], options: BatchOptions | None = None
+) -> float:
+    """The mean confidence of a route on recordings of its own language; those that it hears nothing in are left out.
+
+    Raises:
+        DataError: it hears nothing in any.
+    """
+    found = [heard[route].confidence for _, heard in hear(model, recordings, [route], options)]
+    finite = [value for value in found if math.isfinite(value)]
+    if not finite:
+        raise DataError(f"route {route}: writes nothing for any of {len(recordings)} recordings; train it longer")
+    return sum(finite) / len(finite)
+
+
+def store_confidence(path: str | os.PathLike, value: float, model: RoutedCTC) -> None:
+    """Write a route's usual confidence into its pack (``metrics["dev"]["confidence"]``); all else stays as it is."""
+    pack = read_pack(path, model.upstream)
+    metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
+    metrics.setdefault("dev", {})["confidence"] = value
+    changed = dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
+    write_pack(path, changed, codec=read_parts(path).description.codec, backbone=model.upstream)
+
+
+def identify(
+    model: RoutedCTC,
+    sets: Mapping[str, Sequence[Utterance]],
+    offsets: Mapping[str, Mapping[str, float]],
+    options: BatchOptions | None = None,
+) -> dict[str, Identified]:
+    """Guess the language of recordings whose language is known.
+
+    Args:
+        sets: language (a route) -> recordings; all routes of the model are candidates for each.
+        offsets: name -> route -> usual confidence: ways to compare, on the same forward passes.
+
+    Returns:
+        name -> what it gave.
+    """
+    routes = model.routes
+    for lang in sets:
+        model.head(lang)
+    counts = {name: {lang: dict.fromkeys(routes, 0) for lang in sets} for name in offsets}
+    started = time.perf_counter()
+    for lang, recordings in sets.items():
+        for _, heard in hear(model, recordings, routes, options):
+            for name, values in offsets.items():
+                counts[name][lang][guess(heard, values)] += 1
+    seconds = time.perf_counter() - started
+    audio = sum(utt.duration for recordings in sets.values() for utt in recordings)
+    return {name: Identified(found, seconds, audio, len(routes)) for name, found in counts.items()}
+
+
+def guess(heard: Mapping[str, Hypothesis], offsets: Mapping[str, float]) -> str:
+    """The surest route."""
+    return next(iter(rank(heard, offsets)))
+
+
+def table(found: Identified) -> list[str]:
+    """Markdown: a row for each true language, a column for each guess."""
+    routes = list(next(iter(found.counts.values())))
+    lines = ["| spoken | " + " | ".join(routes) + " | right % |", "|---|" + "---:|" * (len(routes) + 1)]
+    for lang, row in found.counts.items():
+        cells = " | ".join(str(row[route]) for route in routes)
+        lines.append(f"| {lang} | {cells} | {100 * found.accuracy_of(lang):.1f} |")
+    return lines

@@ -1,0 +1,1 @@
+"""Submissions to SUPERB: built and checked line by line. Needs no model."""

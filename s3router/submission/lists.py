@@ -1,0 +1,101 @@
+"""Lists of what a test set consists of, to hold a submission against."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3router.errors import DataError
+from s3router.files import write_lines
+from s3router.submission.parts import PARTS, Part
+
+QUERY, DOCUMENT = "query", "document"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be predicted.
+
+    Attributes:
+        ids: utterances, pairs (``name1_name2``), recordings, or queries, each once.
+        documents: what each query is searched in; for qbe alone.
+    """
+
+    ids: tuple[str, ...]
+    documents: tuple[str, ...] = ()
+
+
+def read_list(path: str | os.PathLike, part: Part) -> Expected:
+    """Read a list.
+
+    Args:
+        path: a file with an id a line (what follows the id is not read), such as ``wav.scp``, or a Kaldi directory.
+            For sv also the corpus's list of trials (``label path1 path2``), or a directory with it (``trials``);
+            for qbe lines ``query NAME`` and ``document NAME``.
+        part: of the submission.
+
+    Raises:
+        DataError: missing, empty, an id twice, or no such list.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = {"sv": ("trials",), "qbe": ("terms",)}.get(part.name, ("wav.scp",))
+        path = next((path / name for name in names if (path / name).is_file()), path / names[0])
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as the list of {part.what} of {part.folder} ({error})") from None
+    if part.name == "qbe":
+        return _terms(path, rows)
+    if part.name == "sv" and rows and all(len(row) == 3 and row[0] in ("0", "1") for row in rows):
+        ids = [f"{pair_name(first)}_{pair_name(second)}" for _, first, second in rows]
+    else:
+        ids = [row[0] for row in rows]
+    return Expected(_once(path, list(dict.fromkeys(ids)) if part.name == "sv" else ids))
+
+
+def pair_name(path: str) -> str:
+    """``id10270/video/00001.wav`` -> ``id10270-video-00001``, as the benchmark names the two of a pair."""
+    return "-".join(path.split("/")[-3:]).split(".")[0]
+
+
+def write_list(path: str | os.PathLike, expected: Expected) -> None:
+    """Write a list that `read_list` reads."""
+    if expected.documents:
+        lines = [*(f"{QUERY} {q}" for q in expected.ids), *(f"{DOCUMENT} {d}" for d in expected.documents)]
+    else:
+        lines = list(expected.ids)
+    write_lines(path, lines)
+
+
+def read_lists(folder: str | os.PathLike) -> dict[str, Expected]:
+    """All lists of a folder, ``<part's folder>.txt`` each (``ks_public.txt``). Raises DataError for another name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected lists such as ks_public.txt in it")
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    strange = [path.name for path in files if path.suffix != ".txt" or path.stem not in PARTS]
+    if strange:
+        known = ", ".join(f"{name}.txt" for name in PARTS)
+        raise DataError(f"{folder}: {strange[0]} is not the list of any part; known names: {known}")
+    return {path.stem: read_list(path, PARTS[path.stem]) for path in files}
+
+
+def _terms(path: Path, rows: list[list[str]]) -> Expected:
+    wrong = [row for row in rows if len(row) != 2 or row[0] not in (QUERY, DOCUMENT)]
+    if wrong:
+        raise DataError(f"{path}: {' '.join(wrong[0])!r} is neither 'query NAME' nor 'document NAME'")
+    queries, documents = ([name for kind, name in rows if kind == wanted] for wanted in (QUERY, DOCUMENT))
+    return Expected(_once(path, queries), _once(path, documents))
+
+
+def _once(path: Path, ids: list[str]) -> tuple[str, ...]:
+    if not ids:
+        raise DataError(f"{path}: the list is empty; a test set has something in it")
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(f"{path}: {name} comes a second time")
+        seen.add(name)
+    return tuple(ids)

@@ -1,0 +1,169 @@
+"""Checks of the files of a submission: lines of predictions, and speakers' activities."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from s3router.submission.lists import Expected
+from s3router.submission.parts import ACTIVITIES, FRAME_SHIFT, Part, WrongLine
+
+LONGEST_LINE = 1 << 20
+MOST_PROBLEMS = 10_000
+AGAIN = "trials that come again with the same score"
+
+
+@dataclass
+class Checked:
+    """What was found in the files of a part.
+
+    Attributes:
+        part: of the submission.
+        entries: predictions.
+        problems: ``path:line: what is wrong``.
+        remarks: kinds of what is strange, but allowed, and how often each was seen.
+        uncounted: problems beyond the first `MOST_PROBLEMS`, which are not kept.
+        listed: the predictions were compared with a list of the test set.
+    """
+
+    part: Part
+    entries: int = 0
+    problems: list[str] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    listed: bool = False
+    uncounted: int = 0
+
+    @property
+    def total(self) -> int:
+        """Problems, those included that were too many to be kept."""
+        return len(self.problems) + self.uncounted
+
+    def wrong(self, path: str, line: int | None, text: str) -> None:
+        """Note a problem."""
+        if len(self.problems) == MOST_PROBLEMS:
+            self.uncounted += 1
+            return
+        self.problems.append(f"{path}: {text}" if line is None else f"{path}:{line}: {text}")
+
+
+def check_lines(found: Checked, path: str, file: BinaryIO, expected: Expected | None) -> None:
+    """A file of lines (`Part.parse`): UTF-8, each id once, all ids of the list and no others."""
+    known = None if expected is None else set(expected.ids)
+    seen: dict[str, tuple[int, str]] = {}
+    for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+        if not raw.endswith(b"\n") and len(raw) == LONGEST_LINE:
+            found.wrong(path, number, f"longer than {LONGEST_LINE:,} bytes; the rest of the file was not read")
+            break
+        try:
+            line = _text(raw, number)
+            parsed = found.part.parse(line)
+        except WrongLine as error:
+            found.wrong(path, number, str(error))
+            continue
+        utt = parsed.utt
+        if parsed.problem:
+            found.wrong(path, number, parsed.problem)
+        if parsed.remark:
+            found.remarks[parsed.remark] += 1
+        if utt in seen:
+            first, before = seen[utt]
+            if found.part.name == "sv" and before == line:
+                found.remarks[AGAIN] += 1
+            else:
+                found.wrong(path, number, f"{utt} comes a second time (first in line {first})")
+            continue
+        seen[utt] = number, line
+        if known is not None and utt not in known:
+            found.wrong(path, number, f"{utt} is not in the list of the test set")
+    found.entries = len(seen) + found.remarks[AGAIN]
+    compare_totals(found, path, seen.keys(), expected)
+
+
+def _text(raw: bytes, number: int) -> str:
+    """A line without its end. Raises WrongLine."""
+    try:
+        line = raw.decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise WrongLine(f"not UTF-8 (byte {error.start + 1} of the line is {raw[error.start]:#04x})") from None
+    if number == 1 and line.startswith("\ufeff"):
+        raise WrongLine("begins with a byte order mark; write plain UTF-8")
+    if line.endswith("\r"):
+        raise WrongLine("ends with a carriage return; lines end with a newline alone")
+    if not line.strip():
+        raise WrongLine("empty")
+    if "\t" in line:
+        raise WrongLine("holds a tab; columns are separated by one space (in .csv: by commas)")
+    control = next((c for c in line if not c.isprintable()), None)
+    if control is not None:
+        raise WrongLine(f"holds the control character {control!r}")
+    return line
+
+
+def compare_totals(found: Checked, path: str, seen: Collection[str], expected: Expected | None) -> None:
+    """Note what of the list is lacking in ``seen``, or, without a list, that their number is not the benchmark's."""
+    part = found.part
+    if expected is None:
+        if part.total is not None and found.entries != part.total:
+            found.wrong(
+                path,
+                None,
+                f"{found.entries:,} {part.what}; the benchmark's test set has {part.total:,} (no list given)",
+            )
+        return
+    found.listed = True
+    lacking = [utt for utt in expected.ids if utt not in seen]
+    if lacking:
+        some = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5:,} more" if len(lacking) > 5 else "")
+        found.wrong(path, None, f"{len(lacking):,} {part.what} of the test set are not predicted: {some}")
+
+
+def check_diarization(
+    found: Checked, folder: str, names: list[str], open_file: Callable[[str], BinaryIO], expected: Expected | None
+) -> None:
+    """``frame_shift``, and in `ACTIVITIES` files ``RECORDING.h5`` with ``T_hat`` (frames, speakers), from 0 to 1."""
+    shift = f"{folder}/{FRAME_SHIFT}"
+    if shift in names:
+        text = open_file(shift).read(1000).decode("utf-8", "replace").strip()
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            found.wrong(shift, 1, f"{text!r} is not a whole number of samples above 0")
+    prefix, known = f"{folder}/{ACTIVITIES}/", None if expected is None else set(expected.ids)
+    seen = set()
+    for path in sorted(name for name in names if name.startswith(prefix)):
+        recording = path.removeprefix(prefix).removesuffix(".h5")
+        if not path.endswith(".h5") or "/" in recording:
+            found.wrong(path, None, f"does not belong here: expected {prefix}RECORDING.h5")
+            continue
+        seen.add(recording)
+        if known is not None and recording not in known:
+            found.wrong(path, None, f"{recording} is not in the list of the test set")
+        if problem := activity_problem(open_file(path).read()):
+            found.wrong(path, None, problem)
+    found.entries = len(seen)
+    compare_totals(found, prefix.rstrip("/"), seen, expected)
+
+
+def activity_problem(content: bytes) -> str | None:
+    """What is wrong with an HDF5 file of speakers' activities; None: nothing."""
+    import h5py
+    import numpy as np
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            if not isinstance(file.get("T_hat"), h5py.Dataset):
+                return f"no dataset T_hat; it holds {', '.join(file) or 'nothing'}"
+            data = file["T_hat"]
+            if data.ndim != 2 or data.shape[1] != 2 or data.shape[0] == 0:
+                return f"T_hat has the shape {list(data.shape)}, expected (frames, 2): one column a speaker"
+            if data.dtype.kind != "f":
+                return f"T_hat is {data.dtype}, expected floating-point probabilities"
+            values = data[()]
+    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError and more on damaged files
+        return f"not a readable HDF5 file ({error})"
+    wrong = np.argwhere(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        frame, column = wrong[0]
+        return f"T_hat[{frame}, {column}] is {values[frame, column]}; probabilities lie from 0 to 1"
+    return None

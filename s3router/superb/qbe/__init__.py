@@ -1,0 +1,1 @@
+"""Query by example: spoken queries in spoken documents, untrained."""

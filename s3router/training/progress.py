@@ -1,0 +1,118 @@
+"""How far training is and how long it takes still, as lines that read well on a screen and in a log file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+
+from s3router.scoring.error_counts import ErrorCounts
+
+logger = logging.getLogger(__name__)
+
+COLLAPSE_AFTER = 1 / 3
+"""Share of the updates after which saying nothing at all is no longer the normal start of CTC training."""
+
+
+def clock(seconds: float) -> str:
+    """``75.2`` -> ``1:15``, ``3700`` -> ``1:01:40``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Counts optimizer steps over the whole run and says so every ``interval`` of them.
+
+    Args:
+        max_updates: optimizer steps of the run.
+        accum_grad: batches in a step.
+        interval: steps between lines.
+        done: steps that an earlier, interrupted run did.
+    """
+
+    def __init__(
+        self,
+        max_updates: int,
+        accum_grad: int = 1,
+        interval: int = 25,
+        done: int = 0,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.max_updates, self.accum_grad, self.interval, self.now = max_updates, accum_grad, interval, now
+        self.first = self.update = done
+        self.started = now()
+        self.best: tuple[float, int] | None = None
+        self.rate = "CER"
+        """Name of the error rate that selects the best model; "PER" where the tokens are phones."""
+
+    @property
+    def seconds_left(self) -> float:
+        """From the pace of this run so far, validation included."""
+        return (self.now() - self.started) / max(1, self.update - self.first) * (self.max_updates - self.update)
+
+    def track(
+        self, batches: Iterable, losses: Callable[[int], float], before: Callable[[int], None] = lambda done: None
+    ) -> TrackedBatches:
+        """The same batches, counted as they are used up; ends when the run has had all its updates.
+
+        Before each batch, ``before`` is called with the number of updates done.
+        """
+        return TrackedBatches(self, batches, losses, before)
+
+    def line(self, loss: float) -> str:
+        """One progress line."""
+        rate = (self.update - self.first) / max(1e-9, self.now() - self.started)
+        return (
+            f"update {self.update}/{self.max_updates}  loss {loss:.3g}  "
+            f"{rate:.2f} updates/s  {clock(self.seconds_left)} left"
+        )
+
+
+class TrackedBatches:
+    """See `Progress.track`; ``losses(n)`` gives the mean training loss of the last n batches."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        batches: Iterable,
+        losses: Callable[[int], float],
+        before: Callable[[int], None],
+    ):
+        self.progress, self.batches, self.losses, self.before = progress, batches, losses, before
+
+    def __len__(self) -> int:
+        assert isinstance(self.batches, Sized)
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator:
+        p = self.progress
+        for count, batch in enumerate(self.batches, 1):
+            if p.update >= p.max_updates:
+                return
+            self.before(p.update)
+            yield batch
+            # the trainer is back for the next batch: this one is done
+            if count % p.accum_grad == 0:
+                p.update += 1
+                if p.update % p.interval == 0 or p.update == p.max_updates:
+                    logger.info(p.line(self.losses(min(count, p.interval * p.accum_grad))))
+
+
+def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
+    """Say how a validation went, and warn of a collapse onto blanks."""
+    better = progress.best is None or errors.cer < progress.best[0]
+    if better:
+        progress.best = (errors.cer, progress.update)
+    note = "best so far" if better else f"best {100 * progress.best[0]:.2f} % at update {progress.best[1]}"
+    words = f"  WER {100 * errors.wer:.2f} %" if progress.rate == "CER" else ""
+    logger.info(
+        "update %d validated: loss %.3g  %s %.2f %%%s  (%s)",
+        *(progress.update, loss, progress.rate, 100 * errors.cer, words, note),
+    )
+    if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
+        logger.warning(
+            "at update %d the model still answers every validation utterance with nothing but blanks; "
+            "raise the learning rates or --max_updates, or give it more data",
+            progress.update,
+        )

@@ -1,0 +1,91 @@
+"""s3prl's modules, imported on current packages, and without ESPnet where it is not used."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from s3router.errors import ConfigError
+from s3router.upstreams.deferred import DEFERRED, defer
+
+if TYPE_CHECKING:
+    from s3prl.problem.base import Problem
+
+ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers")
+"""What s3prl.problem imports and only HEAR's sound event tasks use; the environment does without them."""
+UNUSED = ("espnet2.tasks.hubert",)
+"""What s3prl's hub imports for the one upstream of its that needs it: nine tenths of the time that s3prl takes."""
+
+
+def load(name: str) -> types.ModuleType:
+    """The module of s3prl of that name, unmodified; the first call takes seconds.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    for deferred in DEFERRED:  # s3prl.problem asks for g2p, which would try to download dictionaries
+        defer(deferred)
+    with _standing_in():
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(f"{name} cannot be imported ({error}); set up anew with tools/setup.sh") from error
+
+
+def problem(name: str) -> Problem:
+    """An instance of s3prl's problem of that name, such as ``SuperbKS``."""
+    return getattr(load("s3prl.problem"), name)()
+
+
+@contextlib.contextmanager
+def _standing_in() -> Iterator[None]:
+    """While active, what s3prl imports in vain is stood in for, where it is not installed or not imported yet."""
+    absent = [n for n in ABSENT if n not in sys.modules and importlib.util.find_spec(n.split(".")[0]) is None]
+    unused = [n for n in UNUSED if n not in sys.modules]
+    names = [*absent, *unused]
+    sys.modules.update({name: _Absent(name) for name in absent} | {name: _Unused(name) for name in unused})
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+class _Absent(types.ModuleType):
+    """Has an attribute of any name, which is enough for imports and annotations, and for nothing else."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return _Absent(f"{self.__name__}.{attribute}")
+
+
+class _Unused(types.ModuleType):
+    """A module whose names are imported when something of them is used."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return _Later(self.__name__, attribute)
+
+
+class _Later:
+    """Stands for a name in a module until an attribute of it is asked for."""
+
+    def __init__(self, module: str, name: str):
+        self._where = module, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        module, name = self._where
+        return getattr(getattr(importlib.import_module(module), name), attribute)
