@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import ConfigError, PackError, S3RouterError
 from s3router.files import write_lines
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.pack import read_parts
 from s3router.superb import classification
 from s3router.superb.batches import in_order
-from s3router.superb.labels import BETWEEN, Label, LabelledDir
+from s3router.superb.labels import LabelledDir
 from s3router.superb.predict import submission_lines
 from s3router.superb.tasks import TASKS, TaskSpec
 from s3router.upstreams import hub

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s3router.data.utt2label import BETWEEN, Label
 from s3router.scoring.accuracy import score_labels
 from s3router.superb import labels
 from s3router.superb.batches import Clips
-from s3router.superb.labels import BETWEEN, Label, LabelledDir
+from s3router.superb.labels import LabelledDir
 from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams.s3prl_engine import load
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from s3router.data.utt2label import Label
 from s3router.scoring.accuracy import Accuracy, score_labels
-from s3router.superb.labels import Label, LabelledDir
+from s3router.superb.labels import LabelledDir
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,17 @@
-"""Kaldi directories with labels: ``wav.scp`` and ``utt2label``, a line each an utterance.
-
-A label is the rest of the line. Where it consists of several slots (an intent's action, object and location) they are
-separated by `` ; ``: ``utt7 change language ; none ; none``.
-"""
+"""Reading and checking of labelled Kaldi directories: ``wav.scp`` and `s3router.data.utt2label`."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import DataError
-from s3router.files import write_lines
 from s3router.scoring.files import read_text
-
-BETWEEN = " ; "
-Label = tuple[str, ...]
-"""One string for each slot."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +46,6 @@ class LabelledDir:
         if problems:
             raise DataError(summary(path, problems))
         return cls(data, {u.utt: labels[u.utt] for u in data.utts})
-
-
-def write_labelled(path: str | os.PathLike, utts: Sequence[Utterance], labels: Mapping[str, Label]) -> None:
-    """Write a directory with labels."""
-    write_beside(path, utts, "utt2label", (f"{u.utt} {BETWEEN.join(labels[u.utt])}" for u in sorted(utts, key=_id)))
-
-
-def write_beside(path: str | os.PathLike, utts: Sequence[Utterance], name: str, lines: Iterable[str]) -> None:
-    """Write a directory with a further file of its own. ``wav.scp`` comes last: where it is, all is there."""
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "wav.scp").unlink(missing_ok=True)
-    write_lines(path / name, lines)
-    DataDir(path, list(utts)).write(path)
-
-
-def _id(utterance: Utterance) -> str:
-    return utterance.utt
 
 
 def classes_of(labels: Iterable[Label]) -> list[list[str]]:

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import ConfigError, DataError, S3RouterError
 from s3router.files import write_lines
 from s3router.submission.tracks import track
-from s3router.superb.labels import BETWEEN, Label
 from s3router.superb.tasks import FIGURES, TaskSpec, task
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from s3router.data.kaldi import DataDir, summary
+from s3router.data.utt2label import Label
 from s3router.errors import DataError
 from s3router.scoring import slots, wer
 from s3router.superb.batches import Clips
-from s3router.superb.labels import Label, LabelledDir, too_short
+from s3router.superb.labels import LabelledDir, too_short
 from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams.s3prl_engine import load
 

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from s3router.data.kaldi import DataDir, summary
+from s3router.data.utt2label import Label
 from s3router.errors import DataError
 from s3router.files import write_lines
 from s3router.scoring.detection import equal_error_rate
 from s3router.superb import classification, labels
 from s3router.superb.batches import SAMPLE_RATE, Clips
-from s3router.superb.labels import Label, LabelledDir, too_short
+from s3router.superb.labels import LabelledDir, too_short
 from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams.s3prl_engine import load
 

@@ -10,7 +10,7 @@ import pytest
 
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import Utterance
-from s3router.superb.labels import write_labelled
+from s3router.data.utt2label import write_labelled
 
 SLOTS = {"ic": 3}
 

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir
+from s3router.data.utt2label import write_labelled
 from s3router.errors import run_script
-from s3router.superb.labels import write_labelled
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 

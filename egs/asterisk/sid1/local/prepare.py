@@ -16,8 +16,8 @@ from pathlib import Path
 
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import Utterance
+from s3router.data.utt2label import write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_labelled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "asr1" / "local"))
 from people import RATE, VOICES, prompts_of, telephone

@@ -19,8 +19,8 @@ import torch
 from torch.utils.data import random_split
 
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_labelled
 
 SESSIONS = range(1, 6)
 EMOTIONS = {"neu": "neu", "hap": "hap", "exc": "hap", "ang": "ang", "sad": "sad"}

@@ -11,8 +11,8 @@ import csv
 from pathlib import Path
 
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_labelled
 
 NAME = "fluent_speech_commands_dataset"
 SETS = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from s3router.data.audio import join_stretch, probe
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_labelled
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.data.utt2label import write_beside
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_beside
 
 LANGUAGE = "nnenglish"
 QUERIES = {"dev": "dev", "test": "eval"}  # our name: theirs

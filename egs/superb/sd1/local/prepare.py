@@ -12,8 +12,8 @@ import csv
 from pathlib import Path
 
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_beside
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_beside
 
 SETS = {"train": ("train-100", "train_clean_100"), "dev": ("dev", "dev_clean"), "test": ("test", "test_clean")}
 COLUMNS = ("mixture_ID", "mixture_path", "length")

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_labelled
 
 SETS = {"1": "train", "2": "dev", "3": "test"}
 _LINE = re.compile(r"([123]) (id1\d{4})/([^/\s]+)/(\d+)\.wav")

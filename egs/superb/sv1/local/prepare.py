@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3router.data.kaldi import Utterance, summary
+from s3router.data.utt2label import write_beside, write_labelled
 from s3router.errors import DataError, run_script
-from s3router.superb.labels import write_beside, write_labelled
 
 SPLIT, TRIALS = "iden_split.txt", "voxceleb1_test_v2.txt"
 TEST_SPEAKERS = range(10270, 10310)
