@@ -84,6 +84,11 @@ def test_masks_need_torch_alone(path: Path):
     assert foreign <= MASKS_NEED
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "submission").glob("*.py")), ids=lambda path: path.name)
+def test_submissions_need_no_model(path: Path):
+    assert {name.split(".")[0] for _, name in imports_of(path)}.isdisjoint({"torch", "torchaudio", "s3prl", "espnet2"})
+
+
 def test_importing_is_cheap():
     packages = [f"s3router.{p.parent.name}" for p in PACKAGE.glob("*/__init__.py") if p.parent.name != "masks"]
     code = f"import sys, s3router, {', '.join(packages)}; print(*(set(sys.modules) & {HEAVY!r}))"

@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
 
 def given_lists(pairs: Sequence[str]) -> dict:
     """``["ks=data/test"]`` -> {"ks_public": the list}. Raises ConfigError."""
-    from s3router.submission.lists import read_list
-    from s3router.submission.parts import PARTS
+    from s3router.submission.expected import read_list
+    from s3router.submission.formats import PARTS
 
     folders = {
         f"er{folder[len('er_fold')]}" if part.name == "er" else part.name: folder for folder, part in PARTS.items()
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     """Check and print."""
     args = parser().parse_args(argv)
     from s3router.submission.check import check_submission
-    from s3router.submission.lists import read_lists
+    from s3router.submission.expected import read_lists
     from s3router.submission.report import lines, track_of
 
     beside = args.archive.parent / "lists"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
-    from s3router.submission.parts import TASK_NAMES
+    from s3router.submission.formats import TASK_NAMES
 
     result = argparse.ArgumentParser(
         prog="s3router superb-submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     from s3router.cli.superb_check import given_lists
     from s3router.submission.build import build, find_sources
-    from s3router.submission.parts import TASK_NAMES
+    from s3router.submission.formats import TASK_NAMES
     from s3router.submission.report import lines
 
     given = {name: getattr(args, name.replace("-", "_")) for name in TASK_NAMES}

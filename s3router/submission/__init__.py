@@ -1,1 +1,1 @@
-"""Submissions to SUPERB: built and checked line by line. Needs no model."""
+"""Submissions to the SUPERB benchmark: building them and checking every line. No model is needed."""

@@ -1,4 +1,4 @@
-"""Build a submission out of trained tasks: find their predictions, check them, zip them, say which track it is."""
+"""Building a submission from trained tasks: find their predictions, check them, zip them, name the track."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError, DataError
-from s3router.files import replacing, write_lines
+from s3router.files import replacing, unfinished, write_json
 from s3router.submission.check import TOP, Verdict, check_submission
-from s3router.submission.lists import Expected, read_list, write_list
-from s3router.submission.parts import ACTIVITIES, FRAME_SHIFT, PARTS, TASK_NAMES, Part
+from s3router.submission.expected import Expected, read_list, write_list
+from s3router.submission.formats import ACTIVITIES, FRAME_SHIFT, PARTS, TASK_NAMES, Part
 from s3router.submission.report import RECORD, digest
-from s3router.submission.tracks import TRACKS, loosest
+from s3router.submission.tracks import TRACKS, loosest, method_of
 
 ARCHIVE, LISTS, RESULT = "predict.zip", "lists", "result.json"
 _AGAIN = "predict the test set again (stage 5)"
@@ -24,10 +24,10 @@ _AGAIN = "predict the test set again (stage 5)"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a part's files come from.
+    """The files of a part in an experiment.
 
     Attributes:
-        part: of the submission.
+        part: the part of the submission.
         exp_dir: the experiment.
         predicted: its folder ``predict_SET``.
         files: path in the part's folder -> file.
@@ -40,10 +40,10 @@ class Source:
 
 
 def find_source(exp_dir: str | os.PathLike, part: Part) -> Source | None:
-    """The files of a part in an experiment (or in one of its folders ``predict_SET``); None: it has none.
+    """The files of a part in an experiment (or in one of its folders ``predict_SET``); None if it has none.
 
     Raises:
-        DataError: no such folder; several sets were predicted, and it is not said which is meant.
+        DataError: no such folder, or several predicted sets of which none is named.
     """
     exp_dir = Path(exp_dir)
     if not exp_dir.is_dir():
@@ -69,11 +69,11 @@ def find_sources(given: Mapping[str, Sequence[Path]]) -> list[Source]:
     """The parts of a submission, in the order of `PARTS`.
 
     Args:
-        given: task -> experiments; one of each, but five of er, one a fold.
+        given: task -> experiments: one of each, but five for er, one per fold.
 
     Raises:
         ConfigError: unknown task, none at all, several experiments of a task that has no folds.
-        DataError: an experiment has no prediction, a fold is lacking or there twice.
+        DataError: an experiment without predictions; a fold that is missing or given twice.
     """
     if not any(given.values()):
         raise ConfigError(f"name an experiment of at least one task: {', '.join('--' + name for name in TASK_NAMES)}")
@@ -101,12 +101,13 @@ def find_sources(given: Mapping[str, Sequence[Path]]) -> list[Source]:
 
 
 def record_of(source: Source) -> dict[str, Any]:
-    """How a part was trained: mode, upstream, track. Raises DataError where its ``result.json`` does not say."""
+    """How a part was trained: method, upstream, track. Raises DataError if its ``result.json`` does not say."""
     result = _result(source)
-    lacking = [name for name in ("mode", "track", "upstream") if name not in result]
+    result["method"] = method_of(result)
+    lacking = [name for name in ("method", "track", "upstream") if result.get(name) is None]
     if lacking or result["track"] not in TRACKS:
         raise DataError(f"{source.predicted / RESULT} has no {', '.join(lacking) or 'known track'}; {_AGAIN}")
-    kept = ("mode", "track", "upstream", "sparsity", "seed", "lr", "upstream_lr", "layer")
+    kept = ("method", "track", "upstream", "sparsity", "seed", "lr", "upstream_lr", "layer")
     found = {key: result[key] for key in kept if result.get(key) is not None}
     return {"experiment": str(source.exp_dir), **found}
 
@@ -120,7 +121,7 @@ def _result(source: Source) -> dict[str, Any]:
 
 
 def list_of(source: Source) -> Expected | None:
-    """What the test set consists of, where ``result.json`` says where it lies and it still does; else None."""
+    """The entries of the test set, if it is still where ``result.json`` says; else None."""
     result = _result(source)
     wanted = ("data_dir", "documents_dir") if source.part.name == "qbe" else ("data_dir",)
     # Paths are relative to the folder where the command ran, the recipe's: exp/NAME/predict_SET lies in it.
@@ -141,24 +142,25 @@ def build(
     """Write ``predict.zip``, ``lists/`` and ``report.json``. A zip with problems is not left behind.
 
     Args:
-        sources: of `find_sources`.
+        sources: from `find_sources`.
         output: the folder.
-        lists: by part's folder; they go before those that `list_of` finds.
+        lists: lists by part's folder; they take precedence over those that `list_of` finds.
 
     Returns:
-        (the zip, what its check has found, what ``report.json`` holds); with problems nothing was written.
+        (the zip, the findings of its check, the content of ``report.json``); with problems, nothing was written.
     """
     output = Path(output)
     records = {source.part.folder: record_of(source) for source in sources}
     known = {source.part.folder: found for source in sources if (found := list_of(source)) is not None} | dict(lists)
     output.mkdir(parents=True, exist_ok=True)
-    path, made = output / ARCHIVE, output / f".{ARCHIVE}.{os.getpid()}.new"
+    path = output / ARCHIVE
+    made = unfinished(path)
     try:
         _zip(sources, made)
         verdict = check_submission(made, known)
         record = {"track": loosest(of["track"] for of in records.values()), "parts": records}
         if not verdict.total:
-            for name in (RECORD, ARCHIVE):  # in this order: a record never stands beside an archive of before
+            for name in (RECORD, ARCHIVE):  # in this order: a record never stands beside an older archive
                 (output / name).unlink(missing_ok=True)
             (output / LISTS).mkdir(exist_ok=True)
             for old in (output / LISTS).glob("*.txt"):
@@ -167,7 +169,7 @@ def build(
                 write_list(output / LISTS / f"{folder}.txt", expected)
             made.replace(path)
             record["sha256"] = digest(path)
-            write_lines(output / RECORD, [json.dumps(record, indent=1, ensure_ascii=False)])
+            write_json(output / RECORD, record)
     finally:
         made.unlink(missing_ok=True)
     return path, verdict, record

@@ -1,4 +1,4 @@
-"""Check a submission: every line of every file, against the task's format and the list of its test set."""
+"""Check of a submission: every line of every file, against the task's format and the list of its test set."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from s3router.errors import DataError
-from s3router.submission.lists import Expected
-from s3router.submission.parts import ACTIVITIES, PARTS
-from s3router.submission.predictions import Checked, check_diarization, check_lines
-from s3router.submission.terms import check_terms
+from s3router.submission.check_files import Checked, check_diarization, check_lines
+from s3router.submission.check_terms import check_terms
+from s3router.submission.expected import Expected
+from s3router.submission.formats import ACTIVITIES, PARTS
 
 TOP = "predict"
 LARGEST = 8 << 30
-"""Bytes of an unpacked file; QUESST's answer, the largest one, has below 1 GB."""
+"""Bytes of an unpacked file; the largest, QUESST's answer, has less than 1 GB."""
 
 
 @dataclass
 class Verdict:
-    """What was found in a submission.
+    """The findings for a submission.
 
     Attributes:
-        parts: by folder, in the order of `PARTS`.
-        problems: of the archive as a whole.
-        remarks: the same, allowed.
+        parts: findings by folder, in the order of `PARTS`.
+        problems: problems of the archive as a whole.
+        remarks: oddities of the archive that are allowed.
     """
 
     parts: dict[str, Checked]
@@ -39,12 +39,12 @@ class Verdict:
 
     @property
     def all_problems(self) -> list[str]:
-        """Of archive and parts, as far as they were kept."""
+        """Problems of the archive and its parts, as far as they were kept."""
         return [*self.problems, *(problem for part in self.parts.values() for problem in part.problems)]
 
     @property
     def total(self) -> int:
-        """How many problems there are."""
+        """Number of problems."""
         return len(self.problems) + sum(part.total for part in self.parts.values())
 
 
@@ -53,11 +53,11 @@ def check_submission(path: str | os.PathLike, lists: Mapping[str, Expected] | No
 
     Args:
         path: ``predict.zip``.
-        lists: by folder (``ks_public``). Without one, of that part the number of entries is compared with the
-            benchmark's, where it is known.
+        lists: lists of test sets by folder (``ks_public``). For a part without one, the number of entries is compared
+            with the benchmark's, where it is known.
 
     Raises:
-        DataError: there is no such file, or it is not a zip.
+        DataError: no such file, or not a zip.
     """
     path = Path(path)
     try:
@@ -99,7 +99,7 @@ def _check(archive: zipfile.ZipFile, lists: Mapping[str, Expected]) -> Verdict:
 
 
 def _usable(archive: zipfile.ZipFile, verdict: Verdict) -> list[str]:
-    """Names of the files that may be read; what is wrong with the others is noted."""
+    """Names of the files that are safe to read; problems of the others are noted."""
     names: list[str] = []
     for info in archive.infolist():
         name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)

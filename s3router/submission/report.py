@@ -1,4 +1,4 @@
-"""What is said of a submission, and which track of the benchmark it belongs to."""
+"""The report of a submission, and the track of the benchmark that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s3router.submission.check import Verdict
-from s3router.submission.predictions import MOST_PROBLEMS
-from s3router.submission.tracks import TRACKS
+from s3router.submission.check_files import MOST_PROBLEMS
+from s3router.submission.tracks import TRACKS, method_of
 
 RECORD = "report.json"
 
@@ -22,14 +22,14 @@ def digest(path: Path) -> str:
 
 
 def track_of(archive: Path) -> tuple[dict[str, Any] | None, str]:
-    """(what ``superb-submit`` has recorded beside an archive or None, why there is none)."""
+    """(the record that ``superb-submit`` left beside an archive, or None; why there is none)."""
     path = archive.parent / RECORD
     if not path.is_file() or not archive.is_file():
-        return None, f"there is no {RECORD} of superb-submit beside it"
+        return None, f"superb-submit left no {RECORD} beside it"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         same = record["sha256"] == digest(archive)
-        known = record["track"] in TRACKS and all({"mode", "track"} <= of.keys() for of in record["parts"].values())
+        known = record["track"] in TRACKS and all(of["track"] and method_of(of) for of in record["parts"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         same = known = False
     if not known:
@@ -43,17 +43,17 @@ def lines(
     """The report.
 
     Args:
-        verdict: what was found.
-        archive: its name.
-        record: how the parts were trained; None: not known, for this ``reason``.
-        most: problems printed of each part; 0: all that were kept.
+        verdict: the findings.
+        archive: name of the archive.
+        record: how the parts were trained; None if that is not known, for this ``reason``.
+        most: problems printed for each part; 0 prints all that were kept.
     """
     tasks = {} if record is None else record["parts"]
     out = [f"{archive}:"]
     for folder, found in verdict.parts.items():
         of = tasks.get(folder)
         against = "against its list" if found.listed else "format only: no list of the test set"
-        told = f"  {of['mode']}, {of['track']}" if of else ""
+        told = f"  {method_of(of)}, {of['track']}" if of else ""
         state = f"problems: {found.total:,}" if found.total else "well"
         out.append(f"  {folder:16s} {found.entries:6,} {found.part.what}  {state}  ({against}){told}")
         out += [f"    remark: {count:,} {kind}" for kind, count in sorted(found.remarks.items()) if count]
@@ -64,7 +64,7 @@ def lines(
         out += shown
         if len(shown) < total:
             out.append(
-                f"… and {total - len(shown):,} more (--max-problems 0 prints all, up to {MOST_PROBLEMS:,} a part)"
+                f"… and {total - len(shown):,} more (--max-problems 0 prints all, up to {MOST_PROBLEMS:,} per part)"
             )
     out.append(f"track: {record['track'] if record else f'not known ({reason})'}")
     out.append(f"problems: {verdict.total:,}; it cannot be scored as it is" if verdict.total else "nothing is wrong")

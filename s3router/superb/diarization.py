@@ -24,7 +24,7 @@ from s3router.data.utt2label import Label
 from s3router.errors import DataError
 from s3router.files import replacing
 from s3router.scoring.diarization import DiarizationErrors, diarization_errors
-from s3router.submission.parts import ACTIVITIES
+from s3router.submission.formats import ACTIVITIES
 from s3router.superb.batches import SAMPLE_RATE
 from s3router.superb.labels import LabelledDir, too_short
 from s3router.superb.tasks import Settings, TaskSpec

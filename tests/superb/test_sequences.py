@@ -275,7 +275,7 @@ def test_submissions_have_single_spaces_and_bare_ids():
 
 def test_what_s3prls_decoding_leaves_is_a_submission():
     """Marks that touch letters come of training that is not far yet; the benchmark scores them."""
-    from s3router.submission.parts import slots
+    from s3router.submission.formats import slots
 
     assert slots("a PLAY B-timeRange NOW E-timeRange").remark is None
     for text in ("KB-city WB-city E-artistLSO", "E-timeRangeKEOKB-city K", "R&B 90'S"):

@@ -1,4 +1,4 @@
-"""Check of the answer to QUESST's queries, an XML file that may have millions of lines: it is read as a stream."""
+"""Check of the answer to QUESST's queries: XML of up to millions of lines, read as a stream."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from typing import BinaryIO
 from xml.parsers import expat
 
-from s3router.submission.lists import Expected
-from s3router.submission.parts import number_problem
-from s3router.submission.predictions import Checked, compare_totals
+from s3router.submission.check_files import Checked, compare_totals
+from s3router.submission.expected import Expected
+from s3router.submission.formats import number_problem
 
 PARENTS = {"stdlist": None, "detected_termlist": "stdlist", "term": "detected_termlist"}
 TOLERANCE = 0.01
-"""Of mean 0 and standard deviation 1 of a query's scores: they are written with a few decimals."""
+"""For the mean (0) and standard deviation (1) of a query's scores, which are written with a few decimals."""
 
 
 def check_terms(found: Checked, path: str, file: BinaryIO, expected: Expected | None) -> None:
@@ -30,7 +30,7 @@ def check_terms(found: Checked, path: str, file: BinaryIO, expected: Expected | 
 
 
 class _Terms:
-    """The callbacks of the XML parser."""
+    """Callbacks of the XML parser."""
 
     def __init__(self, found: Checked, path: str, expected: Expected | None):
         self.found, self.path = found, path
@@ -110,12 +110,12 @@ class _Terms:
             if not constant and (abs(mean) > TOLERANCE or abs(spread - 1) > TOLERANCE):
                 self.wrong(
                     f"query {self.query}: its scores have mean {mean:.3g} and standard deviation {spread:.3g}; they "
-                    "are to be z-normalised for each query (0 and 1)"
+                    "must be z-normalised per query (0 and 1)"
                 )
 
 
 def _entities(line: int) -> expat.ExpatError:
-    """What ends the parser where a document declares entities, which could fill the memory."""
+    """Stops the parser where a document declares entities, which could fill the memory."""
     error = expat.ExpatError("entities")
     error.lineno, error.code = line, expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
     return error

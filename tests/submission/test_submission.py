@@ -17,9 +17,9 @@ from s3router.cli.superb_check import given_lists
 from s3router.errors import ConfigError, DataError, S3RouterError
 from s3router.submission.build import build, find_sources
 from s3router.submission.check import check_submission
-from s3router.submission.lists import Expected, read_list, read_lists, write_list
-from s3router.submission.parts import PARTS
-from s3router.submission.predictions import MOST_PROBLEMS
+from s3router.submission.check_files import MOST_PROBLEMS
+from s3router.submission.expected import Expected, read_list, read_lists, write_list
+from s3router.submission.formats import PARTS
 from s3router.submission.report import lines, track_of
 from s3router.submission.tracks import loosest, track
 
@@ -332,7 +332,7 @@ def experiment(top: Path, **more) -> Path:
     """What a task's recipe leaves, as far as it matters here."""
     exp = top / "exp/one"
     (exp / "predict_test/ks_public").mkdir(parents=True)
-    result = {"mode": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "data/test", **more}
+    result = {"method": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "data/test", **more}
     (exp / "predict_test/result.json").write_text(json.dumps(result))
     (exp / "predict_test/ks_public/predict.txt").write_text("".join(f"{row}\n" for row in GOOD["ks_public"]))
     (top / "data/test").mkdir(parents=True)
@@ -341,7 +341,7 @@ def experiment(top: Path, **more) -> Path:
 
 
 def test_submit_and_check_by_their_commands(tmp_path, capsys):
-    exp = experiment(tmp_path, mode="router", track="unconstrained")
+    exp = experiment(tmp_path, method="router", track="unconstrained")
     assert main(["superb-submit", "--ks", str(exp), "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "track: unconstrained" in said
@@ -358,6 +358,20 @@ def test_submit_and_check_by_their_commands(tmp_path, capsys):
     assert track_of(path)[0] is None
     assert main(["superb-check", str(path)]) == 0
     assert "report.json is of another archive, or this one was changed since" in capsys.readouterr().out
+
+
+def test_results_and_reports_that_say_mode_are_read(tmp_path, capsys):
+    """Earlier versions wrote "mode" for what is now "method"."""
+    exp = experiment(tmp_path, mode="router", track="unconstrained")
+    result = json.loads((exp / "predict_test/result.json").read_text())
+    del result["method"]
+    (exp / "predict_test/result.json").write_text(json.dumps(result))
+    _, _, record = build(find_sources({"ks": [exp]}), tmp_path / "out", {})
+    assert record["parts"]["ks_public"]["method"] == "router"
+    old = (tmp_path / "out/report.json").read_text().replace('"method"', '"mode"')
+    (tmp_path / "out/report.json").write_text(old)
+    assert main(["superb-check", str(tmp_path / "out/predict.zip")]) == 0
+    assert "router, unconstrained" in capsys.readouterr().out
 
 
 def test_a_list_is_of_the_recipe_of_its_experiment(tmp_path, monkeypatch):
@@ -390,7 +404,7 @@ def test_the_lists_of_queries_and_documents_come_from_the_search(tmp_path):
     exp = tmp_path / "exp/one/predict_test"
     (exp / "qbe_public").mkdir(parents=True)
     (exp / "qbe_public/benchmark.stdlist.xml").write_text(XML)
-    result = {"mode": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "q", "documents_dir": "d"}
+    result = {"method": "frozen", "track": "constrained", "upstream": "tiny", "data_dir": "q", "documents_dir": "d"}
     (exp / "result.json").write_text(json.dumps(result))
     for name in ("q", "d"):
         (tmp_path / name).mkdir()
@@ -416,7 +430,7 @@ def test_experiments_that_cannot_be_submitted(tmp_path):
         find_sources({"ks": [exp]})
     (source,) = find_sources({"ks": [exp / "predict_test"]})
     (exp / "predict_test/result.json").write_text("{}")
-    with pytest.raises(DataError, match=r"result\.json has no mode, track, upstream; predict the test set again"):
+    with pytest.raises(DataError, match=r"result\.json has no method, track, upstream; predict the test set again"):
         build([source], tmp_path / "out", {})
     for fold in (1, 2):
         folder = tmp_path / f"er{fold}/predict_test/er_fold{fold}_public"

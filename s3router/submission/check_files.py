@@ -1,4 +1,4 @@
-"""Checks of the files of a submission: lines of predictions, and speakers' activities."""
+"""Checks of a part's files: lines of predictions, and HDF5 files of speaker activity."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from s3router.submission.lists import Expected
-from s3router.submission.parts import ACTIVITIES, FRAME_SHIFT, Part, WrongLine
+from s3router.submission.expected import Expected
+from s3router.submission.formats import ACTIVITIES, FRAME_SHIFT, Part, WrongLine
 
 LONGEST_LINE = 1 << 20
 MOST_PROBLEMS = 10_000
@@ -18,15 +18,15 @@ AGAIN = "trials that come again with the same score"
 
 @dataclass
 class Checked:
-    """What was found in the files of a part.
+    """The findings for one part.
 
     Attributes:
-        part: of the submission.
-        entries: predictions.
+        part: the part.
+        entries: number of predictions.
         problems: ``path:line: what is wrong``.
-        remarks: kinds of what is strange, but allowed, and how often each was seen.
-        uncounted: problems beyond the first `MOST_PROBLEMS`, which are not kept.
-        listed: the predictions were compared with a list of the test set.
+        remarks: kinds of oddities that are allowed, with their counts.
+        uncounted: number of problems beyond the first `MOST_PROBLEMS`, which are not kept.
+        listed: whether the predictions were compared with a list of the test set.
     """
 
     part: Part
@@ -38,7 +38,7 @@ class Checked:
 
     @property
     def total(self) -> int:
-        """Problems, those included that were too many to be kept."""
+        """Number of problems, including those that were not kept."""
         return len(self.problems) + self.uncounted
 
     def wrong(self, path: str, line: int | None, text: str) -> None:
@@ -50,7 +50,7 @@ class Checked:
 
 
 def check_lines(found: Checked, path: str, file: BinaryIO, expected: Expected | None) -> None:
-    """A file of lines (`Part.parse`): UTF-8, each id once, all ids of the list and no others."""
+    """Check a file of lines (`Part.parse`): UTF-8, each id once, all ids of the list and no others."""
     known = None if expected is None else set(expected.ids)
     seen: dict[str, tuple[int, str]] = {}
     for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
@@ -83,7 +83,7 @@ def check_lines(found: Checked, path: str, file: BinaryIO, expected: Expected | 
 
 
 def _text(raw: bytes, number: int) -> str:
-    """A line without its end. Raises WrongLine."""
+    """A line without its line end. Raises WrongLine."""
     try:
         line = raw.decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
@@ -103,7 +103,7 @@ def _text(raw: bytes, number: int) -> str:
 
 
 def compare_totals(found: Checked, path: str, seen: Collection[str], expected: Expected | None) -> None:
-    """Note what of the list is lacking in ``seen``, or, without a list, that their number is not the benchmark's."""
+    """Note ids of the list that are missing from ``seen`` or, without a list, a total other than the benchmark's."""
     part = found.part
     if expected is None:
         if part.total is not None and found.entries != part.total:
@@ -123,7 +123,7 @@ def compare_totals(found: Checked, path: str, seen: Collection[str], expected: E
 def check_diarization(
     found: Checked, folder: str, names: list[str], open_file: Callable[[str], BinaryIO], expected: Expected | None
 ) -> None:
-    """``frame_shift``, and in `ACTIVITIES` files ``RECORDING.h5`` with ``T_hat`` (frames, speakers), from 0 to 1."""
+    """Check ``frame_shift`` and, in `ACTIVITIES`, ``RECORDING.h5`` with ``T_hat`` (frames, speakers), from 0 to 1."""
     shift = f"{folder}/{FRAME_SHIFT}"
     if shift in names:
         text = open_file(shift).read(1000).decode("utf-8", "replace").strip()
@@ -146,7 +146,7 @@ def check_diarization(
 
 
 def activity_problem(content: bytes) -> str | None:
-    """What is wrong with an HDF5 file of speakers' activities; None: nothing."""
+    """What is wrong with an HDF5 file of speaker activity; None if it is fine."""
     import h5py
     import numpy as np
 
@@ -156,7 +156,7 @@ def activity_problem(content: bytes) -> str | None:
                 return f"no dataset T_hat; it holds {', '.join(file) or 'nothing'}"
             data = file["T_hat"]
             if data.ndim != 2 or data.shape[1] != 2 or data.shape[0] == 0:
-                return f"T_hat has the shape {list(data.shape)}, expected (frames, 2): one column a speaker"
+                return f"T_hat has the shape {list(data.shape)}, expected (frames, 2): one column per speaker"
             if data.dtype.kind != "f":
                 return f"T_hat is {data.dtype}, expected floating-point probabilities"
             values = data[()]

@@ -1,6 +1,6 @@
-"""A submission to SUPERB: which files it holds, and what the lines of each must be.
+"""The files of a submission to SUPERB and the format of their lines.
 
-``predict.zip`` holds ``predict/<folder>/<file>``; any subset of the tasks is allowed. `PARTS` lists all of it.
+``predict.zip`` holds ``predict/<folder>/<file>``; any subset of the tasks is allowed. `PARTS` lists all of them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ INTENTS = {
     "location": ["bedroom", "kitchen", "none", "washroom"],
 }
 UNKNOWN = "<unk>"
-"""What s3prl's vocabularies call all else: a model may predict it."""
+"""Any other symbol in s3prl's vocabularies; a model may predict it."""
 _SLOT = re.compile(r"[BE]-[A-Za-z]+(?:[_.][A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z']+")
 _MARK = re.compile(r"[BE]-[a-z]+(?:[._A-Z][a-z]+)*")
@@ -70,12 +70,12 @@ _MARK = re.compile(r"[BE]-[a-z]+(?:[._A-Z][a-z]+)*")
 
 @dataclass(frozen=True)
 class Line:
-    """A line, taken apart.
+    """A parsed line.
 
     Attributes:
-        utt: what the prediction is of: an utterance, or a pair of them.
-        problem: what is wrong with the rest of the line; None: nothing.
-        remark: what is strange, but allowed: a kind, to be counted.
+        utt: the utterance, or pair of utterances, that the prediction is for.
+        problem: what is wrong with the rest of the line, if anything.
+        remark: a kind of oddity that is allowed; remarks are counted.
     """
 
     utt: str
@@ -84,7 +84,7 @@ class Line:
 
 
 class WrongLine(ValueError):
-    """The line cannot be taken apart."""
+    """The line cannot be parsed."""
 
 
 def _two(line: str, what: str) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def trial(line: str) -> Line:
 
 
 def number_problem(text: str | None, what: str = "score") -> str | None:
-    """What is wrong with a number that stands in a file; None: nothing."""
+    """What is wrong with a number in a file; None if it is fine."""
     try:
         value = float(text or "")
     except ValueError:
@@ -207,8 +207,8 @@ class Part:
         name: as on the command line.
         folder: its name under ``predict/``.
         file: what must be in it.
-        total: entries of the benchmark's test set; None: not known for sure.
-        parse: takes a line apart; None: the file is no lines (`s3router.submission.predictions`).
+        total: number of entries in the benchmark's test set; None if not known for certain.
+        parse: parses a line; None for files that are not made of lines (`s3router.submission.check_files`).
         what: an entry, in the plural.
     """
 
@@ -240,5 +240,5 @@ PARTS = {
         Part("qbe", "qbe_public", "benchmark.stdlist.xml", None, None, "queries"),
     )
 }
-"""Folder -> part. Totals: sizes of the corpora's own test sets (of VoxCeleb1's trials those of ``veri_test.txt``)."""
+"""Folder -> part. Totals are the sizes of the corpora's own test sets (for VoxCeleb1, of ``veri_test.txt``)."""
 TASK_NAMES = tuple(dict.fromkeys(part.name for part in PARTS.values()))

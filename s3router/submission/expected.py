@@ -1,4 +1,4 @@
-"""Lists of what a test set consists of, to hold a submission against."""
+"""Lists of the entries of test sets, with which a submission is compared."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from s3router.errors import DataError
 from s3router.files import write_lines
-from s3router.submission.parts import PARTS, Part
+from s3router.submission.formats import PARTS, Part
 
 QUERY, DOCUMENT = "query", "document"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be predicted.
+    """The entries that must be predicted.
 
     Attributes:
-        ids: utterances, pairs (``name1_name2``), recordings, or queries, each once.
-        documents: what each query is searched in; for qbe alone.
+        ids: utterances, pairs (``name1_name2``), recordings or queries, each once.
+        documents: the documents that each query is searched in; only for qbe.
     """
 
     ids: tuple[str, ...]
@@ -30,13 +30,13 @@ def read_list(path: str | os.PathLike, part: Part) -> Expected:
     """Read a list.
 
     Args:
-        path: a file with an id a line (what follows the id is not read), such as ``wav.scp``, or a Kaldi directory.
-            For sv also the corpus's list of trials (``label path1 path2``), or a directory with it (``trials``);
-            for qbe lines ``query NAME`` and ``document NAME``.
-        part: of the submission.
+        path: a file with one id per line (the rest of the line is ignored), such as ``wav.scp``, or a Kaldi directory.
+            For sv also the corpus's list of trials (``label path1 path2``), or a directory that holds it as ``trials``;
+            for qbe, lines ``query NAME`` and ``document NAME``.
+        part: the part of the submission.
 
     Raises:
-        DataError: missing, empty, an id twice, or no such list.
+        DataError: a list that is missing or empty, or that has an id twice.
     """
     path = Path(path)
     if path.is_dir():
@@ -56,7 +56,7 @@ def read_list(path: str | os.PathLike, part: Part) -> Expected:
 
 
 def pair_name(path: str) -> str:
-    """``id10270/video/00001.wav`` -> ``id10270-video-00001``, as the benchmark names the two of a pair."""
+    """``id10270/video/00001.wav`` -> ``id10270-video-00001``, as the benchmark names the utterances of a pair."""
     return "-".join(path.split("/")[-3:]).split(".")[0]
 
 
@@ -92,7 +92,7 @@ def _terms(path: Path, rows: list[list[str]]) -> Expected:
 
 def _once(path: Path, ids: list[str]) -> tuple[str, ...]:
     if not ids:
-        raise DataError(f"{path}: the list is empty; a test set has something in it")
+        raise DataError(f"{path}: the list is empty; name the list of a test set")
     seen: set[str] = set()
     for name in ids:
         if name in seen:
