@@ -7,6 +7,7 @@ then takes the target's place by a rename.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ from s3router.errors import DataError
 
 UNFINISHED = ".*.tmp"
 """Glob pattern of what a killed process may leave beside its target."""
+_NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # failures to write do not say which file it was
 
 
 @contextlib.contextmanager
@@ -53,6 +55,10 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        if error.filename == os.fspath(draft) or (error.filename is None and error.errno in _NAMELESS):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None  # of the file that was asked for
+        raise
     finally:
         draft.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -6,13 +6,15 @@ a mistyped name answer at once, without torch.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
-from s3router.errors import S3RouterError
+from s3router.errors import explain
 
 COMMANDS = {
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
@@ -46,14 +48,44 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status (0 well, 1 an error that was explained, 2 a wrong command line)."""
+    """Run one subcommand, and end all its errors in one line on stderr.
+
+    Returns:
+        The exit status: 0 well, 1 an error that was explained, 2 a wrong command line, 130 interrupted (Ctrl-C).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = f"s3router {arguments[0]}" if arguments and arguments[0] in COMMANDS else "s3router"
     try:
-        status = _run(list(sys.argv[1:] if argv is None else argv))
+        status = _run(arguments)
         sys.stdout.flush()  # while a broken pipe can still be caught
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        return status
+    except KeyboardInterrupt:
+        return _say(name, "interrupted", 130)
+    except BrokenPipeError as error:
+        if not _reader_has_gone():
+            return _say(name, explain(error), 1)
         # Python writes out at its exit what is left, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if (message := explain(error)) is None:  # a fault of the program: its traceback is wanted
+            raise
+        return _say(name, message, 1)
+
+
+def _reader_has_gone() -> bool:
+    """Whether what reads our output, such as ``head``, has had enough."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except OSError:  # no real file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _say(name: str, message: str, status: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{name}: error: {message}", file=sys.stderr)
     return status
 
 
@@ -70,10 +102,5 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        print(f"s3router: unknown command {name}{hint}; the known ones are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    try:
-        return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
-    except S3RouterError as error:
-        print(f"s3router {name}: {error}", file=sys.stderr)
-        return 1
+        return _say("s3router", f"unknown command {name}{hint}; the known ones are: {', '.join(COMMANDS)}", 2)
+    return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])

@@ -50,10 +50,21 @@ def is_pipe(source: str) -> bool:
 def file_of(source: str) -> Path | None:
     """The file that must exist for this source, or None for a pipe."""
     source = split_stretch(source)[0]
-    if is_pipe(source):
-        return None
+    return None if is_pipe(source) else _place(source)[0]
+
+
+def is_in_archive(source: str) -> bool:
+    """Whether the source is an offset into an archive; a file that happens to be called so is none."""
+    source = split_stretch(source)[0]
+    return not is_pipe(source) and _place(source)[1] is not None
+
+
+def _place(source: str) -> tuple[Path, int | None]:
+    """The file, and the offset in bytes where it is an archive."""
     match = _ARK.match(source)
-    return Path(match["path"] if match and not os.path.exists(source) else source)
+    if match and not os.path.exists(source):
+        return Path(match["path"]), int(match["offset"])
+    return Path(source), None
 
 
 def read_audio(source: str | os.PathLike, sample_rate: int | None = 16000) -> np.ndarray:
@@ -121,7 +132,7 @@ def probe(source: str | os.PathLike) -> AudioInfo:
     """
     source = os.fspath(source)
     path = file_of(source)
-    if path is not None and os.fspath(path) == source and path.suffix not in _HEADERLESS:
+    if path is not None and not is_in_archive(source) and path.suffix not in _HEADERLESS:
         import soundfile
 
         with open(_existing(path), "rb") as file:
@@ -172,9 +183,9 @@ def _decode_cached(source: str) -> tuple[np.ndarray, int]:
 def _decode(source: str) -> tuple[np.ndarray, int]:
     if is_pipe(source):
         return _mono(*_decode_file(io.BytesIO(_run(source)), source))
-    path = file_of(source)
-    if os.fspath(path) != source:
-        return _decode_ark(source, path)
+    path, offset = _place(source)
+    if offset is not None:
+        return _decode_ark(source, path, offset)
     with open(_existing(path), "rb") as file:
         return _mono(*_decode_file(file, source))
 
@@ -202,11 +213,11 @@ def _run(command: str) -> bytes:
     return done.stdout
 
 
-def _decode_ark(source: str, path: Path) -> tuple[np.ndarray, int]:
+def _decode_ark(source: str, path: Path, offset: int) -> tuple[np.ndarray, int]:
     import kaldiio
 
     _existing(path)
-    if wav := _wav_at(path, int(_ARK.match(source)["offset"])):
+    if wav := _wav_at(path, offset):
         return _mono(*_decode_file(io.BytesIO(wav), source))
     try:
         loaded = kaldiio.load_mat(source)

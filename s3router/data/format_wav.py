@@ -18,7 +18,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3router.data.audio import Seconds, cut, file_of, probe, read_native, resample, split_stretch, write_audio
+from s3router.data.audio import (
+    Seconds,
+    cut,
+    file_of,
+    is_in_archive,
+    probe,
+    read_native,
+    resample,
+    split_stretch,
+    write_audio,
+)
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.data.tokens import TOKEN_TYPES, TokenIds, read_token_list
 from s3router.data.validate import misfit
@@ -123,8 +133,7 @@ def _format_recording(source: str, utts: list[Utterance], folder: Path, rate: in
 
 def _as_is(source: str, rate: int) -> Seconds | None:
     """Seconds of a file that ESPnet reads as it is (mono wav or flac at ``rate``), else None."""
-    path = file_of(source)
-    if path is None or os.fspath(path) != source:
+    if file_of(source) is None or is_in_archive(source):
         return None
     found = probe(source)
     return found.seconds if (found.format in ("WAV", "FLAC") and found.channels == 1 and found.rate == rate) else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s3router.data.audio import Seconds, duration, file_of, join_stretch
+from s3router.data.audio import Seconds, duration, file_of, is_in_archive, join_stretch
 from s3router.errors import DataError
 
 SHOWN = 20
@@ -136,7 +136,7 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
     for recording, source in sources.items():
         file = file_of(source) if source else None
         if file is not None and not file.is_file():
-            kind = "the archive" if os.fspath(file) != source else "the recording"
+            kind = "the archive" if is_in_archive(source) else "the recording"
             problems.append(
                 f"wav.scp: {recording}: {kind} {file} is missing; correct the path (relative ones start from "
                 f"{Path.cwd()}) or take the line out"

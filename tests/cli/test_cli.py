@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import subprocess
@@ -42,13 +43,75 @@ def test_no_command_is_an_error(capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_error_is_one_line(monkeypatch, capsys):
-    def fail(argv):
-        raise DataError("text is missing")
+@pytest.fixture
+def failing(monkeypatch, capsys):
+    """failing(error): status and stderr of a command in which it happens."""
 
-    monkeypatch.setattr(targets, "main", fail)
-    assert cli.main(["targets"]) == 1
-    assert capsys.readouterr().err == "s3router targets: text is missing\n"
+    def run(error: BaseException) -> tuple[int, str]:
+        def main(argv):
+            raise error
+
+        monkeypatch.setattr(targets, "main", main)
+        return cli.main(["targets"]), capsys.readouterr().err
+
+    return run
+
+
+def test_an_error_of_ours_is_one_line(failing):
+    assert failing(DataError("text is missing")) == (1, "s3router targets: error: text is missing\n")
+
+
+def test_an_error_of_the_system_names_file_and_remedy(failing, tmp_path):
+    with pytest.raises(OSError, match="a") as caught:
+        (tmp_path / "a").read_text()
+    assert failing(caught.value) == (
+        1,
+        f"s3router targets: error: {tmp_path}/a: no such file or directory; correct the path\n",
+    )
+
+
+def test_not_enough_memory(failing):
+    status, message = failing(MemoryError())
+    assert status == 1
+    assert message.startswith("s3router targets: error: not enough memory; take smaller batches")
+
+
+def test_interrupted(failing):
+    assert failing(KeyboardInterrupt()) == (130, "s3router targets: error: interrupted\n")
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_an_error(failing):
+    assert failing(BrokenPipeError(errno.EPIPE, "Broken pipe")) == (1, "s3router targets: error: broken pipe\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(failing):
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_folder_of_another_user(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in [theirs, *theirs.parents]:
+        if folder.is_relative_to(tmp_path.parent.parent):
+            folder.chmod(0o755)
+    code = """
+import os, sys
+from s3router import cli
+from s3router.cli import targets
+from s3router.files import write_json
+targets.main = lambda argv: write_json(sys.argv[1], 1)
+os.setuid(65534)
+sys.exit(cli.main(["targets"]))
+"""
+    command = [sys.executable, "-c", code, str(theirs / "new.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"s3router targets: error: {theirs / 'new.json'}: permission denied; {theirs} belongs to root: work in a clone "
+        f"of your own, or ask for the right\n"
+    )
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -12,6 +12,7 @@ import soundfile
 from s3router.data.audio import (
     duration,
     file_of,
+    is_in_archive,
     join_stretch,
     probe,
     read_audio,
@@ -44,6 +45,17 @@ def test_written_and_read_back_bit_by_bit(tmp_path, speech):
         assert back.dtype == np.float32
         np.testing.assert_array_equal(back, speech)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("spelling", ["./a.wav", "sub/../a.wav", ".//a.wav", "././a.wav", "{folder}//a.wav"])
+def test_a_path_may_be_spelled_in_any_way(tmp_path, speech, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    write_audio(tmp_path / "a.wav", speech, 16000)
+    source = spelling.format(folder=tmp_path)
+    np.testing.assert_array_equal(read_audio(source), speech)
+    assert probe(source).format == "WAV"
+    assert not is_in_archive(source)
 
 
 @pytest.mark.parametrize(
