@@ -7,7 +7,6 @@ submission and in s3prl's decoding: ``PLAY B-artist BLUE NOTE E-artist NOW``.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from s3router.data.kaldi import DataDir, summary
+from s3router.data.slot_marks import unmarked
 from s3router.data.utt2label import Label
 from s3router.errors import DataError
 from s3router.scoring import slots, wer
@@ -24,8 +24,6 @@ from s3router.superb.tasks import Settings, TaskSpec
 from s3router.upstreams.s3prl_engine import load
 
 LABELS = "text"
-MARK = re.compile(r"([BE])-([a-z]\S*)")
-"""Words of Audio SNIPS are in capitals, its slots in small letters."""
 
 
 def read(folder: str | os.PathLike, spec: TaskSpec) -> LabelledDir:
@@ -44,41 +42,6 @@ def read(folder: str | os.PathLike, spec: TaskSpec) -> LabelledDir:
     if problems:
         raise DataError(summary(folder, problems))
     return LabelledDir(data, {u.utt: (" ".join(u.text.split()),) for u in data.utts})
-
-
-def unmarked(text: str) -> tuple[str, str]:
-    """``"PLAY B-artist BLUE NOTE E-artist"`` -> ``("PLAY BLUE NOTE", "O artist artist")``, s3prl's two columns.
-
-    Raises:
-        DataError: a slot is not closed, is closed but not open, or holds no word.
-    """
-    words, tags, slot = [], [], None
-    for word in text.split():
-        mark = MARK.fullmatch(word)
-        if mark is None:
-            words.append(word)
-            tags.append(slot or "O")
-        elif mark[1] == "B" and slot is None:
-            slot, begun = mark[2], len(words)
-        elif mark[1] == "E" and slot == mark[2]:
-            if begun == len(words):
-                raise DataError(f"slot {slot} holds no word")
-            slot = None
-        else:
-            raise DataError(f"{word} does not fit here: {'no slot' if slot is None else f'slot {slot}'} is open")
-    if slot is not None:
-        raise DataError(f"slot {slot} is not closed (E-{slot})")
-    return " ".join(words), " ".join(tags)
-
-
-def marked(words: str, tags: str) -> str:
-    """The inverse of `unmarked`: neighbours with one tag are one slot."""
-    found, tagged = [], list(zip(words.split(), tags.split(), strict=True))
-    for index, (word, tag) in enumerate(tagged):
-        before = tagged[index - 1][1] if index else "O"
-        after = tagged[index + 1][1] if index + 1 < len(tagged) else "O"
-        found += [f"B-{tag}"] * (tag not in ("O", before)) + [word] + [f"E-{tag}"] * (tag not in ("O", after))
-    return " ".join(found)
 
 
 def inventory(given: Path | None, train: LabelledDir, spec: TaskSpec) -> list[list[str]]:

@@ -12,6 +12,7 @@ import torch
 
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
+from s3router.data.slot_marks import marked, unmarked
 from s3router.errors import ConfigError, DataError
 from s3router.superb import sequences
 from s3router.superb.batches import TrainingBatches, collate, in_order
@@ -167,8 +168,8 @@ def test_settings_are_the_benchmarks():
     ],
 )
 def test_marks_and_s3prls_columns(text, words, tags):
-    assert sequences.unmarked(text) == (words, tags)
-    assert sequences.marked(words, tags) == text
+    assert unmarked(text) == (words, tags)
+    assert marked(words, tags) == text
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.data.slot_marks import marked
 from s3router.errors import DataError, run_script
-from s3router.superb.sequences import marked
 from s3router.upstreams.s3prl_engine import load, problem
 
 TEXTS = "all.iob.snips.txt"
