@@ -57,7 +57,7 @@ def correlated_masks(backbone: nn.Module, sparsity: float, c: float) -> dict[str
 
 def make_pack(backbone: nn.Module, masks: dict[str, Tensor]):
     from s3router.packs import MaskPack, PackMeta
-    from s3router.packs.fingerprint import fingerprint
+    from s3router.packs.fingerprint import weights_hash
 
     tokens = ("<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<sos/eos>")
     return MaskPack(
@@ -67,7 +67,7 @@ def make_pack(backbone: nn.Module, masks: dict[str, Tensor]):
         featurizer={"weights": torch.randn(13)},
         head={"weight": torch.randn(len(tokens), 768), "bias": torch.randn(len(tokens))},
         tokens=tokens,
-        meta=PackMeta("benchmark", fingerprint(backbone)),
+        meta=PackMeta("benchmark", weights_hash(backbone)),
     )
 
 
@@ -82,7 +82,7 @@ def seconds(function, repeats: int) -> float:
 
 
 def measure(args: argparse.Namespace, backbone: nn.Module, c: float, folder: Path) -> dict:
-    from s3router.packs import describe, read_pack, write_pack
+    from s3router.packs import read_pack, summary, write_pack
 
     pack = make_pack(backbone, correlated_masks(backbone, args.sparsity, c))
     known = pack.meta.fingerprint
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, backbone: nn.Module, c: float, folder: Pat
         path = folder / f"{codec}.pack"
         write = seconds(lambda path=path, codec=codec: write_pack(path, pack, codec, backbone), 1)
         load = seconds(lambda path=path: read_pack(path, backbone, fingerprint=known), args.repeats)
-        found = describe.figures(path)
+        found = summary.figures(path)
         row[codec] = {
             "bytes": path.stat().st_size,
             "bits_a_weight": found["masks"]["bits_a_weight"],
@@ -138,12 +138,12 @@ def main() -> None:
     args = parser.parse_args()
     settle(args)
     torch.manual_seed(0)
-    from s3router.packs.fingerprint import fingerprint
+    from s3router.packs.fingerprint import weights_hash
 
     backbone = build_backbone(args.layers)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(args, backbone, c, Path(folder)) for c in args.correlations]
-    hashing = seconds(lambda: fingerprint(backbone), args.repeats)
+    hashing = seconds(lambda: weights_hash(backbone), args.repeats)
     write(args, {"rows": rows, "fingerprint_seconds": hashing}, table(rows, args.sparsity, hashing))
     if args.output == parser.get_default("output"):
         into_docs(args.output.with_suffix(".md").read_text(encoding="utf-8"))

@@ -62,7 +62,7 @@ def _load(
     from s3router.asr.load import load_asr_model
     from s3router.masks import masks_of
     from s3router.packs import MaskPack
-    from s3router.packs.fingerprint import bare_backbone
+    from s3router.upstreams.digest import bare_backbone
 
     config = _config(exp_dir)
     if config.get("method") not in ("router", "frozen"):

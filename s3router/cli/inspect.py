@@ -21,13 +21,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Read the packs, checksums included, and print."""
     args = parser().parse_args(argv)
-    from s3router.packs import describe
+    from s3router.packs import summary
 
-    found = [describe.figures(path) for path in args.packs]
+    found = [summary.figures(path) for path in args.packs]
     if args.json:
         print(json.dumps(found, indent=2))
     elif args.table:
-        print(describe.table(found))
+        print(summary.table(found))
     else:
-        print("\n\n".join(describe.page(each) for each in found))
+        print("\n\n".join(summary.page(each) for each in found))
     return 0

@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _store(packs: Sequence[Path], measured: dict[str, float], model) -> None:
-    from s3router.packs.pack import read_parts
+    from s3router.packs.pack_file import read_parts
     from s3router.serving.langid import store_confidence
 
     for path in packs:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     more = metrics(args.metric)
     from s3router.asr.packing import backbone_and_pack
-    from s3router.packs import describe, read_pack, write_pack
+    from s3router.packs import read_pack, summary, write_pack
     from s3router.training.logs import errors_only
 
     with errors_only():  # not ESPnet's remarks while it builds the model
@@ -62,5 +62,5 @@ def main(argv: Sequence[str]) -> int:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_pack(args.output, pack, args.codec, backbone)
     read_pack(args.output, backbone, fingerprint=pack.meta.fingerprint)
-    print(describe.page(describe.figures(args.output)))
+    print(summary.page(summary.figures(args.output)))
     return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 
-_WHERE = {"MaskPack": "contents", "PackMeta": "contents", "read_pack": "pack", "write_pack": "pack"}
+_WHERE = {"MaskPack": "contents", "PackMeta": "contents", "read_pack": "pack_file", "write_pack": "pack_file"}
 
 __all__ = ["MaskPack", "PackMeta", "read_pack", "write_pack"]
 

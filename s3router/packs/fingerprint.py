@@ -13,19 +13,13 @@ _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.original$")
 _WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Hash of a backbone's weights: 32 hexadecimal digits, equal exactly when all names, shapes and values are.
+def weights_hash(module: nn.Module) -> str:
+    """Fingerprint of a backbone: 32 hexadecimal digits, equal exactly when all names, shapes and values are.
 
     It does not depend on the type the values are kept in (a half-precision file read into a float32 model keeps it),
     on the device, on the order of the tensors, on torch's two namings of weight norm, or on attached masks (scores are
-    left out, the weight under a mask counts as the plain weight). Of a `RoutedUpstream`, or of a module that contains
-    one, the backbone inside is meant.
+    left out, the weight under a mask counts as the plain weight).
     """
-    return weights_hash(bare_backbone(module))
-
-
-def weights_hash(module: nn.Module) -> str:
-    """`fingerprint` of exactly this module."""
     total = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(named_weights(module), key=lambda item: item[0]):
         total.update(f"{name} {tuple(tensor.shape)}\n".encode())
@@ -38,13 +32,6 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     wide = torch.float32 if tensor.is_floating_point() else torch.int64
     values = tensor.detach().to(device="cpu", dtype=wide).contiguous()
     return memoryview(values.numpy()).cast("B") if values.numel() else memoryview(b"")
-
-
-def bare_backbone(module: nn.Module) -> nn.Module:
-    """The backbone inside the first `RoutedUpstream` in `module` (known by its attributes); else `module` itself."""
-    routed = (part for part in module.modules() if hasattr(part, "backbone_fingerprint"))
-    found = next(routed, None)
-    return module if found is None else found.backbone
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

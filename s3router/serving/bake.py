@@ -24,7 +24,7 @@ from torch import nn
 
 from s3router.errors import ConfigError
 from s3router.packs import MaskPack, read_pack
-from s3router.packs.pack import read_parts
+from s3router.packs.pack_file import read_parts
 from s3router.serving.baked_files import TOLERANCE, head_of, settings_of, write_huggingface, write_s3prl
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from s3router.data.audio import Seconds
 from s3router.data.kaldi import Utterance
 from s3router.errors import DataError
 from s3router.packs import read_pack, write_pack
-from s3router.packs.pack import read_parts
+from s3router.packs.pack_file import read_parts
 from s3router.serving.speech_routes import RoutedCTC
 from s3router.serving.transcribe import Hypothesis, hear, rank
 
@@ -70,11 +70,12 @@ def usual_confidence(
 
 def store_confidence(path: str | os.PathLike, value: float, model: RoutedCTC) -> None:
     """Write a route's usual confidence into its pack (``metrics["dev"]["confidence"]``); all else stays as it is."""
-    pack = read_pack(path, model.upstream)
+    backbone = model.upstream.backbone
+    pack = read_pack(path, backbone, fingerprint=model.upstream.backbone_fingerprint)
     metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
     metrics.setdefault("dev", {})["confidence"] = value
     changed = dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
-    write_pack(path, changed, codec=read_parts(path).description.codec, backbone=model.upstream)
+    write_pack(path, changed, codec=read_parts(path).description.codec, backbone=backbone)
 
 
 def identify(

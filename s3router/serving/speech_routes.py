@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, read_pack
-from s3router.packs.pack import read_parts
+from s3router.packs.pack_file import read_parts
 from s3router.upstreams.packed_masks import give_back_memory
 from s3router.upstreams.routed import RoutedUpstream
 

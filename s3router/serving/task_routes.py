@@ -22,7 +22,7 @@ from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import ConfigError, PackError, S3RouterError
 from s3router.files import write_lines
 from s3router.packs import MaskPack, read_pack
-from s3router.packs.pack import read_parts
+from s3router.packs.pack_file import read_parts
 from s3router.superb import classification
 from s3router.superb.batches import in_order
 from s3router.superb.labels import LabelledDir

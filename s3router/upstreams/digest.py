@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from s3router.packs.fingerprint import fingerprint, tensor_bytes, weights_hash
+from torch import nn
 
-__all__ = ["fingerprint", "tensor_bytes", "weights_hash"]
+from s3router.packs.fingerprint import tensor_bytes, weights_hash
+
+__all__ = ["bare_backbone", "fingerprint", "tensor_bytes", "weights_hash"]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """The `weights_hash` of the backbone inside ``module``."""
+    return weights_hash(bare_backbone(module))
+
+
+def bare_backbone(module: nn.Module) -> nn.Module:
+    """The backbone inside the first `RoutedUpstream` in ``module`` (known by its attributes); else ``module``."""
+    routed = (part for part in module.modules() if hasattr(part, "backbone_fingerprint"))
+    found = next(routed, None)
+    return module if found is None else found.backbone

@@ -17,7 +17,7 @@ from s3router import cli
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, write_pack
-from s3router.packs.fingerprint import fingerprint
+from s3router.packs.fingerprint import weights_hash
 from s3router.serving import baked_ctc
 from s3router.upstreams.hub import load_expert
 
@@ -41,7 +41,7 @@ def make_pack(model: nn.Module, upstream: str, **preprocessing) -> MaskPack:
         featurizer={"weights": torch.randn(3, generator=generator)} if weighted else {},
         head={"weight": torch.randn(6, width, generator=generator), "bias": torch.randn(6, generator=generator)},
         tokens=TOKENS,
-        meta=PackMeta(upstream, fingerprint(model), preprocessing=settings, corpus="noise", date="2026-01-31"),
+        meta=PackMeta(upstream, weights_hash(model), preprocessing=settings, corpus="noise", date="2026-01-31"),
     )
 
 

@@ -13,7 +13,7 @@ from s3router import cli
 from s3router.asr.load import BEST, load_asr_model
 from s3router.masks import masks_of
 from s3router.packs import read_pack
-from s3router.packs.fingerprint import bare_backbone
+from s3router.upstreams.digest import bare_backbone
 from s3router.upstreams.hub import load_expert
 
 ROOT = Path(__file__).parents[2]

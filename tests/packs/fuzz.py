@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from s3router.errors import PackError
-from s3router.packs import describe, read_pack, write_pack
+from s3router.packs import read_pack, summary, write_pack
 
 CHECKSUM = slice(37, 101)
 NASTY: list[Any] = [
@@ -225,7 +225,7 @@ def check(path: Path, backbone: torch.nn.Module, files: list[bytes], masks: list
     for read in (
         lambda: read_pack(path, backbone),
         lambda: read_pack(path),
-        lambda: describe.page(describe.figures(path)),
+        lambda: summary.page(summary.figures(path)),
     ):
         try:
             found = read()

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from s3router.errors import ConfigError, PackError
 from s3router.masks import attach, load_masks, masks_of
 from s3router.masks.config import MaskConfig
-from s3router.packs import MaskPack, describe, read_pack, write_pack
+from s3router.packs import MaskPack, read_pack, summary, write_pack
 from s3router.packs.container import read_container, write_container
 
 CODECS = ("bits", "coded")
@@ -91,9 +91,9 @@ def test_masks_may_be_attached_to_the_backbone(file, pack, backbone_of, assert_s
 def test_half_precision_of_the_same_values_is_the_same_backbone(pack, backbone_of, tmp_path, assert_same):
     half = backbone_of(0).half()
     wide = backbone_of(0).half().float()
-    from s3router.packs.fingerprint import fingerprint
+    from s3router.packs.fingerprint import weights_hash
 
-    pack = change_meta(pack, fingerprint=fingerprint(wide))
+    pack = change_meta(pack, fingerprint=weights_hash(wide))
     write_pack(tmp_path / "p", pack, "coded", wide)
     assert_same(read_pack(tmp_path / "p", half), pack)
 
@@ -265,14 +265,14 @@ def test_an_empty_tensor_with_sides_that_numpy_cannot_have(file):
 
 def test_a_learning_rate_that_is_none_is_shown_as_it_is(pack, tmp_path):
     write_pack(tmp_path / "p", change_meta(pack, training={"score_lr": "high"}))
-    assert "| high |" in describe.table([describe.figures(tmp_path / "p")])
+    assert "| high |" in summary.table([summary.figures(tmp_path / "p")])
 
 
 def test_a_stranger_s_pack_cannot_command_the_terminal(pack, tmp_path):
     meta = {"corpus": "a\x1b[2Jb", "metrics": {"t\r\n": {"wer": 0.5}}}
     write_pack(tmp_path / "p", change(change_meta(pack, **meta), tokens=("\x9b", *pack.tokens[1:])))
-    found = describe.figures(tmp_path / "p")
-    text = describe.page(found) + describe.table([found])
+    found = summary.figures(tmp_path / "p")
+    text = summary.page(found) + summary.table([found])
     assert "a\\x1b[2Jb" in text
     assert all(c.isprintable() or c == "\n" for c in text)
     rewrite(tmp_path / "p", lambda tensors, description: description["masks"].update({"\x1b[2J": {}}))
@@ -339,8 +339,8 @@ def test_a_pack_for_classification_and_one_without_masks(pack, tmp_path, assert_
 
 def test_reading_packs_imports_neither_engine(pack, tmp_path):
     write_pack(file := tmp_path / "es.pack", pack)
-    code = "import sys; from s3router.packs import read_pack; from s3router.packs import describe"
-    code += f"; print(describe.page(describe.figures({str(file)!r})))"
+    code = "import sys; from s3router.packs import summary"
+    code += f"; print(summary.page(summary.figures({str(file)!r})))"
     code += "; sys.exit(bool(set(sys.modules) & {'espnet2', 's3prl', 'transformers'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import torch
 
 from s3router.errors import DataError, S3RouterError
 from s3router.files import write_lines
-from s3router.packs.pack import read_parts
+from s3router.packs.pack_file import read_parts
 from s3router.training.checkpoints import read_states
 from s3router.upstreams.anatomy import find_feature_extractor
 from s3router.upstreams.hub import build

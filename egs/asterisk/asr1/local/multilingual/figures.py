@@ -139,7 +139,7 @@ class Made:
     """
 
     def __init__(self, work: Path):
-        from s3router.packs import describe
+        from s3router.packs import summary
 
         self.work, self.settings = work, Settings.read(work)
         self.grid: Grid = self.settings.grid(work / "singles.yaml")
@@ -149,5 +149,5 @@ class Made:
         self.systems = [self.weight, self.router, *self.joint]
         folders = {"bits": work / "packs", "coded": work / "packs_coded"}
         self.packs = {
-            c: [describe.figures(folder / f"{lang}.pack") for lang in self.langs] for c, folder in folders.items()
+            c: [summary.figures(folder / f"{lang}.pack") for lang in self.langs] for c, folder in folders.items()
         }

@@ -13,7 +13,7 @@ from typing import Any
 from s3router.masks.targets import role_and_layer
 from s3router.packs.container import printable
 from s3router.packs.description import MaskEntry
-from s3router.packs.pack import Parts, read_parts
+from s3router.packs.pack_file import Parts, read_parts
 
 _PARTS = {"masks": "masks", "coded": "masks", "bpe_model": "sentencepiece model"}
 

@@ -18,7 +18,7 @@ from s3router.packs.bits import masks_digest, pack_bits, padding_is_zero, unpack
 from s3router.packs.container import printable, read_container, refuse, write_container
 from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
 from s3router.packs.description import Description, Malformed, MaskEntry, from_json, to_json
-from s3router.packs.fingerprint import bare_backbone, named_weights, weights_hash
+from s3router.packs.fingerprint import named_weights, weights_hash
 
 __all__ = ["MaskPack", "PackMeta", "Parts", "read_pack", "read_parts", "write_pack"]
 
@@ -104,8 +104,8 @@ def read_pack(
 
     Args:
         path: the file.
-        backbone: the bare backbone, or a module that holds one (`RoutedUpstream`): its fingerprint, names and shapes
-            must be the pack's. The codec ``coded`` needs it.
+        backbone: the plain backbone: its fingerprint, names and shapes must be the pack's. The codec ``coded`` needs
+            it.
         fingerprint: the backbone's fingerprint where it is known already (it is not computed then).
 
     Raises:
@@ -186,10 +186,9 @@ def _weights_for(
     path: str | os.PathLike, wanted: str, backbone: nn.Module, fingerprint: str | None
 ) -> dict[str, Tensor]:
     """The backbone's weights by name, after its fingerprint was checked (unless it is known)."""
-    bare = bare_backbone(backbone)
     if fingerprint is None:
-        _check_fingerprint(path, wanted, weights_hash(bare))
-    return dict(named_weights(bare))
+        _check_fingerprint(path, wanted, weights_hash(backbone))
+    return dict(named_weights(backbone))
 
 
 def _check_fingerprint(path: str | os.PathLike, wanted: str, found: str) -> None:
