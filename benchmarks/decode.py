@@ -28,18 +28,18 @@ def measure(args: argparse.Namespace) -> dict:
     import torch
 
     from s3router.asr.ctc_decode import BatchOptions, GreedySearch
-    from s3router.asr.decode import decode, token_ids
+    from s3router.asr.decode import decode
+    from s3router.asr.experiment import ASRExperiment
     from s3router.asr.lm import BeamOptions, BeamSearch
-    from s3router.asr.load import load_asr_model
     from s3router.data.kaldi import DataDir
 
     if args.threads:
         torch.set_num_threads(args.threads)
     data = DataDir.read(args.data_dir).with_durations()
     started = time.perf_counter()
-    model, token_list = load_asr_model(args.exp_dir)
+    exp = ASRExperiment(args.exp_dir)
+    model, tokens, token_list = exp.model(), exp.tokens, exp.token_list
     load_seconds = time.perf_counter() - started
-    tokens = token_ids(args.exp_dir, token_list)
     one, many = BatchOptions(batch_seconds=0), BatchOptions(batch_seconds=args.batch_seconds)
     bf16 = BatchOptions(batch_seconds=args.batch_seconds, bf16=True)
     contenders = {
@@ -106,7 +106,7 @@ def main() -> int:
     from s3router.files import write_lines
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router.asr.train")
+    parser.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train")
     parser.add_argument("--data-dir", type=Path, required=True, help="Kaldi data directory")
     parser.add_argument("--batch-seconds", type=float, default=80.0, help="(%(default)s)")
     parser.add_argument("--lm", type=Path, help="also beam search with this ARPA model over characters")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir
-from s3router.errors import CheckpointError, ConfigError, DataError, S3RouterError
+from s3router.errors import ConfigError, DataError, S3RouterError
 from s3router.files import write_lines
 from s3router.scoring.files import shorten, trn_names, write_text, write_trn
 from s3router.scoring.wer import Score, score, write_alignments
@@ -151,19 +151,6 @@ def _table(scored: Score, data: DataDir, found: Transcripts) -> list[str]:
     return lines
 
 
-def token_ids(exp_dir: Path, token_list: Sequence[str]) -> TokenIds:
-    """The tokenizer that the model of an ESPnet experiment folder was trained with (from its ``config.yaml``)."""
-    import yaml
-
-    from s3router.data.tokens import TokenIds
-
-    path = exp_dir / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; name an experiment folder that training has written")
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return TokenIds(token_list, config.get("token_type") or "char", config.get("bpemodel"))
-
-
 def make_search(token_list: Sequence[str], lm: Path | None = None, **beam: Any) -> Search:
     """Greedy search, or a beam search when a beam is asked for (arguments of `BeamOptions`).
 
@@ -196,15 +183,16 @@ def run(
     from s3router.asr.ctc_decode import BatchOptions
 
     options = options or BatchOptions()
-    data = DataDir.read(data_dir).with_durations()
-    from s3router.asr.load import load_asr_model  # after the data is known to be fine: this imports ESPnet
+    from s3router.asr.experiment import ASRExperiment
 
-    model, token_list = load_asr_model(exp_dir, checkpoint=checkpoint, device=device)
-    tokens = token_ids(exp_dir, token_list)
-    found = decode(model, tokens, data, make_search(token_list, lm, **beam), options)
+    exp = ASRExperiment(exp_dir)
+    search = make_search(exp.token_list, lm, **beam)
+    data = DataDir.read(data_dir).with_durations()
+    # after all that can be refused: this imports ESPnet
+    found = decode(exp.model(checkpoint, device), exp.tokens, data, search, options)
     extra = {"exp_dir": str(exp_dir), "checkpoint": str(checkpoint or ""), "bf16": options.bf16, "device": device}
     extra["search"] = {"beam_size": 1, **beam, "lm": str(lm or "")}
-    return write_output(output_dir, data, found, tokens, extra)
+    return write_output(output_dir, data, found, exp.tokens, extra)
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -11,9 +11,8 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 
 from s3router.asr.ctc_decode import collapse
 from s3router.data.tokens import TokenIds
-from s3router.errors import CheckpointError
 from s3router.scoring.error_counts import ErrorCounts
-from s3router.training.parameters import trained_names
+from s3router.training.parameters import check_fit, trained_names
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +30,8 @@ class RoutedCTCModel(ESPnetASRModel):
     `state_dict` holds only what trains (`s3router.training.parameters.trained_names`); `load_state_dict` wants
     exactly that.
     """
+
+    UPSTREAM = "frontend.upstream"
 
     def __init__(self, *args, amp_dtype="bfloat16", head_dropout=0.0, token_type="char", bpemodel=None, **kwargs):
         super().__init__(*args, report_cer=False, report_wer=False, **{"ctc_weight": 1.0, **kwargs})
@@ -104,20 +105,7 @@ class RoutedCTCModel(ESPnetASRModel):
         Raises:
             CheckpointError: tensors missing, unexpected, or of another shape.
         """
-        expected = self.state_dict()
-        problems = [f"lacks {name}" for name in expected if name not in state_dict]
-        problems += [f"has {name}, which does not train here" for name in state_dict if name not in expected]
-        problems += [
-            f"{name} is {tuple(state_dict[name].shape)}, expected {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state_dict and state_dict[name].shape != tensor.shape
-        ]
-        if problems:
-            more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-            raise CheckpointError(
-                f"the checkpoint does not fit the model: {'; '.join(problems[:5])}{more}; "
-                f"take the checkpoint of the same method, upstream and token list"
-            )
+        check_fit(self.state_dict(), state_dict)
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
 

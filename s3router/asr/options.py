@@ -40,25 +40,6 @@ TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr
 MASKING = {"time_prob": 0.65, "time_length": 10, "channel_prob": 0.25, "channel_length": 64}
 """S3-Router's settings for little data (arXiv 2211.01522), but for the batch size and the peak learning rates."""
 
-DECISIVE = (
-    *("method", "upstream", "upstream_ckpt", "upstream_dropout", "sparsity", "mask_conf", "feature_masking"),
-    *("features", "normalize_features", "train_dir", "valid_dir", "token_type", "bpemodel", "seed", "max_updates"),
-    *("valid_interval", "batch_seconds", "batch_type", "accum_grad", "score_lr", "weight_lr", "head_lr"),
-    *(
-        "head_first",
-        "head_dropout",
-        "optim",
-        "optim_conf",
-        "scheduler",
-        "scheduler_conf",
-        "grad_clip",
-        "grad_clip_type",
-    ),
-    *("grad_noise", "init_param", "freeze_param", "ctc_conf", "frontend", "specaug", "specaug_conf", "normalize"),
-    *("preencoder", "encoder", "encoder_conf", "postencoder", "model"),
-)
-"""Options that make a run what it is: they must not change when it goes on."""
-
 
 def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Action]) -> None:
     """Add our options; ``nested_dict`` is ESPnet's action for ``--x_conf key=value``."""
@@ -173,15 +154,19 @@ def _mask_problems(args: argparse.Namespace) -> list[str]:
     return []
 
 
-def translate(args: argparse.Namespace) -> None:
-    """Fill ESPnet's own options from ours, in place. Call it after `check`."""
+def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
+    """Fill ESPnet's own options from ours, in place. Call it after `check`.
+
+    Args:
+        amp_dtype: what ``auto`` stands for in the run that goes on; None: what is fastest here.
+    """
     args.valid_interval = min(args.valid_interval, args.max_updates)
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
     args.max_epoch = -(-args.max_updates // args.valid_interval)
     args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
     args.batch_bins = round(args.batch_seconds * 16000)
     if args.amp_dtype == "auto":
-        args.amp_dtype = "bfloat16" if has_bfloat16(args.ngpu) else "float32"
+        args.amp_dtype = amp_dtype or ("bfloat16" if has_bfloat16(args.ngpu) else "float32")
     args.frontend_conf = {
         "frontend_conf": {
             "upstream": "s3router",
@@ -218,35 +203,3 @@ def _numbers(conf: dict) -> dict:
             return value
 
     return {key: number(value) for key, value in conf.items()}
-
-
-def check_same_run(args: argparse.Namespace, before: dict) -> None:
-    """Refuse to go on with a run under other options: it would be neither the one nor the other.
-
-    Args:
-        args: after `translate`.
-        before: what ``config.yaml`` of the interrupted run says.
-
-    Raises:
-        ConfigError: names every option that differs.
-    """
-    now = vars(args)
-    differ = [
-        f"--{name} was {before[name]}, is {now[name]}"
-        for name in DECISIVE
-        if name in before and _plain(before[name]) != _plain(now[name])
-    ]
-    if differ:
-        raise ConfigError(
-            f"{args.output_dir} holds a run with other options ({'; '.join(differ)}); "
-            f"take another --output_dir, or delete it"
-        )
-
-
-def _plain(value):
-    """Tuples as lists throughout, as YAML has them."""
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return value

@@ -8,20 +8,19 @@ import sys
 from pathlib import Path
 
 import torch
-import yaml
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.tasks.asr import ASRTask, model_choices
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from s3router.asr import inputs, options
+from s3router.asr.experiment import ASRExperiment
 from s3router.asr.model import RoutedCTCModel
 from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.training import logs
-from s3router.training.checkpoints import CHECKPOINT
 from s3router.training.parameters import apply_method, param_groups
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,10 @@ class RoutedASRTask(ASRTask):
         tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)
         for path in (args.train_dir, args.valid_dir):
             inputs.check_tokens(DataDir.read(path), tokens)
-        options.translate(args)
-        _continue(args, tokens)
+        before = _interrupted(args)
+        options.translate(args, before.amp_dtype if before else None)
+        if before:
+            _check_same_run(before, args, tokens)
         for split in ("train", "valid"):
             vars(args).update(inputs.espnet_options(_inputs(args, split), split))
         resolve_distributed_mode(args)
@@ -96,6 +97,9 @@ class RoutedASRTask(ASRTask):
         model = super().build_model(args)
         _check_upstream(args, model)
         apply_method(model, args.method)
+        frontend = model.frontend
+        if not frontend.multilayer_feature and hasattr(frontend.featurizer, "weights"):
+            frontend.featurizer.weights.requires_grad_(False)  # the last layer alone is used
         model.frontend.pretrained_params = {}  # S3prlFrontend's second copy of the whole upstream
         return model
 
@@ -132,23 +136,22 @@ def _mark_changed(optimizer, *_) -> None:
         torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
 
 
-def _continue(args: argparse.Namespace, tokens: TokenIds) -> None:
-    """Where the output folder holds an interrupted run, see to it that this is the same one."""
-    config = Path(args.output_dir) / "config.yaml"
-    if not (args.resume and config.is_file() and config.with_name(CHECKPOINT).is_file()):
-        return
+def _interrupted(args: argparse.Namespace) -> ASRExperiment | None:
+    """The run that the output folder holds and this one goes on with."""
+    if not args.resume:
+        return None
     try:
-        before = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        before = None
-    if not isinstance(before, dict):
-        return  # cut off by a kill while it was written anew; the checkpoint's own checks remain
-    options.check_same_run(args, before)
-    if list(before.get("token_list", tokens.tokens)) != tokens.tokens:
-        raise ConfigError(f"{args.output_dir} holds a run with another token list; take another --output_dir")
+        return ASRExperiment.interrupted(args.output_dir)
+    except CheckpointError:
+        return None  # cut off by a kill while it was written anew; the checkpoint's own checks remain
+
+
+def _check_same_run(before: ASRExperiment, args: argparse.Namespace, tokens: TokenIds) -> None:
+    before.check_same_run(vars(args))
+    before.check_tokens(tokens.tokens)
     for split, path in (("train", args.train_dir), ("valid", args.valid_dir)):
         inputs.check_same_data(DataDir.read(path).with_durations(), _inputs(args, split))
-    args.upstream_fingerprint = before.get("upstream_fingerprint")
+    args.upstream_fingerprint = before.fingerprint
 
 
 def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:

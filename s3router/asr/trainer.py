@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from espnet2.train.trainer import Trainer, TrainerOptions
 
+from s3router.asr.experiment import ASRExperiment
 from s3router.errors import CheckpointError, S3RouterError
 from s3router.scoring.error_counts import ErrorCounts
-from s3router.training.checkpoints import CHECKPOINT, atomic_saves, read_states, repair
+from s3router.training.checkpoints import atomic_saves, read_states, repair
 from s3router.training.progress import Progress, announce
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class RoutedTrainer(Trainer):
         main_process = not distributed_option.distributed or distributed_option.dist_rank == 0
         if main_process:
             repair(output_dir, trainer_options.best_model_criterion)
-        done, best = _so_far(output_dir, trainer_options)
+        before = ASRExperiment.interrupted(output_dir) if trainer_options.resume else None
+        done, best = before.so_far() if before else (0, None)
         progress = Progress(
             trainer_options.max_updates, trainer_options.accum_grad, trainer_options.progress_interval, done
         )
@@ -129,16 +131,3 @@ class RoutedTrainer(Trainer):
         reporter.register({"cer_ctc": errors.cer, "wer_ctc": errors.wer}, weight=1)
         reporter.next()
         announce(options.progress, loss, errors)
-
-
-def _so_far(output_dir: Path, options: RoutedTrainerOptions) -> tuple[int, tuple[float, int] | None]:
-    """Updates done by an earlier run, and its best validation (CER, update)."""
-    if not options.resume or not (output_dir / CHECKPOINT).exists():
-        return 0, None
-    report = read_states(output_dir / CHECKPOINT)["reporter"]
-
-    def updates(epoch: int) -> int:
-        return min(epoch * options.valid_interval, options.max_updates)
-
-    validated = [(stats["valid"]["cer_ctc"], updates(e)) for e, stats in report["stats"].items() if "valid" in stats]
-    return updates(report["epoch"]), min(validated, default=None)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s3router.errors import CheckpointError, ConfigError
+from s3router.errors import ConfigError
 from s3router.superb.tasks import Settings, TaskSpec
-from s3router.training.parameters import SCORES, in_feature_extractor
+from s3router.training.parameters import apply_method
 from s3router.upstreams import hub
 from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
 from s3router.upstreams.s3prl_engine import load, problem
@@ -30,6 +30,8 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
     - no graph is built where none is wanted (s3prl builds the upstream's in validation, too);
     - ``autocast`` runs the upstream in bfloat16; featurizer, head and loss are float32 always.
     """
+
+    UPSTREAM = "upstream"
 
     def __init__(self, upstream, featurizer, downstream, upstream_trainable: bool, autocast: bool):
         super().__init__(upstream, featurizer, downstream, upstream_trainable)
@@ -114,57 +116,6 @@ def build_task(
     model = (FrameModel if spec.kind == "sequences" else BenchmarkModel)(
         *(upstream, featurizer, head, mode != "frozen", bfloat16)
     )
-    _set_trainable(model, mode)
+    apply_method(model, mode)
     kind = spec.of_kind()
     return kind.build(theirs, model, encoder) if hasattr(kind, "build") else theirs.build_task({}, model, encoder)
-
-
-def _set_trainable(model: BenchmarkModel, mode: str) -> None:
-    inside = list(model.upstream.named_parameters())
-    if mode == "router":  # attaching the masks has decided
-        if not any(name.endswith(SCORES) and p.requires_grad for name, p in inside):
-            raise ConfigError("mode router: no mask was put on the upstream; mask targets name none of its layers")
-    else:
-        for name, parameter in inside:
-            parameter.requires_grad_(mode == "weight" and not in_feature_extractor(name))
-    for module in model.upstream.modules():
-        if hasattr(module, "_requires_grad") and hasattr(module, "_freeze_parameters"):
-            module._freeze_parameters()  # HuggingFace's feature encoders else ask for gradients of the waveform
-
-
-def groups(model: nn.Module, lrs: dict[str, float]) -> list[dict[str, Any]]:
-    """Optimizer groups ``scores``, ``weights`` and ``head``, those that have anything.
-
-    Args:
-        model: a `BenchmarkModel`.
-        lrs: learning rate of each.
-    """
-    members: dict[str, list] = {"scores": [], "weights": [], "head": []}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            role = "head" if not name.startswith("upstream.") else "scores" if name.endswith(SCORES) else "weights"
-            members[role].append(parameter)
-    return [{"params": found, "lr": lrs[role], "name": role} for role, found in members.items() if found]
-
-
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes of a `BenchmarkModel`, and so what its checkpoints hold: name -> tensor."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    trained |= {name for name, _ in model.named_buffers() if not name.startswith("upstream.")}
-    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
-
-
-def load_trained(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """The inverse of `trained_state`.
-
-    Raises:
-        CheckpointError: tensors missing, unexpected, or of another shape.
-    """
-    from s3router.upstreams.checkpoint import refuse_partial
-
-    expected = trained_state(model)
-    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
-    refuse_partial(where, expected.keys() - state.keys(), state.keys() - expected.keys(), shapes)
-    missing = set(model.load_state_dict(state, strict=False).unexpected_keys)
-    if missing:
-        raise CheckpointError(f"{where}: the model has no {', '.join(sorted(missing))}")

@@ -52,10 +52,11 @@ def pack_from_task(exp_dir: str | os.PathLike, route: str, corpus: str = "", lic
     from s3router.packs import MaskPack, PackMeta
     from s3router.submission.tracks import track
     from s3router.superb import options
-    from s3router.superb.model import build_task, load_trained
+    from s3router.superb.model import build_task
     from s3router.superb.run import BEST, read_config
     from s3router.superb.tasks import Settings, task
     from s3router.training.checkpoints import read_states
+    from s3router.training.parameters import load_trained
 
     exp_dir = Path(exp_dir)
     config = read_config(exp_dir)

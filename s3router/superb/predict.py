@@ -48,10 +48,11 @@ def predict(args: argparse.Namespace) -> dict:
     from s3router.superb import options
     from s3router.superb.batches import in_order
     from s3router.superb.evaluate import evaluate
-    from s3router.superb.model import build_task, load_trained
+    from s3router.superb.model import build_task
     from s3router.superb.run import BEST, read, read_config
     from s3router.superb.tasks import Settings
     from s3router.training.checkpoints import read_states
+    from s3router.training.parameters import load_trained
 
     config = read_config(args.exp_dir)
     given = argparse.Namespace(**{"pool_ahead": "never", **config["options"], "feature_cache": None})

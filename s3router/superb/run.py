@@ -22,11 +22,12 @@ from s3router.superb import options
 from s3router.superb.batches import Clips, TrainingBatches, in_order
 from s3router.superb.evaluate import evaluate, to_device
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import build_task, groups, load_trained, trained_state
+from s3router.superb.model import build_task
 from s3router.superb.pooled import PooledClips, can_pool, pooled
 from s3router.superb.tasks import TaskSpec, task
 from s3router.training.arithmetic import has_bfloat16
 from s3router.training.checkpoints import CHECKPOINT, read_states
+from s3router.training.parameters import load_trained, param_groups, trained_state
 from s3router.training.progress import Progress
 from s3router.upstreams.s3prl_engine import problem
 
@@ -93,7 +94,7 @@ class Run:
         built.to(device)
         lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
         optimizer = problem(spec.problem).build_optimizer(
-            {"name": settings.optimizer, "conf": {}}, groups(built.model, lrs)
+            {"name": settings.optimizer, "conf": {}}, param_groups(built.model, lrs)
         )
         encoder = getattr(built, "encoder", None) or kind.encoder(classes, spec)
         clips = kind.clips(train, encoder, settings, args.max_seconds, args.seed)

@@ -83,7 +83,7 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: not a checkpoint of plain tensors (it may be damaged, or run code when read); "
-            f"take one that s3router.asr.train wrote"
+            f"take one that s3router wrote"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({error}); delete it and resume") from error

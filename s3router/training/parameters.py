@@ -1,94 +1,146 @@
-"""What trains under each method, and with which learning rate."""
+"""Parameters by training method: which of them train, at which learning rate, and which a checkpoint holds.
+
+Works for every model that names the place of its upstream (`RoutedModel`): the ASR model and the SUPERB model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from s3router.errors import ConfigError
+from s3router.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 METHODS = {
     "router": "scores of weight masks on a frozen upstream (S3-Router), and the head",
-    "weight": "the upstream's weights but for its feature extractor, and the head",
+    "weight": "the upstream's weights except for its feature extractor, and the head",
     "frozen": "the head alone",
-    "scratch": "an upstream of random weights, all of it, and the head",
+    "scratch": "an upstream with random weights, all of it, and the head",
 }
-"""Method -> what it trains. The head is the featurizer's layer weights and the output layer."""
+"""Method -> what it trains. The head is everything outside the upstream: layer weights, output layer."""
 
-UPSTREAM = "frontend.upstream."
 SCORES = ".scores"
 FEATURE_EXTRACTOR = "feature_extractor"
-"""Name of the convolutional front part in every wav2vec2-like model: fairseq, HuggingFace and torchaudio alike."""
+"""Name of the convolutional front end in every wav2vec2-like model: fairseq, HuggingFace and torchaudio alike."""
 
 
-def role_of(name: str) -> str:
-    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name in the ASR model."""
-    if not name.startswith(UPSTREAM):
+class RoutedModel(Protocol):
+    """A module with an upstream inside.
+
+    Attributes:
+        UPSTREAM: dotted name of the upstream; everything outside it is the head.
+    """
+
+    UPSTREAM: ClassVar[str]
+
+
+def role_of(name: str, upstream: str) -> str:
+    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name; ``upstream`` is `RoutedModel`'s."""
+    if not name.startswith(f"{upstream}."):
         return "head"
     return "scores" if name.endswith(SCORES) else "weights"
 
 
 def apply_method(model: nn.Module, method: str) -> None:
-    """Set ``requires_grad`` throughout the ASR model.
+    """Set ``requires_grad`` in the upstream of a `RoutedModel`; the head is left as it is.
 
-    For ``router`` the upstream comes with its masks attached, which have decided already (`MaskConfig.train`).
+    With ``router`` the upstream comes with its masks attached, which have decided already (`MaskConfig.train`).
 
     Raises:
         ConfigError: unknown method, or an upstream without what the method trains or freezes.
     """
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    frontend = model.frontend
-    inside = list(frontend.upstream.named_parameters())
+    upstream = model.get_submodule(model.UPSTREAM)
+    inside = list(upstream.named_parameters())
     if method == "router":
         if not any(name.endswith(SCORES) and p.requires_grad for name, p in inside):
-            raise ConfigError("method router: the upstream carries no mask scores; use the s3prl upstream 's3router'")
+            raise ConfigError(
+                "method router: there are no masks on the upstream; the mask targets name none of its layers, or it "
+                "is not the s3prl upstream 's3router'"
+            )
     else:
         for name, parameter in inside:
             parameter.requires_grad_(method == "scratch" or (method == "weight" and not in_feature_extractor(name)))
         if method == "weight" and not any(in_feature_extractor(name) for name, _ in inside):
             raise ConfigError("method weight: found no feature extractor to freeze in the upstream")
     if method != "scratch":
-        for module in frontend.upstream.modules():
+        for module in upstream.modules():
             # HuggingFace's feature encoders otherwise ask for gradients of the waveform, in vain
             if hasattr(module, "_requires_grad") and hasattr(module, "_freeze_parameters"):
                 module._freeze_parameters()
-    if not frontend.multilayer_feature and hasattr(frontend.featurizer, "weights"):
-        frontend.featurizer.weights.requires_grad_(False)  # the last layer alone is used
 
 
 def in_feature_extractor(name: str) -> bool:
-    """Whether a parameter belongs to the convolutional front part."""
+    """Whether a parameter belongs to the convolutional front end."""
     return FEATURE_EXTRACTOR in name.split(".")
 
 
-def trained_names(model: nn.Module) -> Iterator[str]:
-    """Names of everything that training changes, and so of everything that a checkpoint must hold.
-
-    Buffers change only where weights do: a frozen upstream's are left out.
-    """
-    free = False
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            free |= role_of(name) == "weights"
-            yield name
-    for name, _ in model.named_buffers():
-        if free or not name.startswith(UPSTREAM):
-            yield name
-
-
-def param_groups(model: nn.Module, lrs: dict[str, float]) -> list[dict]:
+def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, Any]]:
     """Optimizer groups ``scores``, ``weights``, ``head`` (those that have anything), in this order.
 
     Args:
-        model: after `apply_method`.
-        lrs: peak learning rate for each of the three.
+        model: a `RoutedModel` after `apply_method`.
+        lrs: (peak) learning rate of each of the three.
     """
     members: dict[str, list] = {"scores": [], "weights": [], "head": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            members[role_of(name)].append(parameter)
-    return [{"params": p, "lr": lrs[role], "name": role} for role, p in members.items() if p]
+            members[role_of(name, model.UPSTREAM)].append(parameter)
+    return [{"params": found, "lr": lrs[role], "name": role} for role, found in members.items() if found]
+
+
+def trained_names(model: nn.Module) -> Iterator[str]:
+    """Names of everything that training changes in a `RoutedModel`, and so of everything that a checkpoint must hold.
+
+    Buffers change only where weights do: those of a frozen upstream are left out.
+    """
+    free = False
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            free |= role_of(name, model.UPSTREAM) == "weights"
+            yield name
+    for name, _ in model.named_buffers():
+        if free or not name.startswith(f"{model.UPSTREAM}."):
+            yield name
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes of a `RoutedModel`, and so what its checkpoints hold: name -> tensor."""
+    trained = set(trained_names(model))
+    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+
+
+def load_trained(model: nn.Module, state: Mapping[str, Tensor], where: Any) -> None:
+    """Load what `trained_state` gave.
+
+    Args:
+        where: the file that the state comes from, for messages.
+
+    Raises:
+        CheckpointError: tensors missing, unexpected, or of another shape.
+    """
+    try:
+        check_fit(trained_state(model), state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    model.load_state_dict(state, strict=False)
+
+
+def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse a state with other names or shapes than ``expected``. Raises CheckpointError with the first five."""
+    problems = [f"lacks {name}" for name in expected if name not in state]
+    problems += [f"has {name}, which does not train here" for name in state if name not in expected]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"the checkpoint does not fit the model: {'; '.join(problems[:5])}{more}; "
+            "take a checkpoint of the same method, upstream, and tokens or labels"
+        )

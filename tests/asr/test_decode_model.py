@@ -30,9 +30,9 @@ def here(small_upstream, monkeypatch):
 
 @pytest.fixture
 def model(exp, here):
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
 
-    return load_asr_model(exp)[0]
+    return ASRExperiment(exp).model()
 
 
 def test_batched_emissions_equal_single_ones(model):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from s3router import cli
-from s3router.asr.load import BEST, load_asr_model
+from s3router.asr.experiment import ASRExperiment
 from s3router.masks import masks_of
 from s3router.packs import read_pack
 from s3router.upstreams.digest import bare_backbone
@@ -43,7 +43,7 @@ def exp(zygote, here, tmp_path_factory) -> Path:
 def test_the_command_packs_what_was_learnt(exp, tmp_path, capsys, codec):
     command = ["pack", str(exp), "-o", str(tmp_path / "it.pack"), "--codec", codec, "--metric", "test:cer=0.25"]
     assert cli.main([*command, "--licence", "CC0-1.0"]) == 0
-    model, tokens = load_asr_model(exp)
+    model, tokens = ASRExperiment(exp).model(), ASRExperiment(exp).token_list
     backbone = load_expert("tiny", None).model
     pack = read_pack(tmp_path / "it.pack", backbone)
     masks = masks_of(bare_backbone(model))
@@ -76,7 +76,7 @@ def test_the_command_names_another_checkpoint_and_its_metrics(exp, tmp_path):
     assert cli.main(command) == 0
     pack = read_pack(tmp_path / "x.pack")
     assert pack.meta.metrics == {"other": {"wer": 1.0, "cer": 0.1, "n_utts": 5}}
-    assert torch.equal(pack.head["bias"], load_asr_model(exp, "latest.pth")[0].ctc.ctc_lo.bias)
+    assert torch.equal(pack.head["bias"], ASRExperiment(exp).model("latest.pth").ctc.ctc_lo.bias)
 
 
 def test_inspect(exp, tmp_path, capsys):
@@ -105,8 +105,8 @@ def test_inspect(exp, tmp_path, capsys):
     ("edit", "message"),
     [
         (lambda exp: (exp / "config.yaml").unlink(), "no such file"),
-        (lambda exp: (exp / "config.yaml").write_text("a: b"), "not a configuration of s3router.asr.train"),
-        (lambda exp: (exp / BEST).unlink(), "no such checkpoint"),
+        (lambda exp: (exp / "config.yaml").write_text("a: b"), "not a configuration of s3router train"),
+        (lambda exp: ASRExperiment(exp).best().unlink(), "no such checkpoint"),
         (lambda exp: (exp / "decode_dev/result.json").write_text("{"), "decode_dev/result.json: damaged"),
         (lambda exp: _replace(exp, "method: router", "method: weight"), "trains the weights themselves"),
     ],

@@ -20,9 +20,9 @@ FIVE = ROOT / "tests" / "fixtures" / "five"
 @pytest.fixture(scope="module")
 def singles(route_experiments, upstream_in_place) -> dict:
     """The trained models, the slow independent way."""
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
 
-    return {route: load_asr_model(exp)[0] for route, exp in route_experiments.items()}
+    return {route: ASRExperiment(exp).model() for route, exp in route_experiments.items()}
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_a_checkpoint_holds_what_was_trained(runs, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_loaded_model_repeats_the_validation(runs, method, small_upstream, monkeypatch):
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
     from s3router.data.audio import read_audio
     from s3router.scoring.error_counts import ErrorCounts
 
@@ -61,7 +61,7 @@ def test_the_loaded_model_repeats_the_validation(runs, method, small_upstream, m
     exp = runs(method)
     stats = read_states(exp / "checkpoint.pth")["reporter"]["stats"]
     best = min(stats[epoch]["valid"]["cer_ctc"] for epoch in stats)
-    model, tokens = load_asr_model(exp)
+    model, tokens = ASRExperiment(exp).model(), ASRExperiment(exp).token_list
     assert tokens[0] == "<blank>"
     assert not model.training
     errors = ErrorCounts()
@@ -252,24 +252,24 @@ def test_the_configuration_can_be_printed(zygote, tmp_path):
 
 
 def test_a_checkpoint_of_another_method_is_refused(runs, small_upstream, monkeypatch):
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
 
     monkeypatch.setenv("S3ROUTER_TINY", str(small_upstream))
     with pytest.raises(CheckpointError, match=r"does not fit the model: lacks .*scores"):
-        load_asr_model(runs("router"), runs("frozen") / "checkpoint.pth")
+        ASRExperiment(runs("router")).model(runs("frozen") / "checkpoint.pth")
 
 
 def test_a_damaged_checkpoint_is_refused(runs, tmp_path):
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
 
     whole = (runs("frozen") / "latest.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"cut.pth: damaged"):
-        load_asr_model(runs("frozen"), tmp_path / "cut.pth")
+        ASRExperiment(runs("frozen")).model(tmp_path / "cut.pth")
     with pytest.raises(CheckpointError, match=r"nothing.pth: no such checkpoint"):
-        load_asr_model(runs("frozen"), "nothing.pth")
+        ASRExperiment(runs("frozen")).model("nothing.pth")
     with pytest.raises(CheckpointError, match="not an experiment"):
-        load_asr_model(tmp_path)
+        ASRExperiment(tmp_path)
 
 
 def test_every_configuration_of_the_recipes_is_understood(tmp_path, tokens_file):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 
 import jiwer
 import pytest
+import yaml
 
+from s3router.asr.experiment import ASRExperiment
 from s3router.asr.inputs import AudioReader, espnet_options, write_inputs
-from s3router.asr.options import DECISIVE, _numbers, check_same_run
+from s3router.asr.options import _numbers
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import split
 from s3router.errors import ConfigError
@@ -150,14 +151,22 @@ def test_the_log_file_waits_for_its_folder(tmp_path, capsys):
     assert "second" not in screen
 
 
-def test_only_decisive_options_make_another_run():
-    before = {"method": "router", "seed": 0, "optim_conf": {"betas": [0.9, 0.98]}, "num_workers": 0, "gone": 1}
-    options = {"method": "router", "seed": 0, "optim_conf": {"betas": (0.9, 0.98)}, "num_workers": 4}
-    now = argparse.Namespace(**{**dict.fromkeys(DECISIVE), **options, "output_dir": "exp"})
-    check_same_run(now, before)
-    now.seed = 1
-    with pytest.raises(ConfigError, match="--seed was 0, is 1"):
-        check_same_run(now, before)
+def test_only_decisive_options_make_another_run(tmp_path):
+    before = {
+        "method": "router",
+        "upstream": "tiny",
+        "frontend_conf": {},
+        "token_list": [],
+        "seed": 0,
+        "num_workers": 0,
+    }
+    before |= {"num_workers": 0, "optim_conf": {"betas": [0.9, 0.98]}, "amp_dtype": "bfloat16", "gone": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before))
+    exp = ASRExperiment(tmp_path)
+    now = {**before, "optim_conf": {"betas": (0.9, 0.98)}, "num_workers": 4, "score_lr": 1.0}
+    exp.check_same_run(now)
+    with pytest.raises(ConfigError, match="--seed was 0, is 1; --amp_dtype was bfloat16, is float32"):
+        exp.check_same_run({**now, "seed": 1, "amp_dtype": "float32"})
 
 
 def test_numbers_without_a_point():

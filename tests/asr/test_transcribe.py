@@ -26,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("upstream_in_place")
 def expected(route_experiments) -> dict[str, dict[str, str]]:
     """Route -> id -> text, as the trained model itself decodes."""
     from s3router.asr.ctc_decode import BatchOptions, GreedySearch
-    from s3router.asr.decode import decode, token_ids
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.decode import decode
+    from s3router.asr.experiment import ASRExperiment
 
     found = {}
-    for route, exp in route_experiments.items():
-        model, tokens = load_asr_model(exp)
-        texts = decode(model, token_ids(exp, tokens), DataDir.read(FIVE), GreedySearch(), BatchOptions(batch_seconds=0))
+    for route, folder in route_experiments.items():
+        exp = ASRExperiment(folder)
+        texts = decode(exp.model(), exp.tokens, DataDir.read(FIVE), GreedySearch(), BatchOptions(batch_seconds=0))
         found[route] = texts.texts
     assert len({tuple(texts.values()) for texts in found.values()}) > 1
     return found

@@ -9,9 +9,10 @@ from s3router.errors import ConfigError
 from s3router.packs import read_pack
 from s3router.superb.batches import Clips, in_order
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import build_task, load_trained
+from s3router.superb.model import build_task
 from s3router.superb.packing import main, pack_from_task
 from s3router.superb.tasks import TASKS
+from s3router.training.parameters import load_trained
 from tests.superb.conftest import train
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s3router.superb.model import trained_state
 from s3router.superb.pooled import PooledClips
+from s3router.training.parameters import trained_state
 from tests.superb.conftest import train
 
 

@@ -16,9 +16,9 @@ from s3router.serving.task_routes import TaskHead, load_tasks, main
 from s3router.superb import predict
 from s3router.superb.batches import Clips, in_order
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import load_trained
 from s3router.superb.packing import pack_from_task
 from s3router.superb.tasks import TASKS
+from s3router.training.parameters import load_trained
 from tests.superb.conftest import make_set, train
 
 KNOWN = TASKS["ks"].settings().gain_db

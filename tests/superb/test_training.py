@@ -19,9 +19,9 @@ from s3router.superb import predict, select, table
 from s3router.superb.batches import Clips, TrainingBatches
 from s3router.superb.classification import encoder as encoder_of
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import trained_state
 from s3router.superb.run import Run
 from s3router.superb.tasks import TASKS, task
+from s3router.training.parameters import trained_state
 from tests.superb.conftest import make_set, train
 
 ROOT = Path(__file__).parents[2]

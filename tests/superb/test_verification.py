@@ -17,9 +17,10 @@ from s3router.superb import verification
 from s3router.superb.batches import collate, in_order
 from s3router.superb.evaluate import evaluate
 from s3router.superb.labels import LabelledDir
-from s3router.superb.model import build_task, trained_state
+from s3router.superb.model import build_task
 from s3router.superb.run import read
 from s3router.superb.tasks import task
+from s3router.training.parameters import trained_state
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import make_set, train

@@ -32,19 +32,18 @@ def forced_characters(aligner: Path, folder: Path) -> dict[str, np.ndarray]:
     """utterance -> character id of every frame (frames,), of one data directory."""
     from torchaudio.functional import forced_align
 
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
     from s3router.data.audio import read_audio
     from s3router.data.kaldi import DataDir
-    from s3router.data.tokens import TokenIds
 
-    model, token_list = load_asr_model(aligner)
-    tokens, frames = TokenIds(token_list, "char"), {}
+    exp = ASRExperiment(aligner)
+    model, frames = exp.model(), {}
     for utt in DataDir.read(folder).utts:
         wave = torch.from_numpy(read_audio(utt.source))[None]
         with torch.inference_mode():
             encoded, _ = model.encode(wave, torch.tensor([wave.shape[1]]))
             emission = model.ctc.log_softmax(encoded)
-        ids = torch.tensor([tokens.encode(utt.text)], dtype=torch.int32)
+        ids = torch.tensor([exp.tokens.encode(utt.text)], dtype=torch.int32)
         path = forced_align(emission, ids, blank=0)[0][0].numpy()
         spikes = np.flatnonzero(path)
         if len(spikes):

@@ -37,7 +37,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from s3router.asr import engine
-    from s3router.asr.load import load_asr_model
+    from s3router.asr.experiment import ASRExperiment
     from s3router.serving.speech_routes import load_routes
     from s3router.upstreams.packed_masks import give_back_memory
 
@@ -58,7 +58,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
         parameters = count(model.upstream.parameters()) + sum(map(count, heads))
     else:
         names = ["joint_weight"] if contender == "joint" else [f"{lang}_weight" for lang in args.langs]
-        models = [load_asr_model(args.work / "models" / name)[0] for name in names]
+        models = [ASRExperiment(args.work / "models" / name).model() for name in names]
         with torch.inference_mode():
             for model in models:
                 model.encode(wave[None], torch.tensor([len(wave)]))

@@ -1,0 +1,168 @@
+"""The experiment folder of speech recognition."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3router.asr import engine
+from s3router.data.tokens import TokenIds
+from s3router.errors import CheckpointError, ConfigError
+from s3router.training.checkpoints import CHECKPOINT, read_states
+from s3router.training.experiment import Experiment, TrainedParts
+from s3router.training.parameters import load_trained
+from s3router.training.resume import COMMON
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from s3router.asr.model import RoutedCTCModel
+
+_HEAD = {"ctc.ctc_lo.weight": "weight", "ctc.ctc_lo.bias": "bias"}
+_FEATURIZER = "frontend.featurizer."
+_RECORDED = ("method", "score_lr", "head_lr", "max_updates", "head_first", "batch_seconds", "accum_grad", "seed")
+
+
+class ASRExperiment(Experiment):
+    """What ``s3router train`` leaves: ESPnet's ``config.yaml`` and checkpoints."""
+
+    CONFIG = "config.yaml"
+    REQUIRED = frozenset({"method", "upstream", "frontend_conf", "token_list"})
+    WRITER = "s3router train"
+    BEST = "valid.cer_ctc.best.pth"
+    RESULTS = "decode_"
+    FIGURES = ("wer", "cer", "per", "n_utts")
+    DECISIVE = (
+        *COMMON,
+        *("features", "normalize_features", "token_type", "bpemodel", "batch_seconds", "batch_type"),
+        *("score_lr", "weight_lr", "head_lr", "head_first", "head_dropout", "optim", "optim_conf"),
+        *("scheduler", "scheduler_conf", "grad_clip_type", "grad_noise", "init_param", "freeze_param", "ctc_conf"),
+        *("frontend", "specaug", "specaug_conf", "normalize", "preencoder", "encoder", "encoder_conf"),
+        *("postencoder", "model"),
+    )
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.config
+
+    @property
+    def task(self) -> str:
+        return "asr"
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.config.get("upstream_fingerprint")
+
+    @property
+    def token_list(self) -> list[str]:
+        """The tokens of the output layer, in order."""
+        return list(self.config["token_list"])
+
+    @cached_property
+    def tokens(self) -> TokenIds:
+        """The tokenizer that the model was trained with."""
+        return TokenIds(self.token_list, self.config.get("token_type") or "char", self.config.get("bpemodel"))
+
+    def so_far(self) -> tuple[int, tuple[float, int] | None]:
+        """Updates done by ``checkpoint.pth``, and its best validation: (error rate, update), None before the first."""
+        report = read_states(self.path / CHECKPOINT)["reporter"]
+
+        def updates(epoch: int) -> int:
+            return min(epoch * self.config["valid_interval"], self.config["max_updates"])
+
+        stats = report["stats"].items()
+        validated = [(found["valid"]["cer_ctc"], updates(epoch)) for epoch, found in stats if "valid" in found]
+        return updates(report["epoch"]), min(validated, default=None)
+
+    def check_tokens(self, token_list: list[str]) -> None:
+        """Refuse to resume with another token list. Raises ConfigError."""
+        if token_list != self.token_list:
+            raise ConfigError(f"{self.path} holds a run with another token list; take another --output_dir")
+
+    def model(
+        self, checkpoint: str | os.PathLike | None = None, device: str = "cpu", amp_dtype: str = "float32"
+    ) -> RoutedCTCModel:
+        """As `Experiment.model`.
+
+        ``encode(speech (batch, samples), lengths (batch,))`` gives features (batch, frames, dim) and lengths;
+        ``ctc.log_softmax(features)`` the emissions.
+        """
+        args = argparse.Namespace(**copy.deepcopy(self.config))
+        args.output_dir = str(self.path)  # the folder may have been moved
+        args.frontend_conf["frontend_conf"].get("extra_conf", {}).pop("feature_cache", None)
+        args.model_conf["amp_dtype"] = amp_dtype
+        state = self.state(checkpoint)
+        model = engine.routed_task().build_model(args)
+        load_trained(model, state, self.checkpoint(checkpoint))
+        return model.to(device).eval()
+
+    def parts(self, checkpoint: str | os.PathLike | None = None) -> TrainedParts:
+        from s3router.masks import MaskConfig, masks_of
+        from s3router.upstreams.digest import bare_backbone
+
+        config = self.config
+        model = self.model(checkpoint)
+        backbone = bare_backbone(model)
+        delta, featurizer, head = self._sorted(model, backbone)
+        masks = masks_of(backbone)
+        if delta and self.method != "scratch":  # the trained one has other weights now
+            from s3router.upstreams.hub import build
+
+            backbone = build(ckpt=self.upstream_ckpt, upstream=self.upstream).backbone
+        mask = config["frontend_conf"]["frontend_conf"].get("extra_conf", {}).get("mask")
+        return TrainedParts(
+            backbone=backbone,
+            masks=masks,
+            delta=delta,
+            featurizer=featurizer,
+            head=head,
+            tokens=tuple(self.token_list),
+            labels=None,
+            preprocessing={
+                "sample_rate": 16000,
+                "features": config["features"],
+                "normalize_features": bool(config["normalize_features"]),
+                "token_type": config["token_type"],
+            },
+            mask={} if mask is None else _json(MaskConfig.from_dict(mask).to_dict()),
+            training={name: _json(config[name]) for name in _RECORDED if config.get(name) is not None},
+            corpus="/".join(Path(config["train_dir"]).parts[-2:]),
+            bpe_model=Path(config["bpemodel"]).read_bytes() if config.get("bpemodel") else None,
+        )
+
+    def _sorted(
+        self, model: RoutedCTCModel, backbone: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """What trained, besides masks: (further tensors of the backbone, featurizer, head), as new tensors."""
+        from s3router.packs.fingerprint import plain_name
+
+        prefix = next(f"{name}." for name, module in model.named_modules() if module is backbone)
+        delta, featurizer, head, other = {}, {}, {}, []
+        for name, tensor in model.state_dict().items():
+            tensor = tensor.detach().cpu().clone()
+            if name.startswith(prefix):
+                if (plain := plain_name(name.removeprefix(prefix))) is not None:
+                    delta[plain] = tensor
+            elif name.startswith(_FEATURIZER):
+                featurizer[name.removeprefix(_FEATURIZER)] = tensor
+            elif name in _HEAD:
+                head[_HEAD[name]] = tensor
+            else:
+                other.append(name)
+        if other:
+            raise CheckpointError(
+                f"{self.path}: it trained {', '.join(other[:5])}, for which a pack has no place; packs hold masks, "
+                "further weights of the upstream, the featurizer and the CTC output layer"
+            )
+        return delta, featurizer, head
+
+
+def _json(value: Any) -> Any:
+    """As JSON has it: keys are text, tuples are lists."""
+    return json.loads(json.dumps(value))
