@@ -7,7 +7,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -107,16 +109,22 @@ def test_refused_by_the_other_recipes(recipe: str, options: list[str], message: 
     assert done.stdout == ""
 
 
+def stage_script(name: str) -> str:
+    """A line of bash that writes the functions of the stage script, without a call, to a file."""
+    return f"sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT=\"{ROOT}\"#' '{ROOT}/egs/TEMPLATE/asr1/asr.sh' >{name}"
+
+
 def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
     """What the stage script calls its folders and files under these options of a recipe's run.sh."""
     folder = ROOT / f"egs/{recipe}/asr1"
     shown = ("data", "token_list", "exp", "sparsity", "raw_train", "config", "presets")
     code = f"""
-        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >{cwd}/asr.sh
-        sed 's#[^ ]*TEMPLATE/asr1/asr.sh#{cwd}/asr.sh#; s#^cd .*#cd {folder}#' {folder}/run.sh >{cwd}/run.sh
+        cd '{cwd}'
+        {stage_script("asr.sh")}
+        sed 's#[^ ]*TEMPLATE/asr1/asr.sh#{cwd}/asr.sh#; s#^cd .*#cd "{folder}"#' '{folder}/run.sh' >run.sh
         echo 'check_options && name_everything; for v in {" ".join(shown)} decoded[*]; do echo "$v=${{!v-}}"; done' \
-            >>{cwd}/run.sh
-        bash {cwd}/run.sh {options}
+            >>run.sh
+        bash run.sh {options}
     """
     done = bash(code, cwd)
     assert done.returncode == 0, done.stderr
@@ -244,10 +252,9 @@ def test_parse_options(tmp_path: Path, options: list[str], expected: str):
 
 
 def stage(code: str, cwd: Path) -> subprocess.CompletedProcess:
-    return bash(f". {ROOT}/utils/stage.sh\n{code}", cwd)
+    return bash(f". '{ROOT}/utils/stage.sh'\n{code}", cwd)
 
 
-FUNCTION = re.compile(r"^one_at_a_time\(\) \{\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 STEP = "run_once log/a.log --inputs in --outputs out -- sh -c 'cat in >>out; echo made'"
 
 
@@ -308,11 +315,88 @@ def test_trained_with_other_settings_is_refused(tmp_path: Path):
     assert stage(begin.replace("0.1", "0.2"), tmp_path).returncode == 0
 
 
+def test_of_a_long_log_the_first_problems_are_shown_too(tmp_path: Path):
+    failing = "run_once a.log -- sh -c 'seq 50; echo text: error: not UTF-8; seq 100 200; exit 1'"
+    done = stage(failing, tmp_path)
+    assert "text: error: not UTF-8\n100\n" in done.stderr
+    assert "\n200\n" in done.stderr
+    assert "\n150\n" not in done.stderr
+
+
+@pytest.mark.parametrize("show", ["", "--show"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_all_of_its_processes(tmp_path: Path, show: str, number: int):
+    code = f". '{ROOT}/utils/stage.sh'\nrun_once a.log {show} -- sh -c 'echo $$ >pid; sleep 600 | cat; echo never'"
+    running = subprocess.Popen(["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.02)
+    group = int((tmp_path / "pid").read_text())
+    running.send_signal(number)
+    assert running.wait(30) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.killpg(os.getpgid(group), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("dev test", ["data/en/dev", "data/en/test"]),
+        ("", []),
+        ("  dev\n test ", ["data/en/dev", "data/en/test"]),
+        ("my data/te st", ["my data/te st"]),
+        ("my data/te st/ dev my data/te st", ["my data/te st", "data/en/dev", "my data/te st"]),
+        ("two  blanks", ["data/en/two  blanks"]),
+        ("{cwd}/my data/te st /none", ["{cwd}/my data/te st", "/none"]),
+    ],
+)
+def test_sets_are_separated_by_blanks_which_their_paths_may_have(tmp_path: Path, given: str, found: list[str]):
+    for folder in ("my data/te st", "data/en/dev", "data/en/two  blanks"):
+        (tmp_path / folder).mkdir(parents=True)
+    listed = shlex.quote(given.format(cwd=tmp_path))
+    done = bash(f"data=data/en\n. '{ROOT}/utils/sets.sh'\neach_set {listed}", tmp_path)
+    assert done.stdout.splitlines() == [each.format(cwd=tmp_path) for each in found], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
+def test_a_waiting_run_names_the_process_it_waits_for(tmp_path: Path):
+    code = f". '{ROOT}/utils/stage.sh'\none_at_a_time .lock 'trains exp/a'\n"
+    first = subprocess.Popen(
+        ["bash", "-euc", f"{code} echo locked; read -r"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout.readline() == "locked\n"
+    second = subprocess.Popen(["bash", "-euc", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    message = second.stdout.readline()
+    assert f"another run trains exp/a: waiting for it (process {first.pid} on {os.uname().nodename}: " in message
+    first.communicate("\n", timeout=30)
+    assert second.wait(30) == 0
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
+def test_what_a_killed_run_has_left_is_named(tmp_path: Path):
+    code = f". '{ROOT}/utils/stage.sh'\none_at_a_time .lock 'trains exp/a'\n"
+    first = subprocess.Popen(
+        ["bash", "-euc", f"{code} in_group sleep 600"], cwd=tmp_path, stdout=subprocess.DEVNULL, process_group=0
+    )
+    orphans = []
+    while not orphans:
+        children = subprocess.run(["pgrep", "-P", str(first.pid), "sleep"], capture_output=True, text=True, check=False)
+        orphans = children.stdout.split()
+    first.kill()
+    first.wait()
+    second = subprocess.Popen(["bash", "-euc", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert f"(process {orphans[0]}, left by {first.pid} on " in second.stdout.readline()
+    os.kill(int(orphans[0]), signal.SIGKILL)
+    assert second.wait(30) == 0
+
+
 @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is locked")
 def test_a_second_run_waits_while_the_first_prepares(tmp_path: Path):
     code = f"""
-        . {ROOT}/utils/stage.sh
-        {"".join(FUNCTION.findall((ROOT / "egs/TEMPLATE/asr1/asr.sh").read_text()))}
+        . '{ROOT}/utils/stage.sh'
         one_at_a_time data/.preparing.lock 'prepares data here'
         echo prepared
     """
@@ -356,7 +440,7 @@ def steps(functions: str, options: str, cwd: Path, **env: str) -> subprocess.Com
     variables = {"S3ROUTER_VENV": f"{cwd}/venv", "LEFT": "result.json config.yaml valid.cer_ctc.best.pth", **env}
     code = f"""
         export {" ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())}
-        sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {ROOT}/egs/TEMPLATE/asr1/asr.sh >asr.$$.sh
+        {stage_script("asr.$$.sh")}
         . ./asr.$$.sh {options}
         check_options && name_everything
         {functions}
@@ -416,9 +500,8 @@ def test_one_model_is_trained_by_one_run_at_a_time(tmp_path: Path):
 def test_own_sets_must_exist(tmp_path: Path):
     """Stage 2 on a directory that is not there, with an environment that is ready: named, with what to do."""
     code = f"""
-        cd {RECIPE}
-        sed 's/^main$//' ../../TEMPLATE/asr1/asr.sh >{tmp_path}/asr.sh
-        sed -i 's#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT={ROOT}#' {tmp_path}/asr.sh
+        {stage_script("asr.sh")}
+        cd '{RECIPE}'
         . {tmp_path}/asr.sh --skip-data-prep --train-set {tmp_path}/none --valid-set {tmp_path}/dev --test-sets ''
         check_options && name_everything && prepare_sets
     """

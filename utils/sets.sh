@@ -5,12 +5,28 @@
 # locate SET: its path; a name is one under ${data}.
 locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
 
+# each_set LIST: the path of each set of a list, one a line. Sets are separated by blanks; a path that has blanks of its own
+# is taken whole, if it is a folder that is there.
+each_set() {
+    local rest=$1 word
+    while rest=${rest#"${rest%%[![:space:]]*}"} && [ -n "${rest}" ]; do
+        word=${rest}
+        until [[ ${word} != *[[:space:]]* ]] || { [[ ${word} != *[[:space:]] ]] && [ -d "$(locate "${word}")" ]; }; do
+            word=${word%[[:space:]]*}
+        done
+        locate "${word}"
+        rest=${rest#"${word}"}
+    done
+}
+
 # name_sets: fills names with the last parts of the paths in sets, by which folders are called afterwards.
 name_sets() {
-    local set name
+    local set name other
     for set in "${sets[@]}"; do
         name=$(basename "${set}")
-        case " ${names[*]-} " in *" ${name} "*) die "two of the sets are called ${name}: rename one" ;; esac
+        for other in ${names[@]+"${names[@]}"}; do
+            [ "${name}" != "${other}" ] || die "two of the sets are called ${name}: rename one"
+        done
         names+=("${name}")
     done
 }
@@ -21,7 +37,8 @@ corpus_options() {
         log "  left out (--skip-data-prep)"
         return 1
     fi
-    read -ra opts <<<"${local_data_opts}"
+    # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
+    read -a opts <<<"${local_data_opts}"
     [ -z "${corpus}" ] || opts+=(--corpus "${corpus}")
 }
 
@@ -31,6 +48,6 @@ check_sets() {
     need_sets
     for set in "${sets[@]}"; do
         run_once "exp/log/check_${set//\//_}.log" --inputs "${set}" -- \
-            python -m s3router.data.validate "${set}" --no-text --nj "${nj}"
+            python -m s3router validate "${set}" --no-text --nj "${nj}"
     done
 }

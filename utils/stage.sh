@@ -80,11 +80,67 @@ run_stage() {
     "$3"
 }
 
+# one_at_a_time FILE WHAT: of runs that are started at once and make the same files (data of several seeds or subsets, one
+# model twice), the second waits, and finds them finished. Locked until file descriptor 8 is closed; FILE says by whom.
+one_at_a_time() {
+    command -v flock >/dev/null || return 0
+    mkdir -p "$(dirname "$1")"
+    exec 8>>"$1"
+    if ! flock --nonblock 8; then
+        log "another run $2: waiting for it ($(exec 8>&- && lock_holder "$1"))"
+        flock 8 || { log "  this file system has no locks: going on without" && return; }
+    fi
+    printf '%s %s %s\n' "$$" "$(uname -n)" "$(readlink -f "$0")" >"$1"
+}
+
+# lock_holder FILE: who has locked it; where that process has been killed, what it has left running.
+lock_holder() {
+    local pid host command other left=
+    read -r pid host command <"$1" || { echo "process unknown" && return; }
+    if [ "${host}" = "$(uname -n)" ] && ! kill -0 "${pid}" 2>/dev/null; then
+        for other in $(find -L /proc/[0-9]*/fd -maxdepth 1 -samefile "$1" 2>/dev/null | cut -d/ -f3 | sort -un); do
+            # find has had it open, too
+            if [ "${other}" != $$ ] && kill -0 "${other}" 2>/dev/null; then left+="${other} "; fi
+        done
+        [ -z "${left}" ] || pid="${left% }, left by ${pid}"
+    fi
+    echo "process ${pid} on ${host}: ${command}"
+}
+
+# in_group [--log FILE] COMMAND...: COMMAND in a process group of its own, with FILE as a copy of its output. A signal that
+# ends this script ends the group, too.
+in_group() {
+    local status=0 copy=
+    if [ "$1" = --log ]; then copy=$2 && shift 2; fi
+    set -m
+    if [ -n "${copy}" ]; then
+        "$@" </dev/null 2>&1 | tee "${copy}" &
+    else
+        "$@" </dev/null &
+    fi
+    set +m
+    group=$(jobs -p %%)
+    wait "$!" || status=$?
+    group=
+    return "${status}"
+}
+
+group=
+end_group() { # end_group STATUS
+    trap '' HUP INT TERM
+    [ -z "${group}" ] || { kill -TERM -- "-${group}" && wait; } 2>/dev/null
+    exit "$1"
+}
+trap 'end_group 129' HUP
+trap 'end_group 130' INT
+trap 'end_group 143' TERM
+
 # run_once LOG [--show] [--inputs FILE...] [--outputs FILE...] -- COMMAND...
 #
 # Runs COMMAND with its output in LOG (its last line, or with --show all of it, on the screen, too), unless it has been run before with the same
 # words on the same inputs (files, or the files in a folder, by name, size and time) and its outputs are still there: LOG.done remembers that. A command
-# that fails shows the last lines of its log and ends the recipe; its outputs do not count as finished.
+# that fails shows the first problems and the last lines of its log and ends the recipe; its outputs do not count as
+# finished.
 run_once() {
     local log_file=$1 list='' show=false key file status=0
     local inputs=() outputs=()
@@ -110,12 +166,12 @@ run_once() {
     mkdir -p "$(dirname "${log_file}")"
     rm -f "${log_file}.done"
     if [ "${show}" = true ]; then
-        "$@" 2>&1 | tee "${log_file}" || status=${PIPESTATUS[0]}
+        in_group --log "${log_file}" "$@" || status=$?
     else
-        "$@" >"${log_file}" 2>&1 || status=$?
+        in_group "$@" >"${log_file}" 2>&1 || status=$?
     fi
     if [ "${status}" -ne 0 ]; then
-        [ "${show}" = true ] || { printf -- '--- the last lines of %s:\n' "${log_file}" && tail -n 15 "${log_file}"; } >&2
+        [ "${show}" = true ] || show_log "${log_file}" >&2
         die "'$*' failed (status ${status}); its output is in ${log_file}"
     fi
     for file in ${outputs[@]+"${outputs[@]}"}; do
@@ -123,6 +179,19 @@ run_once() {
     done
     [ "${show}" = true ] || tail -n 1 "${log_file}"
     printf '%s\n' "${key}" >"${log_file}.done"
+}
+
+# show_log FILE: all of a short log; of a long one the first lines that name a problem, where the cause mostly is, and
+# the last ones.
+show_log() {
+    if [ "$(wc -l <"$1")" -le 30 ]; then
+        printf -- '--- %s:\n' "$1" && cat "$1"
+        return
+    fi
+    printf -- '--- the first problems in %s:\n' "$1"
+    grep -m 1 -A 9 -iE '(^|[^a-z])(errors?|problems?|failed|cannot|traceback)([^a-z]|$)' "$1" || head -n 5 "$1"
+    printf -- '--- its last lines:\n'
+    tail -n 15 "$1"
 }
 
 all_exist() {

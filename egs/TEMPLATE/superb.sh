@@ -30,7 +30,7 @@ lang=                 # language, where the corpus has several: the folder under
 fold=                 # cross-validation fold, where the task has some
 train_set=train       # Kaldi directory with utt2label (pr, asr, sf: with text; sd: with rttm): a path, or a name under data/
 valid_set=dev         # the same (sv: with trials); selects the best checkpoint and the learning rate
-test_sets="test"      # the same as that, to predict; separated by spaces
+test_sets="test"      # the same as that, to predict; separated by spaces, which the path of a folder may have, too
 classes=              # list of classes (default: those of the training labels)
 # model
 mode=frozen           # what trains besides the head: frozen (nothing), weight, or router (masks)
@@ -88,10 +88,10 @@ check_options() {
 }
 
 name_everything() {
-    local set head up
+    local head up
     data=data${lang:+/${lang}}${fold:+/fold${fold}}
-    sets=("$(locate "${train_set}")" "$(locate "${valid_set}")")
-    for set in ${test_sets}; do sets+=("$(locate "${set}")"); done
+    mapfile -t sets < <(each_set "${test_sets}")
+    sets=("$(locate "${train_set}")" "$(locate "${valid_set}")" ${sets[@]+"${sets[@]}"})
     name_sets
     [ ${#sets[@]} -gt 2 ] || die "nothing to predict: name test sets"
     exp=exp/${tag:-${lang:+${lang}_}${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
@@ -120,7 +120,8 @@ train() {
     local i head up more opts command=(python) folder content shipped=()
     [ "${upstream}" != tiny ] || shipped=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
     need_sets
-    read -ra more <<<"${train_args}"
+    # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
+    read -a more <<<"${train_args}"
     content=$(cat "${sets[0]}/${labels}" "${sets[1]}/${tested}" ${shipped[@]+"${shipped[@]}"} | sha256sum | cut -c -16)
     if [ "${ngpu}" -gt 1 ] || [ "${nproc}" -gt 1 ]; then
         command=(torchrun --standalone --nproc-per-node "$((ngpu > 0 ? ngpu : nproc))")

@@ -31,7 +31,7 @@ skip_data_prep=false  # do not run local/data.sh: the sets below are there alrea
 local_data_opts=      # further options of local/data.sh
 train_set=train       # Kaldi directory: a path, or a name under data/LANG
 valid_set=dev         # Kaldi directory that selects the best checkpoint
-test_sets="test"      # Kaldi directories to decode besides it, separated by spaces
+test_sets="test"      # Kaldi directories to decode besides it, separated by spaces; a folder may have spaces in its path
 token_type=char       # what the model writes: char, bpe, or phn (phonemes, where local/data.sh makes them)
 bpe_size=200          # units of --token-type bpe
 tokens=               # a ready token list (default: made from the token sets)
@@ -67,17 +67,6 @@ main() {
     run_stage 4 "training -> ${exp}" train
     run_stage 5 "decoding -> ${exp}/decode_*" decode
     run_stage 6 "table -> ${exp}/RESULTS.md" report
-}
-
-# one_at_a_time FILE WHAT: of runs that are started at once and make the same files (data of several seeds or subsets, one
-# model twice), the second waits, and finds them finished. Locked until file descriptor 8 is closed.
-one_at_a_time() {
-    command -v flock >/dev/null || return 0
-    mkdir -p "$(dirname "$1")"
-    exec 8>>"$1"
-    flock --nonblock 8 && return
-    log "another run $2: waiting for it"
-    flock 8 || log "  this file system has no locks: going on without"
 }
 
 # Everything that can be refused is refused here, before anything has been made.
@@ -131,7 +120,7 @@ default_sparsity() {
 
 # Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
 name_everything() {
-    local set unit=${token_type} folder=${lang}
+    local unit=${token_type} folder=${lang}
     [ "${token_type}" != bpe ] || unit=bpe${bpe_size}
     [ "${token_type}" != phn ] || [ "${skip_data_prep}" = true ] || folder=${lang}_phn # texts of another kind
     data=data/${folder}
@@ -140,8 +129,8 @@ name_everything() {
     raw_train=$(locate "${train_set}")
     # directories of one's own are what they are; a part is made of them only where this script makes the parts
     [ "${subset}" = all ] || [ "${skip_data_prep}${own_subsets}" = truetrue ] || raw_train=${raw_train}_${subset}
-    sets=("${raw_train}")
-    for set in ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
+    mapfile -t sets < <(each_set "${test_sets}")
+    sets=("${raw_train}" "$(locate "${valid_set}")" ${sets[@]+"${sets[@]}"})
     name_sets
     local other=${unit#char} # part of a name where it is not the usual one
     token_list=${data}/token_list/${unit}
@@ -163,13 +152,14 @@ prepare_corpus() {
     corpus_options || return 0
     [ "${own_subsets}" = false ] || opts+=(--subset "${subset}")
     [ "${token_type}" != phn ] || opts+=(--token-type phn)
-    local/data.sh --lang "${lang}" ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
+    in_group local/data.sh --lang "${lang}" ${opts[@]+"${opts[@]}"} || die "local/data.sh failed: see above"
 }
 
 prepare_sets() {
     local i set whole=${train_set} units=() token_dirs=()
     [ "${own_subsets}" = false ] || whole=${raw_train}
-    for set in ${token_sets:-${whole} ${valid_set}}; do token_dirs+=("$(locate "${set}")"); done
+    mapfile -t token_dirs < <(each_set "${token_sets}")
+    [ ${#token_dirs[@]} -gt 0 ] || token_dirs=("$(locate "${whole}")" "$(locate "${valid_set}")")
     for set in "${token_dirs[@]}" "${sets[@]:1}"; do need_set "${set}"; done
     [ "${own_subsets}" = true ] || make_subsets
     case ${token_type} in
@@ -183,7 +173,7 @@ prepare_sets() {
         local limits=()
         [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
-            python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" "${limits[@]}"
+            python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" ${limits[@]+"${limits[@]}"}
         printf '%s\n' "${sets[i]}" >"${dump}/${names[i]}/.made_of"
     done
 }
@@ -217,7 +207,8 @@ fill_cache() {
 train() {
     local opts=() more content
     need_formatted
-    read -ra more <<<"${train_args}"
+    # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
+    read -a more <<<"${train_args}"
     if [ -n "${presets-}" ]; then
         config=${exp}/preset.yaml
         python -m s3router.training.presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
@@ -250,7 +241,8 @@ decode() {
     local name more folder
     need "${best}" "this command with --stage 4"
     need_formatted
-    read -ra more <<<"${decode_args}"
+    # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
+    read -a more <<<"${decode_args}"
     [ "${ngpu}" -eq 0 ] || more+=(--device cuda)
     [ -z "${lm}" ] || more+=(--lm "${lm}")
     for name in "${decoded[@]}"; do

@@ -32,7 +32,7 @@ tag=             # name of the experiment's folder (default: made from the optio
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 main() {
-    local set layer
+    local layer
     option_is_word upstream
     option_is_count nj
     [ -z "${tag}" ] || option_is_word tag
@@ -40,7 +40,8 @@ main() {
     [ -n "${test_sets}" ] || die "nothing to search for: name test sets"
     for layer in ${layers}; do [[ ${layer} =~ ^[0-9]+$ ]] || die "layer '${layer}' is not a whole number"; done
     option_is_checkpoint upstream_ckpt
-    for set in ${documents} ${valid_set} ${test_sets}; do sets+=("$(locate "${set}")"); done
+    mapfile -t sets < <(each_set "${test_sets}")
+    sets=("$(locate "${documents}")" "$(locate "${valid_set}")" "${sets[@]}")
     exp=exp/${tag:-${upstream}_frozen}
     "${S3ROUTER_ROOT}/tools/setup.sh"
     run_stage 1 "corpus -> data" prepare_corpus
