@@ -16,7 +16,7 @@ from s3router.upstreams.deferred import DEFERRED, defer
 if TYPE_CHECKING:
     from s3prl.problem.base import Problem
 
-ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers")
+ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers", "editdistance")
 """What s3prl.problem imports and only HEAR's sound event tasks use; the environment does without them."""
 UNUSED = ("espnet2.tasks.hubert",)
 """What s3prl's hub imports for the one upstream of its that needs it: nine tenths of the time that s3prl takes."""
