@@ -125,9 +125,11 @@ class RoutedUpstream(nn.Module):
 
     def detach(self) -> nn.Module:
         """Remove all routes and attached masks; returns the backbone, whose weights are what they were."""
+        if next(iterate(self.backbone), None):
+            detach(self.backbone)
         for name in self.routes.names:
             self.routes.remove(name)
-        return detach(self.backbone) if next(iterate(self.backbone), None) else self.backbone
+        return self.backbone
 
     def forward(self, wavs: list[Tensor], routes: str | Sequence[str | None] | None = None) -> dict[str, Any]:
         """[(samples,)] at 16 kHz, float -> {"hidden_states": [(B, T, C)] * n, "last_hidden_state": (B, T, C)}.

@@ -1,8 +1,9 @@
 """Any number of mask packs on one backbone.
 
-Of each pack its bits stay in memory, one a weight. The masked weights of one route (or of `working_copies` routes) are
-kept ready; they take the place of the backbone's own for the length of a forward pass, and outside of it the backbone
-is the untouched one: its state dict, its fingerprint and its copies know nothing of routes.
+The bits of each pack stay in memory, one bit per weight. The masked weights of one route (or of `working_copies`
+routes) are kept ready; they take the place of the backbone's own for the length of a forward pass. Outside of it the
+backbone has its own weights: its state dict, its fingerprint and its copies know nothing of routes. A backbone with
+routes is frozen.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Routes:
         self.working_copies = working_copies
         self._fingerprint = fingerprint
         self._routes: dict[str, RouteWeights] = {}
+        self._trainable: tuple[str, ...] = ()  # parameters that were frozen when the first route came
         self._selection = Selection()
         self._fresh()
 
@@ -61,7 +63,7 @@ class Routes:
         return tuple(self._routes)
 
     def add(self, pack: MaskPack) -> None:
-        """Take in a pack; its masks are kept as bits.
+        """Take in a pack; its masks are kept as bits. The first one freezes the backbone, until the last is removed.
 
         Raises:
             ConfigError: the route is known already, or the backbone has masks attached.
@@ -74,7 +76,17 @@ class Routes:
                 {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
             )
             self._guards |= {name: self._guard(name) for name in route.names if name not in self._guards}
+            if not self._routes:
+                self._freeze()
             self._routes[pack.route] = route
+
+    def _freeze(self) -> None:
+        """Routes are for these weights. And torch multiplies by a weight that requires grad in another way than by a
+        frozen one, even under `no_grad` (it folds a batch into one product), which may round differently: only a
+        frozen backbone computes exactly what one with attached masks does.
+        """
+        self._trainable = tuple(name for name, p in self.backbone.named_parameters() if p.requires_grad)
+        self.backbone.requires_grad_(False)
 
     def _fitting(self, pack: MaskPack) -> dict[str, str]:
         """Names in packs -> in the module, after everything that `add` refuses has been looked for."""
@@ -114,6 +126,9 @@ class Routes:
             left = {weight for route in self._routes.values() for weight in route.names}
             self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}
             self._copies.clear()
+            if not self._routes:
+                for weight, parameter in self.backbone.named_parameters():
+                    parameter.requires_grad_(parameter.requires_grad or weight in self._trainable)
 
     def check(self, name: str | None) -> str | None:
         """The name itself (None stands for the bare backbone). Raises ConfigError for one that is not known."""
