@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from s3router.errors import ConfigError
@@ -16,8 +16,10 @@ from s3router.upstreams.deferred import DEFERRED, defer
 if TYPE_CHECKING:
     from s3prl.problem.base import Problem
 
-ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers", "editdistance")
+ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers")
 """What s3prl.problem imports and only HEAR's sound event tasks use; the environment does without them."""
+DISTANCE = "editdistance"
+"""What s3prl's metrics count edits with; it has no binary for every Python, and RapidFuzz (of jiwer) does the same."""
 UNUSED = ("espnet2.tasks.hubert",)
 """What s3prl's hub imports for the one upstream of its that needs it: nine tenths of the time that s3prl takes."""
 
@@ -45,14 +47,14 @@ def problem(name: str) -> Problem:
 @contextlib.contextmanager
 def _standing_in() -> Iterator[None]:
     """While active, what s3prl imports in vain is stood in for, where it is not installed or not imported yet."""
-    absent = [n for n in ABSENT if n not in sys.modules and importlib.util.find_spec(n.split(".")[0]) is None]
-    unused = [n for n in UNUSED if n not in sys.modules]
-    names = [*absent, *unused]
-    sys.modules.update({name: _Absent(name) for name in absent} | {name: _Unused(name) for name in unused})
+    replaced = {name: _Absent(name) for name in ABSENT} | {DISTANCE: _Distance(DISTANCE)}
+    made = {n: m for n, m in replaced.items() if n not in sys.modules and find_spec(n.split(".")[0]) is None}
+    made |= {name: _Unused(name) for name in UNUSED if name not in sys.modules}
+    sys.modules.update(made)
     try:
         yield
     finally:
-        for name in names:
+        for name in made:
             sys.modules.pop(name, None)
 
 
@@ -67,6 +69,17 @@ class _Absent(types.ModuleType):
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         return _Absent(f"{self.__name__}.{attribute}")
+
+
+class _Distance(types.ModuleType):
+    """The one function of editdistance that s3prl calls."""
+
+    @staticmethod
+    def eval(first: Sequence, second: Sequence) -> int:
+        """The fewest insertions, deletions and substitutions that make one sequence of the other."""
+        from rapidfuzz.distance import Levenshtein
+
+        return Levenshtein.distance(first, second)
 
 
 class _Unused(types.ModuleType):

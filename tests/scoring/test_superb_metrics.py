@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from s3router.scoring.detection import equal_error_rate
 from s3router.scoring.diarization import DiarizationErrors, diarization_errors
 from s3router.scoring.mtwv import maximum_term_weighted_value
 from s3router.scoring.slots import score_slots, slots_of
+from s3router.upstreams.s3prl_engine import load
 
 
 def test_accuracy_is_sklearns():
@@ -95,18 +93,8 @@ def test_slots_by_hand():
         score_slots(["a"], ["a"])
 
 
-@pytest.fixture
-def s3prl_metric(monkeypatch):
-    """s3prl's metrics, with the edit distance of another package: theirs has no binary for every Python."""
-    from rapidfuzz.distance import Levenshtein
-
-    monkeypatch.setitem(sys.modules, "editdistance", types.SimpleNamespace(eval=Levenshtein.distance))
-    return importlib.import_module("s3prl.metric")
-
-
-def test_slots_as_in_s3prl(s3prl_metric):
-    from s3prl.metric.slot_filling import slot_type_f1, slot_value_cer
-
+def test_slots_as_in_s3prl():
+    slot_filling = load("s3prl.metric.slot_filling")
     random = np.random.default_rng(0)
     words, kinds = ["six", "ten past", "let it be", "x"], ["hour", "song", "day"]
 
@@ -118,8 +106,8 @@ def test_slots_as_in_s3prl(s3prl_metric):
 
     found, wanted = [sentence() for _ in range(60)], [sentence() for _ in range(60)]
     score = score_slots(found, wanted)
-    assert score.type_f1 == pytest.approx(slot_type_f1(found, wanted))
-    assert score.value_cer == pytest.approx(slot_value_cer(found, wanted))
+    assert score.type_f1 == pytest.approx(slot_filling.slot_type_f1(found, wanted))
+    assert score.value_cer == pytest.approx(slot_filling.slot_value_cer(found, wanted))
 
 
 def test_der_by_hand():
@@ -135,16 +123,16 @@ def test_der_by_hand():
         _ = diarization_errors(found, np.zeros_like(reference)).der
 
 
-def test_der_as_in_s3prl_over_all_orders_of_speakers(s3prl_metric):
+def test_der_as_in_s3prl_over_all_orders_of_speakers():
     import torch
-    from s3prl.metric.diarization import calc_diarization_error
 
+    diarization = load("s3prl.metric.diarization")
     random = np.random.default_rng(1)
     found, reference = random.random((2, 50, 2)) < 0.4
     wanted = []
     for order in itertools.permutations(range(2)):
         pred = torch.from_numpy(np.where(found[:, order], 1.0, -1.0))[None]
-        *_, scored, miss, alarm, error = calc_diarization_error(
+        *_, scored, miss, alarm, error = diarization.calc_diarization_error(
             pred, torch.from_numpy(reference)[None], torch.tensor([50])
         )
         wanted.append((miss + alarm + error) / scored)
