@@ -220,7 +220,7 @@ def load_routes(
     model = RoutedCTC(build(ckpt=ckpt, upstream=backbone)).to(device)
     for pack in packs:
         model.add(pack)
-    return model.eval().requires_grad_(False)  # torch multiplies in another order by a weight that trains
+    return model.eval()
 
 
 def _key(route: str) -> str:

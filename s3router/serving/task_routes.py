@@ -100,7 +100,7 @@ class RoutedTasks(nn.Module):
         self.upstream = load("s3prl.nn.upstream").S3PRLUpstream("s3router", ckpt, extra_conf=conf).to(device)
         self.heads: dict[str, TaskHead] = {}
         self.device = device
-        self.eval().requires_grad_(False)  # torch multiplies in another order by a weight that trains
+        self.eval()
 
     @property
     def resident(self) -> nn.Module:

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from s3router.errors import ConfigError
-from s3router.upstreams.deferred import DEFERRED, defer
 
 if TYPE_CHECKING:
     from s3prl.problem.base import Problem
@@ -30,8 +29,6 @@ def load(name: str) -> types.ModuleType:
     Raises:
         ConfigError: it cannot be imported.
     """
-    for deferred in DEFERRED:  # s3prl.problem asks for g2p, which would try to download dictionaries
-        defer(deferred)
     with _standing_in():
         try:
             return importlib.import_module(name)

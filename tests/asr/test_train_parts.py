@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 
 import jiwer
 import pytest
@@ -20,7 +19,6 @@ from s3router.files import link, replacing
 from s3router.scoring.error_counts import ErrorCounts
 from s3router.training.logs import on_screen, to_files
 from s3router.training.progress import Progress, clock
-from s3router.upstreams.deferred import defer
 
 FIVE = "tests/fixtures/five"
 
@@ -171,30 +169,3 @@ def test_only_decisive_options_make_another_run(tmp_path):
 
 def test_numbers_without_a_point():
     assert _numbers({"lr": "1e-4", "name": "adam", "n": 3}) == {"lr": 1e-4, "name": "adam", "n": 3}
-
-
-def test_a_deferred_module_is_loaded_when_it_is_used(tmp_path, monkeypatch):
-    (tmp_path / "a_slow_module.py").write_text("print('loading'); value = 7")
-    monkeypatch.syspath_prepend(tmp_path)
-    defer("a_slow_module")
-    import a_slow_module
-
-    assert not hasattr(a_slow_module, "__wrapped__")  # as inspect asks
-    assert a_slow_module.value == 7
-    assert sys.modules["a_slow_module"] is not a_slow_module
-    defer("no_such_module")
-    assert "no_such_module" not in sys.modules
-
-
-def test_a_deferred_package_and_its_module(tmp_path, monkeypatch):
-    package = tmp_path / "a_slow_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("from a_slow_package.inner import value")
-    (package / "inner.py").write_text("value = 7")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("a_slow_package", "a_slow_package.inner"):
-        defer(name)
-    import a_slow_package.inner
-
-    assert a_slow_package.inner.value == 7
-    assert a_slow_package.value == 7
