@@ -10,8 +10,10 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,8 @@ from s3router.errors import DataError
 
 UNFINISHED = ".*.tmp"
 """Glob pattern of what a killed process may leave beside its target."""
+_HOST = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+_DRAFT = re.compile(r"\.(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp$")
 _NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # failures to write do not say which file it was
 
 
@@ -120,7 +124,30 @@ def link(path: str | os.PathLike, target: str) -> None:
 
 def unfinished(path: Path) -> Path:
     """A name beside ``path`` that nobody else has; it matches `UNFINISHED`."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    name = os.fsencode(path.name)[:180].decode(errors="ignore")  # names end at 255 bytes
+    return path.with_name(f".{name}.{os.getpid()}-{_HOST}-{secrets.token_hex(4)}.tmp")
+
+
+def clean_unfinished(folder: str | os.PathLike) -> None:
+    """Remove what killed processes of this machine have left in ``folder``; what others are writing now stays."""
+    for path in Path(folder).glob(UNFINISHED):
+        found = _DRAFT.search(path.name)
+        if not found or found["host"] != _HOST or _is_alive(int(found["pid"])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync_file(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3router.errors import DataError
-from s3router.files import link, replacing, replacing_folder, write_json, write_lines
+from s3router.files import clean_unfinished, link, replacing, replacing_folder, write_json, write_lines
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,3 +133,54 @@ except DataError:
     assert sorted(maker.wait() for maker in makers) == [0, 7, 7]
     assert len({(tmp_path / "made" / name).read_text() for name in "xyz"}) == 1
     assert os.listdir(tmp_path) == ["made"]
+
+
+def test_what_killed_processes_have_left_is_removed(tmp_path: Path):
+    code = """
+import sys, time
+from s3router.files import replacing, replacing_folder
+with replacing(sys.argv[1] + "/a") as file, replacing_folder(sys.argv[1] + "/b") as draft:
+    (draft / "x").touch()
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+    (tmp_path / ".mine.tmp").touch()  # not ours: we do not know who writes it
+    killed, living = run(code, str(tmp_path)), run(code, str(tmp_path))
+    for process in (killed, living):
+        assert process.stdout.readline() == "ready\n"
+    killed.kill()
+    killed.wait()
+    clean_unfinished(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 3
+    assert all(f".{living.pid}-" in name for name in left[:2])
+    living.kill()
+    living.wait()
+    clean_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == [".mine.tmp"]
+
+
+def test_names_may_be_as_long_as_the_file_system_takes(tmp_path: Path):
+    name = "ж" * 127
+    write_lines(tmp_path / name, ["x"])
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_terminated_command_leaves_nothing(tmp_path: Path):
+    code = """
+import sys, time
+from s3router import cli
+from s3router.cli import targets
+from s3router.files import replacing
+def main(argv):
+    with replacing(argv[0]) as file:
+        print("ready", flush=True)
+        time.sleep(600)
+targets.main = main
+sys.exit(cli.main(["targets", sys.argv[1]]))
+"""
+    process = run(code, str(tmp_path / "a"))
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path) == []

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.data.audio import read_audio
+from s3router.data.audio import SAMPLE_RATE, read_audio
 from s3router.data.kaldi import DataDir, summary
 from s3router.data.tokens import TokenIds
 from s3router.errors import DataError
 from s3router.files import replacing
 
-SAMPLE_RATE = 16000
 AUDIO = "s3router_audio"
 """Our name among ESPnet's data types, for ``--train_data_path_and_name_and_type wav.scp,speech,s3router_audio``."""
 

@@ -11,8 +11,10 @@ import difflib
 import importlib
 import os
 import select
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from s3router.errors import explain
 
@@ -21,7 +23,7 @@ COMMANDS = {
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
     "train": ("s3router.asr.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
     "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
-    "score": ("s3router.scoring.wer", "word and character error rates of two Kaldi text files"),
+    "score": ("s3router.cli.score", "word and character error rates of two Kaldi text files"),
     "results": ("s3router.cli.results", "the WER/CER table of trained models"),
     "pack": ("s3router.cli.pack", "put what an experiment has learnt into one small file, a mask pack"),
     "inspect": ("s3router.cli.inspect", "what mask packs hold: sizes, sparsity by layer, metrics"),
@@ -36,7 +38,10 @@ COMMANDS = {
     "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
     "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),
     "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
-    "validate": ("s3router.data.validate", "check a Kaldi data directory, audio included"),
+    "validate": ("s3router.cli.validate", "check a Kaldi data directory, audio included"),
+    "subset": ("s3router.cli.subset", "some minutes of a Kaldi data directory"),
+    "format-wav": ("s3router.cli.format_wav", "a Kaldi data directory in the audio format that training reads"),
+    "tokens": ("s3router.cli.tokens", "the token list of the texts of Kaldi data directories"),
 }
 
 
@@ -56,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = f"s3router {arguments[0]}" if arguments and arguments[0] in COMMANDS else "s3router"
     try:
-        status = _run(arguments)
-        sys.stdout.flush()  # while a broken pipe can still be caught
-        return status
+        with _ended_by_signals():
+            status = _run(arguments)
+            sys.stdout.flush()  # while a broken pipe can still be caught
+            return status
     except KeyboardInterrupt:
         return _say(name, "interrupted", 130)
     except BrokenPipeError as error:
@@ -71,6 +77,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (message := explain(error)) is None:  # a fault of the program: its traceback is wanted
             raise
         return _say(name, message, 1)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does: unfinished files are removed, child processes ended."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    changed = []
+    if threading.current_thread() is threading.main_thread():
+        changed = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in changed:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in changed:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _reader_has_gone() -> bool:

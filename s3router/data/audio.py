@@ -9,21 +9,31 @@ runs, as in Kaldi: use a ``wav.scp`` whose author you trust. A stretch of a reco
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
+import signal
 import struct
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
+from s3router.files import replacing
+
+if TYPE_CHECKING:
+    import soundfile
 
 Seconds = float
+SAMPLE_RATE = 16000
+"""Of everything that upstreams read, in Hz."""
+PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
+"""The environment variable that says after how many seconds a pipe of wav.scp has hung (default 600; 0: never)."""
 
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
@@ -67,7 +77,7 @@ def _place(source: str) -> tuple[Path, int | None]:
     return Path(source), None
 
 
-def read_audio(source: str | os.PathLike, sample_rate: int | None = 16000) -> np.ndarray:
+def read_audio(source: str | os.PathLike, sample_rate: int | None = SAMPLE_RATE) -> np.ndarray:
     """Decode ``source``, mix its channels down (mean) and resample it.
 
     Args:
@@ -116,12 +126,21 @@ def cut(samples: np.ndarray, rate: int, start: Seconds, end: Seconds, source: st
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a header says: seconds, sample rate in Hz, channels, and libsndfile's name of the container."""
+    """What a header says.
+
+    Attributes:
+        seconds: length.
+        rate: samples per second.
+        channels: their number.
+        format: libsndfile's name of the container, or "decoded".
+        whole_numbers: whether samples are integers, which always stand for a finite value.
+    """
 
     seconds: Seconds
     rate: int
     channels: int
     format: str
+    whole_numbers: bool = False
 
 
 def probe(source: str | os.PathLike) -> AudioInfo:
@@ -132,7 +151,7 @@ def probe(source: str | os.PathLike) -> AudioInfo:
     """
     source = os.fspath(source)
     path = file_of(source)
-    if path is not None and not is_in_archive(source) and path.suffix not in _HEADERLESS:
+    if path is not None and not is_in_archive(source) and path.suffix.lower() not in _HEADERLESS:
         import soundfile
 
         with open(_existing(path), "rb") as file:
@@ -143,9 +162,27 @@ def probe(source: str | os.PathLike) -> AudioInfo:
             pass  # not a format of libsndfile: decode it
         else:
             if info.frames > 0:
-                return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels, info.format)
+                if info.format == "FLAC":
+                    _check_end(path)
+                return AudioInfo(
+                    info.frames / info.samplerate, info.samplerate, info.channels, info.format, "PCM" in info.subtype
+                )
     samples, rate = read_native(source)
     return AudioInfo(len(samples) / rate, rate, 1, "decoded")
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a flac file that ends before its header says so, without decoding it."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as opened:
+            opened.seek(opened.frames - 1)
+            if len(opened.read(1)) == 1:
+                return
+    except soundfile.LibsndfileError:
+        pass
+    raise DataError(f"{path}: damaged or truncated; fetch or make it again")
 
 
 def duration(source: str | os.PathLike) -> Seconds:
@@ -170,9 +207,10 @@ def write_audio(path: str | os.PathLike, samples: np.ndarray, rate: int) -> None
 
     path = Path(path)
     coded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    temporary = path.with_name(f".{path.name}.tmp")
-    soundfile.write(temporary, coded, rate, subtype="PCM_16", format=path.suffix[1:].upper())
-    temporary.replace(path)
+    encoded = io.BytesIO()  # libsndfile would not say that the disk is full
+    soundfile.write(encoded, coded, rate, subtype="PCM_16", format=path.suffix[1:].upper())
+    with replacing(path, "wb") as file:
+        file.write(encoded.getvalue())
 
 
 @lru_cache(maxsize=1)
@@ -198,19 +236,60 @@ def _existing(path: Path) -> Path:
     return path
 
 
+_running: set[int] = set()  # process groups of pipes
+
+
 def _run(command: str) -> bytes:
     """Standard output of a Kaldi pipe; it is a shell command by definition.
 
-    It gets no standard input: ffmpeg, for one, would read that of the script that called us.
+    It gets no standard input: ffmpeg, for one, would read that of the script that called us. Its processes form a group
+    of their own, which ends when this function does not end well.
     """
     shell = ["bash", "-c", f"set -o pipefail; {command.rstrip()[:-1]}"]
-    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True)
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise DataError(f"{command} failed with status {done.returncode}: {' '.join(last) or 'no message'}")
-    if not done.stdout:
+    limit = _pipe_timeout()
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(shell, **pipes, start_new_session=True) as process:
+        _running.add(process.pid)
+        try:
+            out, err = process.communicate(timeout=limit)
+        except BaseException as error:
+            _end_group(process.pid)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise DataError(
+                f"{command} has not ended after {limit:g} s; run it by hand to see why, or allow more with "
+                f"{PIPE_TIMEOUT}={2 * limit:g}"
+            ) from None
+        finally:
+            _running.discard(process.pid)
+    if process.returncode:
+        last = err.decode(errors="replace").strip().splitlines()[-1:]
+        raise DataError(f"{command} failed with status {process.returncode}: {' '.join(last) or 'no message'}")
+    if not out:
         raise DataError(f"{command} wrote nothing; run it by hand to see why")
-    return done.stdout
+    return out
+
+
+def stop_pipes() -> None:
+    """End the pipes that other threads are reading; they then fail there."""
+    for group in list(_running):
+        _end_group(group)
+
+
+def _end_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _pipe_timeout() -> Seconds | None:
+    text = os.environ.get(PIPE_TIMEOUT, "600")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{PIPE_TIMEOUT}={text}: expected a number of seconds, 0 for no limit")
+    return value or None
 
 
 def _decode_ark(source: str, path: Path, offset: int) -> tuple[np.ndarray, int]:
@@ -248,12 +327,12 @@ def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:
     """float32 (samples,) or (samples, channels) and the rate."""
     import soundfile
 
-    if (suffix := Path(source).suffix) in _HEADERLESS:
+    if (suffix := Path(source).suffix.lower()) in _HEADERLESS:
         return _decode_av(file, source, suffix[1:])
     _check_riff(file, source)
     try:
         with soundfile.SoundFile(file) as opened:
-            samples = opened.read(dtype="float32")
+            samples = opened.read(dtype="float32") if opened.seekable() else _read_on(opened)
             frames, rate = opened.frames, opened.samplerate
     except soundfile.LibsndfileError as error:
         file.seek(0)
@@ -264,6 +343,14 @@ def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:
     if 0 < len(samples) < frames < 2**62:
         raise DataError(f"{source}: truncated ({len(samples)} of {frames} samples); fetch or make it again")
     return samples, rate
+
+
+def _read_on(opened: soundfile.SoundFile) -> np.ndarray:
+    """All samples of a file in which libsndfile cannot seek, such as GSM 6.10 in wav."""
+    blocks = [opened.read(1 << 16, dtype="float32")]
+    while len(blocks[-1]):
+        blocks.append(opened.read(1 << 16, dtype="float32"))
+    return np.concatenate(blocks)
 
 
 def _decode_av(file: BinaryIO, source: str, container: str | None = None) -> tuple[np.ndarray, int]:

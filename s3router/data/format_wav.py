@@ -1,24 +1,22 @@
 """Make a data directory that ESPnet's ``sound`` type reads, out of any.
 
-ESPnet opens the second column of ``wav.scp`` with soundfile: no pipes, no archives, no segments, no resampling.
-``python -m s3router.data.format_wav IN_DIR OUT_DIR`` passes files that are already mono wav or flac at 16 kHz through
-as absolute paths and decodes everything else, once, to ``OUT_DIR/wav/*.flac``. Utterances that cannot be used (too
-long, too short, more tokens than frames) are left out and listed, with the reason, in ``OUT_DIR/left_out.tsv``.
+ESPnet opens the second column of ``wav.scp`` with soundfile: no pipes, no archives, no segments, no resampling. Files
+that are already mono wav or flac at 16 kHz are passed through as absolute paths; everything else is decoded, once, to
+``wav/*.flac`` in the new directory. Utterances that cannot be used (too long, too short, more tokens than frames) are
+left out and listed, with the reason, in ``left_out.tsv``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-import sys
 import urllib.parse
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3router.data.audio import (
+    SAMPLE_RATE,
     Seconds,
     cut,
     file_of,
@@ -30,9 +28,11 @@ from s3router.data.audio import (
     write_audio,
 )
 from s3router.data.kaldi import DataDir, Utterance, summary
-from s3router.data.tokens import TOKEN_TYPES, TokenIds, read_token_list
+from s3router.data.threads import threads
+from s3router.data.tokens import TokenIds
 from s3router.data.validate import misfit
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError
+from s3router.files import UNFINISHED, clean_unfinished, write_lines
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def format_dir(
     need_text: bool = True,
     max_seconds: Seconds | None = None,
     min_frames: int = 1,
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
     nj: int = 1,
     progress: bool = False,
 ) -> Formatted:
@@ -79,7 +79,7 @@ def format_dir(
     for u in data.utts:
         recordings.setdefault(split_stretch(u.source)[0], []).append(u)
     done, problems = [], []
-    with ThreadPoolExecutor(max_workers=max(1, nj)) as pool:
+    with threads(nj) as pool:
         jobs = [pool.submit(_format_recording, *item, target / "wav", sample_rate) for item in recordings.items()]
         for job in _bar(as_completed(jobs), len(jobs), target.name, progress):
             try:
@@ -99,8 +99,9 @@ def format_dir(
         raise DataError(f"{source}: nothing is left, e.g. {left_out[0][0]}: {left_out[0][1]}; check the limits")
     _write_left_out(target / "left_out.tsv", left_out)
     used = {u.source for u in kept}
-    for path in (target / "wav").iterdir():  # of an earlier input, or half-written by a killed run
-        if os.fspath(path.resolve()) not in used:
+    clean_unfinished(target / "wav")
+    for path in (target / "wav").iterdir():  # of an earlier input
+        if os.fspath(path.resolve()) not in used and not path.match(UNFINISHED):
             path.unlink()
     return Formatted(DataDir(target, kept).write(target), left_out)
 
@@ -136,15 +137,15 @@ def _as_is(source: str, rate: int) -> Seconds | None:
     if file_of(source) is None or is_in_archive(source):
         return None
     found = probe(source)
-    return found.seconds if (found.format in ("WAV", "FLAC") and found.channels == 1 and found.rate == rate) else None
+    if found.format not in ("WAV", "FLAC") or found.channels != 1 or found.rate != rate:
+        return None
+    if not found.whole_numbers:
+        read_native(source)  # refuses what are no numbers
+    return found.seconds
 
 
 def _write_left_out(path: Path, rows: list[tuple[str, str]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
-        "".join(f"{u}\t{reason}\n" for u, reason in [("utterance", "reason"), *rows]), encoding="utf-8"
-    )
-    temporary.replace(path)
+    write_lines(path, (f"{utt}\t{reason}" for utt, reason in [("utterance", "reason"), *rows]))
 
 
 def _bar(jobs, total: int, name: str, progress: bool):
@@ -153,46 +154,3 @@ def _bar(jobs, total: int, name: str, progress: bool):
     from tqdm import tqdm
 
     return tqdm(jobs, total=total, desc=name, unit="file", disable=None)  # None: silent where there is no terminal
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m s3router.data.format_wav", description=__doc__.split("\n")[0])
-    parser.add_argument("in_dir")
-    parser.add_argument("out_dir")
-    parser.add_argument("--token-list", help="leave out what has more tokens than CTC has frames")
-    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES)
-    parser.add_argument("--bpe-model", help="sentencepiece model, for --token-type bpe")
-    parser.add_argument("--no-text", action="store_true", help="the directory needs no transcripts")
-    parser.add_argument("--max-seconds", type=float, help="leave out longer utterances")
-    parser.add_argument("--min-frames", type=int, default=1, help="of 20 ms; leave out shorter utterances")
-    parser.add_argument("--sample-rate", type=int, default=16000)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="threads")
-    args = parser.parse_args(argv)
-    try:
-        tokens = None
-        if args.token_list:
-            tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpe_model)
-        result = format_dir(
-            args.in_dir,
-            args.out_dir,
-            tokens=tokens,
-            need_text=not args.no_text,
-            max_seconds=args.max_seconds,
-            min_frames=args.min_frames,
-            sample_rate=args.sample_rate,
-            nj=args.nj,
-            progress=True,
-        )
-    except S3RouterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for utt, reason in result.left_out:
-        print(f"{args.out_dir}: left out {utt}: {reason}", file=sys.stderr)
-    data = result.data
-    print(f"{args.out_dir}: {len(data.utts)} utterances, {data.seconds / 60:.1f} min; {len(result.left_out)} left out")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

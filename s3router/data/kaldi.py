@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from s3router.data.audio import Seconds, duration, file_of, is_in_archive, join_stretch
 from s3router.errors import DataError
+from s3router.files import clean_unfinished, write_lines
 
 SHOWN = 20
 """Problems listed in one error; the rest is counted."""
@@ -61,6 +63,7 @@ class DataDir:
         """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
+        clean_unfinished(path)
         for name in ("wav.scp", "segments", "utt2dur"):  # of an earlier content
             (path / name).unlink(missing_ok=True)
         utts = sorted(self.utts, key=lambda u: u.utt)
@@ -74,9 +77,7 @@ class DataDir:
             files["utt2dur"] = [f"{u.utt} {u.duration:.3f}" for u in utts]
         files["wav.scp"] = [f"{u.utt} {u.source}" for u in utts]
         for name, lines in files.items():
-            temporary = path / f".{name}.tmp"
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            temporary.replace(path / name)
+            write_lines(path / name, lines)
         return DataDir(path, utts)
 
     def with_durations(self) -> DataDir:
@@ -129,10 +130,13 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
             problems.append(f"{path / name}: no such file; a data directory needs {' and '.join(required)}")
     if problems:
         return [], problems
-    sources = _columns(path / "wav.scp", problems)
-    texts = _columns(path / "text", problems) if (path / "text").is_file() else {}
-    speakers = _columns(path / "utt2spk", problems) if (path / "utt2spk").is_file() else {}
-    lengths = _columns(path / "utt2dur", problems) if (path / "utt2dur").is_file() else {}
+    tables = {
+        name: _columns(path / name, problems) if (path / name).is_file() else {}
+        for name in ("wav.scp", "text", "utt2spk", "utt2dur", "segments")
+    }
+    if None in tables.values():
+        return [], problems  # all others would follow from it
+    sources, texts, speakers, lengths, segments = tables.values()
     for recording, source in sources.items():
         file = file_of(source) if source else None
         if file is not None and not file.is_file():
@@ -143,14 +147,18 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
             )
     durations: dict[str, Seconds] = {}
     if (path / "segments").is_file():
-        sources, durations = _segments(path / "segments", sources, problems)
+        sources, durations = _segments(segments, sources, problems)
     if not sources:
         problems.append(f"{path / 'wav.scp'}: holds no recordings")
     for utt, value in lengths.items():
         try:
-            durations.setdefault(utt, float(value))
+            seconds = float(value)
         except ValueError:
-            problems.append(f"utt2dur: {utt}: {value!r} is not a number of seconds")
+            seconds = math.nan
+        if 0 <= seconds < math.inf:
+            durations.setdefault(utt, seconds)
+        else:
+            problems.append(f"utt2dur: {utt}: {value!r} is not a number of seconds; correct it, or delete utt2dur")
     have = "segments" if (path / "segments").is_file() else "wav.scp"
     if need_text:
         problems += _one_sided("text", texts, have, sources, "a transcript without audio")
@@ -168,15 +176,21 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
     return utts, problems
 
 
-def _columns(path: Path, problems: list[str]) -> dict[str, str]:
-    """id -> rest of the line; ids must come once and in C order (``LC_ALL=C sort``), as Kaldi and merges want it."""
+def _columns(path: Path, problems: list[str]) -> dict[str, str] | None:
+    """id -> rest of the line, or None where the file is not text.
+
+    Ids must come once and in C order (``LC_ALL=C sort``), as Kaldi and merges want it.
+    """
     table: dict[str, str] = {}
     last, unsorted = "", None
     try:
         content = path.read_text(encoding="utf-8-sig")  # a byte order mark would be part of the first id
     except UnicodeDecodeError as error:
-        problems.append(f"{path}: not UTF-8 ({error}); convert it, e.g. iconv -f latin1 -t utf-8")
-        return table
+        number = error.object.count(b"\n", 0, error.start) + 1
+        problems.append(
+            f"{path}: line {number} is not UTF-8 ({error.reason}); convert it, as by iconv -f latin1 -t utf-8"
+        )
+        return None
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
@@ -193,9 +207,11 @@ def _columns(path: Path, problems: list[str]) -> dict[str, str]:
     return table
 
 
-def _segments(path: Path, sources: dict[str, str], problems: list[str]) -> tuple[dict[str, str], dict[str, Seconds]]:
+def _segments(
+    segments: dict[str, str], sources: dict[str, str], problems: list[str]
+) -> tuple[dict[str, str], dict[str, Seconds]]:
     cut, durations = {}, {}
-    for utt, rest in _columns(path, problems).items():
+    for utt, rest in segments.items():
         parts = rest.split()
         try:
             recording, start, end = parts[0], float(parts[1]), float(parts[2])
@@ -204,7 +220,7 @@ def _segments(path: Path, sources: dict[str, str], problems: list[str]) -> tuple
             continue
         if recording not in sources:
             problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or take the line out")
-        elif not 0 <= start < end:
+        elif not 0 <= start < end < math.inf:
             problems.append(f"segments: {utt}: starts at {start} s and ends at {end} s; correct the times")
         else:
             cut[utt], durations[utt] = join_stretch(sources[recording], start, end), end - start

@@ -12,7 +12,24 @@ from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
 
 SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".webm", ".aac", ".wma", ".aif", ".aiff", ".sph")
+    (
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".mp4",
+        ".webm",
+        ".aac",
+        ".wma",
+        ".aif",
+        ".aiff",
+        ".sph",
+        ".gsm",
+        ".g722",
+    )
 )
 """What is taken for audio in a folder; a file that is named itself may be called anything."""
 
@@ -85,11 +102,11 @@ def _scp(path: Path) -> Iterator[Utterance]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a wav.scp") from None
     for number, line in enumerate(lines, 1):
-        utt, _, source = line.strip().partition(" ")
+        utt, *source = line.split(maxsplit=1) or [""]
         if not utt:
             continue
-        if not source.strip():
+        if not source:
             raise DataError(f"{path}:{number}: expected an id and a source, found {line.strip()!r}")
-        yield Utterance(utt, source.strip())
+        yield Utterance(utt, source[0].rstrip())
     if not any(line.strip() for line in lines):
         raise DataError(f"{path}: holds no recordings")

@@ -5,15 +5,15 @@ A token list is ESPnet's: one token a line, ``<blank>`` first (the CTC blank), `
 
 from __future__ import annotations
 
-import argparse
 import collections
+import io
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s3router.errors import ConfigError, DataError, S3RouterError
+from s3router.errors import ConfigError, DataError
+from s3router.files import replacing, write_lines
 
 BLANK, UNKNOWN, SPACE, SOS_EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
 TOKEN_TYPES = ("char", "phn", "bpe")
@@ -47,11 +47,7 @@ def build_token_list(texts: Iterable[str], token_type: str = "char") -> list[str
 
 def write_token_list(path: str | os.PathLike, tokens: Sequence[str]) -> None:
     """One token a line, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-    temporary.replace(path)
+    write_lines(path, tokens)
 
 
 def read_token_list(path: str | os.PathLike) -> list[str]:
@@ -61,7 +57,7 @@ def read_token_list(path: str | os.PathLike) -> list[str]:
         DataError: no file, a token twice, or ``<blank>``, ``<unk>``, ``<sos/eos>`` not where ESPnet wants them.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such token list; write one with python -m s3router.data.tokens")
+        raise DataError(f"{path}: no such token list; write one with s3router tokens")
     tokens = Path(path).read_text(encoding="utf-8").split("\n")
     tokens = tokens[:-1] if tokens and not tokens[-1] else tokens
     twice = [token for token, count in collections.Counter(tokens).items() if count > 1]
@@ -80,22 +76,20 @@ def train_bpe(texts: Iterable[str], size: int, prefix: str | os.PathLike) -> lis
     """
     import sentencepiece
 
-    prefix = Path(prefix)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    temporary = prefix.with_name(f".{prefix.name}.tmp")
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(list(texts)),
-            model_prefix=os.fspath(temporary),
+            model_writer=model,
             vocab_size=size,
             character_coverage=1.0,
             minloglevel=2,
         )
     except RuntimeError as error:
         raise DataError(f"no sentencepiece model of {size} units from these texts: {error}") from error
-    Path(f"{temporary}.vocab").unlink()
-    Path(f"{temporary}.model").replace(f"{prefix}.model")
-    pieces = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    with replacing(f"{os.fspath(prefix)}.model", "wb") as file:
+        file.write(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     own = {pieces.unk_id(), pieces.bos_id(), pieces.eos_id()}
     return [BLANK, UNKNOWN, *(pieces.id_to_piece(i) for i in range(len(pieces)) if i not in own), SOS_EOS]
 
@@ -164,34 +158,3 @@ class TokenIds:
 def min_ctc_frames(tokens: Sequence) -> int:
     """Frames that CTC needs to emit ``tokens``: one each, and a blank between equal neighbours."""
     return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the token list of one or more data directories; returns the exit status."""
-    from s3router.data.kaldi import DataDir
-
-    parser = argparse.ArgumentParser(prog="python -m s3router.data.tokens", description=main.__doc__)
-    parser.add_argument("dirs", nargs="+", help="data directories; only their training texts belong here")
-    parser.add_argument("--output", required=True, help="the token list, one token a line")
-    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES)
-    parser.add_argument("--bpe-size", type=int, default=200, help="units of --token-type bpe")
-    parser.add_argument("--bpe-prefix", help="writes PREFIX.model for --token-type bpe")
-    args = parser.parse_args(argv)
-    try:
-        if (args.token_type == "bpe") != (args.bpe_prefix is not None):
-            raise ConfigError("--token-type bpe needs --bpe-prefix, and only bpe does")
-        texts = [u.text for path in args.dirs for u in DataDir.read(path).utts]
-        if args.token_type == "bpe":
-            tokens = train_bpe(texts, args.bpe_size, args.bpe_prefix)
-        else:
-            tokens = build_token_list(texts, args.token_type)
-        write_token_list(args.output, tokens)
-    except S3RouterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{args.output}: {len(tokens)} tokens")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,27 +1,21 @@
-"""Is a data directory fit for training or testing? Every problem is found and named before anything expensive starts.
-
-``s3router validate DIR [--token-list F] [--max-seconds S] …`` prints one line a problem (what, where,
-what to do) and exits with status 1 if there are any; it writes nothing.
-"""
+"""Checks of a data directory: every problem is found and named before anything expensive starts."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s3router.data.audio import Seconds, file_of, read_native, split_stretch
+from s3router.data.audio import SAMPLE_RATE, Seconds, file_of, read_native, split_stretch
 from s3router.data.kaldi import DataDir, Utterance, scan
-from s3router.data.tokens import TOKEN_TYPES, TokenIds, min_ctc_frames, read_token_list
-from s3router.errors import DataError, S3RouterError
+from s3router.data.threads import threads
+from s3router.data.tokens import TokenIds, min_ctc_frames
+from s3router.errors import DataError
 
 FRAME_SHIFT, FRAME_WINDOW = 320, 400
 """Samples at 16 kHz from frame to frame and under the first: the convolutions of wav2vec2, HuBERT and their kin."""
-CUT = "leave it out with python -m s3router.data.format_wav"
+CUT = "leave it out with s3router format-wav"
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Report:
 
 def frames_of(seconds: Seconds) -> int:
     """Frames of 20 ms that an upstream makes of this much audio."""
-    return max(0, (round(seconds * 16000) - FRAME_WINDOW) // FRAME_SHIFT + 1)
+    return max(0, (round(seconds * SAMPLE_RATE) - FRAME_WINDOW) // FRAME_SHIFT + 1)
 
 
 def misfit(
@@ -114,7 +108,7 @@ def _measure(utts: Sequence[Utterance], sample_rate: int | None, nj: int) -> tup
     recordings: dict[str, list[Utterance]] = {}
     for u in utts:
         recordings.setdefault(split_stretch(u.source)[0], []).append(u)
-    with ThreadPoolExecutor(max_workers=max(1, nj)) as pool:
+    with threads(nj) as pool:
         results = list(pool.map(lambda item: _measure_recording(*item, sample_rate), recordings.items()))
     measured = sorted((u for good, _ in results for u in good), key=lambda u: u.utt)
     return measured, [problem for _, problems in results for problem in problems]
@@ -130,9 +124,7 @@ def _measure_recording(
         return [], [f"{name}: {error}"]
     seconds, good, problems = len(samples) / rate, [], []
     if sample_rate is not None and rate != sample_rate:
-        problems.append(
-            f"{name}: {source} has {rate} Hz, expected {sample_rate}; convert with python -m s3router.data.format_wav"
-        )
+        problems.append(f"{name}: {source} has {rate} Hz, expected {sample_rate}; convert with s3router format-wav")
     for u in utts:
         _, start, end = split_stretch(u.source)
         if start is not None:
@@ -150,52 +142,3 @@ def _measure_recording(
                 )
             good.append(replace(u, duration=seconds))
     return good, problems
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="s3router validate", description=__doc__.split("\n")[0])
-    parser.add_argument("dir", help="data directory: wav.scp, text and, if there are any, segments, utt2spk, utt2dur")
-    parser.add_argument("--token-list", help="transcripts must be made of its tokens")
-    parser.add_argument("--token-type", default="char", choices=TOKEN_TYPES, help="of the list (%(default)s)")
-    parser.add_argument("--bpe-model", help="sentencepiece model, for --token-type bpe")
-    parser.add_argument("--unknown-ok", action="store_true", help="only note tokens outside the list (test sets)")
-    parser.add_argument("--no-text", action="store_true", help="the directory needs no transcripts")
-    parser.add_argument("--max-seconds", type=float, help="longer utterances are a problem")
-    parser.add_argument("--min-frames", type=int, default=1, help="of 20 ms; shorter utterances are a problem")
-    parser.add_argument("--sample-rate", type=int, help="the files must have this rate themselves")
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="threads that decode")
-    args = parser.parse_args(argv)
-    try:
-        tokens = None
-        if args.token_list:
-            tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpe_model)
-        report = validate(
-            args.dir,
-            tokens,
-            need_text=not args.no_text,
-            unknown_is_problem=not args.unknown_ok,
-            max_seconds=args.max_seconds,
-            min_frames=args.min_frames,
-            sample_rate=args.sample_rate,
-            nj=args.nj,
-        )
-    except S3RouterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for note in report.notes:
-        print(f"{args.dir}: note: {note}", file=sys.stderr)
-    for problem in report.problems:
-        print(f"{args.dir}: {problem}", file=sys.stderr)
-    count, minutes = len(report.data.utts), report.data.seconds / 60
-    if report.problems:
-        print(
-            f"{args.dir}: not fit, problems: {len(report.problems)}; utterances without one: {count}", file=sys.stderr
-        )
-        return 1
-    print(f"{args.dir}: fit, {count} utterances, {minutes:.1f} min")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,23 +3,18 @@
 Rates are pooled over the set: (substitutions + deletions + insertions) / reference tokens. Characters include the
 spaces between words, as in jiwer and in ESPnet's CER. Alignments are jiwer's (Levenshtein distance); sclite weighs a
 substitution 4 and an insertion or deletion 3, so that on very bad hypotheses it may count a few errors more.
-
-``s3router score --ref data/test/text --hyp exp/decode_test/text`` prints the rates.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError
 from s3router.files import write_lines
-from s3router.scoring.files import read_text, shorten
+from s3router.scoring.files import shorten
 
 
 @dataclass(frozen=True)
@@ -195,36 +190,3 @@ def write_alignments(path: str | Path, result: Score) -> None:
 def _mark(pair: Pair) -> str:
     ref, hyp = pair
     return "I" if not ref else "D" if not hyp else " " if ref == hyp else "S"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command: prints the rates, writes the alignments and a JSON file if asked. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="s3router score", description=score.__doc__.splitlines()[0])
-    parser.add_argument("--ref", type=Path, required=True, help="Kaldi text file of the references")
-    parser.add_argument("--hyp", type=Path, required=True, help="Kaldi text file of the hypotheses")
-    parser.add_argument("--versus", type=Path, help="a second hypothesis file: prints the difference and its interval")
-    parser.add_argument("--alignments", type=Path, help="write the alignment of every utterance to this file")
-    parser.add_argument("--json", type=Path, help="write rates and counts to this file")
-    args = parser.parse_args(argv)
-    try:
-        ref = read_text(args.ref)
-        result = score(ref, read_text(args.hyp))
-        print(result.summary())
-        if args.versus:
-            from s3router.scoring.stats import bootstrap_difference
-
-            other = score(ref, read_text(args.versus))
-            for metric in ("wer", "cer"):
-                print(f"{metric.upper()} against {args.versus}: {bootstrap_difference([result], [other], metric)}")
-        if args.alignments:
-            write_alignments(args.alignments, result)
-        if args.json:
-            write_lines(args.json, [json.dumps(result.as_dict(), indent=2)])
-    except S3RouterError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

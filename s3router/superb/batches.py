@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from s3router.data.audio import read_audio
+from s3router.data.audio import SAMPLE_RATE, read_audio
 from s3router.data.utt2label import BETWEEN
 from s3router.superb.labels import LabelledDir
 from s3router.upstreams.s3prl_engine import load
-
-SAMPLE_RATE = 16000
 
 
 class Clips(Dataset):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from s3router.files import link, replacing
+from s3router.files import clean_unfinished, link, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
 
 def repair(output_dir: Path, criteria: Iterable[Iterable[str]]) -> None:
     """Put right what a kill between two of ESPnet's steps left behind: temporary files, an epoch's file, links."""
-    for leftover in output_dir.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    clean_unfinished(output_dir)
     if not (output_dir / CHECKPOINT).exists():
         return
     from espnet2.train.reporter import Reporter

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError
 from s3router.upstreams.checkpoint import first_line, read_tensors, refuse_partial
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16000
 SHORT = 400  # frames; from here on the fused attention is the faster one (measured forwards and backwards, bfloat16)
 NORMALIZE_EPS = 1e-7  # what transformers adds to the variance when it normalises a waveform
 # hub name -> (model_type in config.json, class in transformers)

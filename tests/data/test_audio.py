@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import signal
 import struct
 import subprocess
 import sys
+import time
 
 import kaldiio
 import numpy as np
@@ -22,7 +24,7 @@ from s3router.data.audio import (
     write_audio,
 )
 from s3router.data.kaldi import DataDir
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -145,6 +147,13 @@ def test_g722_is_decoded(tmp_path, speech):
     assert duration(tmp_path / "a.g722") == len(back) / 16000
 
 
+@pytest.mark.parametrize("suffix", [".gsm", ".GSM"])
+def test_headerless_gsm_is_decoded(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes((bytes([0xD8]) + bytes(32)) * 50)  # frames of 20 ms of silence
+    samples, rate = read_native(tmp_path / f"a{suffix}")
+    assert (len(samples), rate) == (8000, 8000)
+
+
 def test_stretches(tmp_path, speech):
     write_audio(tmp_path / "a.wav", speech, 16000)
     source = join_stretch(f"{tmp_path}/a.wav", 0.25, 1)
@@ -195,3 +204,61 @@ def test_a_streamed_wav_without_a_length_is_read(tmp_path, speech):
     content[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)  # what ffmpeg and sox write into a pipe
     (tmp_path / "b.wav").write_bytes(content)
     np.testing.assert_array_equal(read_audio(f"cat {tmp_path}/b.wav |"), speech)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.WAV"])
+def test_gsm_in_wav_as_telephone_systems_write_it(tmp_path, speech, name):
+    soundfile.write(tmp_path / name, resample(speech, 16000, 8000), 8000, subtype="GSM610", format="WAV")
+    samples, rate = read_native(tmp_path / name)
+    assert rate == 8000
+    assert abs(len(samples) - len(speech) // 2) < 320  # whole blocks
+    assert best_correlation(resample(samples, 8000, 16000), speech, 1000) > 0.8
+    assert duration(tmp_path / name) == pytest.approx(len(samples) / 8000)
+
+
+def test_a_pipe_that_hangs_is_ended_with_all_of_its_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("S3ROUTER_PIPE_TIMEOUT", "0.5")
+    with pytest.raises(DataError, match=r"sleep 600 \| cat \| has not ended after 0.5 s; .* S3ROUTER_PIPE_TIMEOUT=1$"):
+        read_audio(f"echo $$ >{tmp_path}/pid; sleep 600 | cat |")
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
+def test_a_wrong_timeout(monkeypatch, value):
+    monkeypatch.setenv("S3ROUTER_PIPE_TIMEOUT", value)
+    with pytest.raises(ConfigError, match="expected a number of seconds"):
+        read_audio("cat a.wav |")
+
+
+def wait_for_the_end_of(group: int) -> None:
+    for _ in range(200):  # killed processes are still there until they have been waited for
+        states = [
+            line.split()
+            for line in subprocess.run(["ps", "-eo", "pgid,stat"], capture_output=True, text=True).stdout.splitlines()
+        ]
+        if not any(found == str(group) and not state.startswith("Z") for found, state in states):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process group {group} is still there")
+
+
+@pytest.mark.parametrize("command", ["validate --no-text {folder}", "format-wav --no-text {folder} {folder}/out"])
+def test_a_terminated_command_ends_its_pipes(tmp_path, command):
+    (tmp_path / "wav.scp").write_text(f"u1 echo $$ >{tmp_path}/pid; sleep 600 | cat |\n")
+    words = [word.format(folder=tmp_path) for word in command.split()]
+    running = subprocess.Popen([sys.executable, "-m", "s3router", *words])
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.02)
+    running.terminate()
+    assert running.wait(30) == 128 + signal.SIGTERM
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
+
+
+def test_a_flac_file_that_was_cut_off_is_found_without_decoding(tmp_path, speech):
+    write_audio(tmp_path / "a.flac", speech, 16000)
+    assert probe(tmp_path / "a.flac").seconds == 1.6
+    whole = (tmp_path / "a.flac").read_bytes()
+    for part in (0.5, 0.9):
+        (tmp_path / "a.flac").write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(DataError, match=r"a\.flac: damaged or truncated"):
+            probe(tmp_path / "a.flac")

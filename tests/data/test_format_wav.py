@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import kaldiio
 import numpy as np
 import pytest
 import soundfile
 
+from s3router.cli import main
 from s3router.data import format_wav
 from s3router.data.audio import read_audio, resample, write_audio
-from s3router.data.format_wav import format_dir, main
+from s3router.data.format_wav import format_dir
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, build_token_list
 from s3router.data.validate import validate
 from s3router.errors import DataError
+from s3router.files import unfinished
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def test_broken_audio_is_named_and_no_directory_appears(mixed, tmp_path, capsys)
     source, _ = mixed
     (tmp_path / "stereo.wav").write_bytes(b"RIFF")
     (tmp_path / "piped.wav").write_bytes(b"")
-    assert main([str(source), str(tmp_path / "out"), "--nj", "2"]) == 1
+    assert main(["format-wav", str(source), str(tmp_path / "out"), "--nj", "2"]) == 1
     message = capsys.readouterr().err
     assert "2 problems" in message
     assert "stereo.wav: damaged or truncated" in message
@@ -143,7 +148,40 @@ def test_input_and_output_must_differ(five):
 
 
 def test_command(five, tmp_path, capsys):
-    assert main([str(five), str(tmp_path / "out"), "--max-seconds", "1.5"]) == 0
+    assert main(["format-wav", str(five), str(tmp_path / "out"), "--max-seconds", "1.5"]) == 0
     captured = capsys.readouterr()
     assert "4 utterances, 0.0 min; 1 left out" in captured.out
     assert "left out it_carlo-dictate_forhelp: too long: 1.6 s" in captured.err
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_audio_that_is_no_number_is_found_before_training(five, tmp_path, value):
+    data = DataDir.read(five)
+    samples = read_audio(data.utts[0].source)
+    samples[100] = value
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    DataDir(five, [replace(data.utts[0], source=str(tmp_path / "a.wav"))]).write(five)
+    with pytest.raises(DataError, match=r"a\.wav: holds samples that are not numbers"):
+        format_dir(five, tmp_path / "out")
+
+
+def test_a_path_that_is_not_normalised_is_passed_through(five, tmp_path):
+    data = DataDir.read(five)
+    utt = data.utts[0]
+    path = Path(utt.source)
+    DataDir(five, [replace(utt, source=f"{path.parent}/.//{path.name}")]).write(five)
+    (formatted,) = format_dir(five, tmp_path / "out").data.utts
+    assert formatted.source == str(path)
+
+
+def test_what_other_processes_write_is_left_alone(five, tmp_path):
+    """Drafts of processes that live stay, those of killed ones go."""
+    (tmp_path / "out/wav").mkdir(parents=True)
+    alive = unfinished(tmp_path / "out/wav/a.flac")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead = alive.with_name(alive.name.replace(f".{os.getpid()}-", f".{ended.pid}-"))
+    for path in (alive, dead, tmp_path / "out/wav/old.flac"):
+        path.touch()
+    format_dir(five, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out/wav").iterdir()] == [alive.name]

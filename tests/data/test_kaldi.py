@@ -126,7 +126,15 @@ def test_files_of_windows(five):
 
 def test_latin1(five):
     (five / "text").write_bytes((five / "text").read_text().encode("latin1"))
-    assert "not UTF-8" in problems(five)
+    message = problems(five)
+    assert message.startswith(f"{five}: 1 problem:")  # no transcript is missing because of it
+    assert f"{five}/text: line 3 is not UTF-8" in message
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "x"])
+def test_durations_that_are_none(change, value):
+    broken = change("utt2dur", "1.600", value)
+    assert f"{value!r} is not a number of seconds" in problems(broken)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,22 @@ def test_files_folders_scp_and_data_directories(tmp_path):
     )
 
 
+def test_a_folder_of_a_telephone_system(tmp_path):
+    for name in ("a.gsm", "b.GSM"):
+        (tmp_path / name).write_bytes((bytes([0xD8]) + bytes(32)) * 50)
+    shutil.copy(AUDIO[0], tmp_path / "c.WAV")
+    (tmp_path / "notes.txt").write_text("not audio")
+    found = find_recordings([tmp_path])
+    assert [Path(utt.utt).name for utt in found] == ["a.gsm", "b.GSM", "c.WAV"]
+    assert found[0].duration == 1
+
+
+def test_paths_may_be_spelled_in_any_way(monkeypatch):
+    monkeypatch.chdir(FIVE)
+    (found,) = find_recordings([f"./audio//{AUDIO[0].name}"])
+    assert found.duration > 0
+
+
 def test_names_that_would_do_harm_later(tmp_path):
     latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
     shutil.copy(AUDIO[0], latin)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from s3router.cli import main
 from s3router.data.tokens import (
     TokenIds,
     build_token_list,
-    main,
     min_ctc_frames,
     read_token_list,
     train_bpe,
@@ -97,8 +97,8 @@ def test_sentencepiece(tmp_path):
 
 
 def test_command(five, tmp_path, capsys):
-    assert main([str(five), "--output", str(tmp_path / "tokens.txt")]) == 0
+    assert main(["tokens", str(five), "--output", str(tmp_path / "tokens.txt")]) == 0
     assert read_token_list(tmp_path / "tokens.txt")[2] == "<space>"
-    assert main([str(tmp_path), "--output", str(tmp_path / "t2")]) == 1
+    assert main(["tokens", str(tmp_path), "--output", str(tmp_path / "t2")]) == 1
     assert "wav.scp: no such file" in capsys.readouterr().err
     assert not (tmp_path / "t2").exists()

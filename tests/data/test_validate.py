@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from s3router.cli import main
 from s3router.data.audio import read_audio, write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import TokenIds, build_token_list, write_token_list
-from s3router.data.validate import frames_of, main, misfit, validate
+from s3router.data.validate import frames_of, misfit, validate
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def run(five, tmp_path, capsys):
 
     def call(*options: str) -> tuple[int, str]:
         before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-        status = main([str(five), "--token-list", str(tmp_path / "tokens.txt"), *options])
+        status = main(["validate", str(five), "--token-list", str(tmp_path / "tokens.txt"), *options])
         assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
         return status, capsys.readouterr().err
 
@@ -69,7 +70,7 @@ def test_wrong_sample_rate(run, audio):
     assert run() == (0, "")  # it is resampled when read
     status, message = run("--sample-rate", "16000")
     assert status == 1
-    assert "has 8000 Hz, expected 16000; convert with python -m s3router.data.format_wav" in message
+    assert "has 8000 Hz, expected 16000; convert with s3router format-wav" in message
 
 
 def test_a_character_outside_the_token_list(run, change):
@@ -85,7 +86,10 @@ def test_a_character_outside_the_token_list(run, change):
 def test_too_long_and_too_short(run):
     status, message = run("--max-seconds", "1", "--min-frames", "30")
     assert status == 1
-    assert "it_carlo-dictate_forhelp: too long: 1.6 s, at most 1 s are taken; leave it out with python -m" in message
+    assert (
+        "it_carlo-dictate_forhelp: too long: 1.6 s, at most 1 s are taken; leave it out with s3router format-wav"
+        in message
+    )
     assert "it_carlo-digits_tomorrow: too short: 26 frames of 20 ms (0.53 s), at least 30 are needed" in message
 
 
@@ -122,7 +126,7 @@ def test_a_segment_behind_the_end(five):
 
 
 def test_no_such_token_list(five, capsys):
-    assert main([str(five), "--token-list", "/nowhere/tokens"]) == 1
+    assert main(["validate", str(five), "--token-list", "/nowhere/tokens"]) == 1
     assert "no such token list" in capsys.readouterr().err
 
 

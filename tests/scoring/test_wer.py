@@ -10,12 +10,13 @@ import sys
 
 import pytest
 
+from s3router.cli import main
 from s3router.errors import ConfigError, DataError
 from s3router.files import write_lines
 from s3router.scoring import stats
 from s3router.scoring.files import read_text, write_text, write_trn
 from s3router.scoring.stats import bootstrap_counts, bootstrap_difference, mean_spread
-from s3router.scoring.wer import Counts, main, score, write_alignments
+from s3router.scoring.wer import Counts, score, write_alignments
 
 REF = {"a": "the cat sat on the mat", "b": "good day", "c": "наберите номер"}
 HYP = {"a": "the bat sat the mat now", "b": "", "c": "наберите номера"}
@@ -204,10 +205,10 @@ def test_command(tmp_path, capsys):
     write_text(tmp_path / "ref", REF)
     write_text(tmp_path / "hyp", HYP)
     ref, hyp = str(tmp_path / "ref"), str(tmp_path / "hyp")
-    assert main(["--ref", ref, "--hyp", hyp, "--json", str(tmp_path / "out.json"), "--versus", ref]) == 0
+    assert main(["score", "--ref", ref, "--hyp", hyp, "--json", str(tmp_path / "out.json"), "--versus", ref]) == 0
     assert "WER  60.00 %  (6 of 10 words: 2 substituted, 3 deleted, 1 inserted)" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["wer"] == 0.6
-    assert main(["--ref", ref, "--hyp", str(tmp_path / "none")]) == 1
+    assert main(["score", "--ref", ref, "--hyp", str(tmp_path / "none")]) == 1
     assert "no such file" in capsys.readouterr().err
 
 

@@ -167,13 +167,13 @@ prepare_sets() {
         bpe) units=(--token-type bpe --bpe-size "${bpe_size}" --bpe-prefix "${bpe_model%.model}") ;;
     esac
     [ -n "${tokens}" ] || run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
-        python -m s3router.data.tokens "${token_dirs[@]}" --output "${token_list}" ${units[@]+"${units[@]}"}
+        python -m s3router tokens "${token_dirs[@]}" --output "${token_list}" ${units[@]+"${units[@]}"}
     [ "${token_type}" != bpe ] || units=(--token-type bpe --bpe-model "${bpe_model}")
     for i in "${!sets[@]}"; do
         local limits=()
         [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
-            python -m s3router.data.format_wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" ${limits[@]+"${limits[@]}"}
+            python -m s3router format-wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" ${limits[@]+"${limits[@]}"}
         printf '%s\n' "${sets[i]}" >"${dump}/${names[i]}/.made_of"
     done
 }
@@ -184,7 +184,7 @@ make_subsets() {
     for minutes in 2 5; do
         [ "${skip_data_prep}" = false ] || [ "${subset}" = ${minutes}min ] || continue
         run_once "${whole}_${minutes}min/log" --inputs "${whole}" --outputs "${whole}_${minutes}min/wav.scp" -- \
-            python "${S3ROUTER_ROOT}/utils/subset_data_dir.py" --minutes "${minutes}" "${whole}" "${whole}_${minutes}min"
+            python -m s3router subset --minutes "${minutes}" "${whole}" "${whole}_${minutes}min"
     done
 }
 

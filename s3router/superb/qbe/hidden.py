@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3router.data.audio import file_of, read_audio
+from s3router.data.audio import SAMPLE_RATE, file_of, read_audio
 from s3router.data.kaldi import DataDir, summary
 from s3router.errors import CheckpointError, ConfigError, DataError
 from s3router.files import replacing
 
 INDEX = "index.json"
-SAMPLE_RATE = 16000
 
 
 @dataclass(frozen=True)
