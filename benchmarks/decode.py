@@ -30,7 +30,7 @@ def measure(args: argparse.Namespace) -> dict:
     from s3router.asr.ctc_decode import BatchOptions, GreedySearch
     from s3router.asr.decode import decode
     from s3router.asr.experiment import ASRExperiment
-    from s3router.asr.lm import BeamOptions, BeamSearch
+    from s3router.asr.search import BeamOptions, BeamSearch
     from s3router.data.kaldi import DataDir
 
     if args.threads:

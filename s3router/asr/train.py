@@ -1,16 +1,14 @@
-"""``s3router train``: train one ASR model.
+"""Training of one ASR model from a command line.
 
-All of ESPnet's options, and those of `s3router.asr.options`. For many runs in one process call `preload` once and
-`main` in a forked child for each.
+The options are ESPnet's and those of `s3router.asr.options`. For many runs from one process call `preload` once, and
+`train` in a forked child for each.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from s3router.asr import engine
-from s3router.errors import S3RouterError
 
 
 def preload() -> None:
@@ -18,18 +16,11 @@ def preload() -> None:
     engine.routed_task()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status. Errors of the user's are one line on stderr."""
-    try:
-        engine.routed_task().main(cmd=list(sys.argv[1:] if argv is None else argv))
-    except S3RouterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last validation", file=sys.stderr)
-        return 130
-    return 0
+def train(argv: Sequence[str]) -> None:
+    """Train, or go on with what the output folder holds.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        ConfigError, DataError, CheckpointError: before anything is written, where the options or the data are at fault.
+        TrainingError: training cannot go on.
+    """
+    engine.routed_task().main(cmd=list(argv))

@@ -21,8 +21,10 @@ from s3router.errors import explain
 COMMANDS = {
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
-    "train": ("s3router.asr.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
-    "decode": ("s3router.asr.decode", "transcribe and score a Kaldi data directory"),
+    "train": ("s3router.cli.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
+    "decode": ("s3router.cli.decode", "transcribe and score a Kaldi data directory"),
+    "lm": ("s3router.cli.lm", "estimate an n-gram language model for the beam search"),
+    "presets": ("s3router.cli.presets", "compose a training configuration from a recipe's presets"),
     "score": ("s3router.cli.score", "word and character error rates of two Kaldi text files"),
     "results": ("s3router.cli.results", "the WER/CER table of trained models"),
     "pack": ("s3router.cli.pack", "put what an experiment has learnt into one small file, a mask pack"),

@@ -1,24 +1,21 @@
-"""Training configurations out of parts: ``conf/presets.yaml`` of a recipe.
+"""Training configurations composed of sections: ``conf/presets.yaml`` of a recipe.
 
 The file has up to four sections; what comes later wins, mappings such as ``feature_masking`` are merged key by key:
 
-- ``all``: options of every training (any of ``python -m s3router.asr.train``);
+- ``all``: options of every training (any of ``s3router train``);
 - ``methods``: name of a method -> options;
 - ``subsets``: name of a labelled subset -> options;
 - ``upstreams``: name of an upstream -> options.
 
-``python -m s3router.training.presets conf/presets.yaml --method router --subset 1h --upstream xls_r_300m --output F``
-writes the one configuration that results. A method, subset or upstream that the file does not name adds nothing.
+A method, subset or upstream that the file does not name adds nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from s3router.errors import ConfigError, S3RouterError
+from s3router.errors import ConfigError
+from s3router.files import replacing
 
 SECTIONS = ("methods", "subsets", "upstreams")
 
@@ -58,32 +55,18 @@ def compose(presets: dict[str, dict], *, method: str, subset: str, upstream: str
     return options
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status. A file that holds the same already is left as it is."""
+def write_composed(path: str | Path, output: str | Path, *, method: str, subset: str, upstream: str) -> None:
+    """Compose a configuration from the file ``path`` and write it; an ``output`` that holds the same is left as it is.
+
+    Raises:
+        ConfigError: as `read_presets`.
+    """
     import yaml
 
-    parser = argparse.ArgumentParser(prog="python -m s3router.training.presets", description=__doc__.splitlines()[0])
-    parser.add_argument("presets", type=Path)
-    parser.add_argument("--method", required=True)
-    parser.add_argument("--subset", required=True)
-    parser.add_argument("--upstream", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args(argv)
-    try:
-        chosen = {"method": args.method, "subset": args.subset, "upstream": args.upstream}
-        options = compose(read_presets(args.presets), **chosen)
-    except S3RouterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    words = ", ".join(chosen.values())
-    text = f"# From {args.presets} for {words}\n{yaml.safe_dump(options, sort_keys=False)}"
-    if not args.output.is_file() or args.output.read_text(encoding="utf-8") != text:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.output.with_name(f".{args.output.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(args.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = compose(read_presets(path), method=method, subset=subset, upstream=upstream)
+    words = ", ".join((method, subset, upstream))
+    text = f"# From {path} for {words}\n{yaml.safe_dump(options, sort_keys=False)}"
+    output = Path(output)
+    if not output.is_file() or output.read_text(encoding="utf-8") != text:
+        with replacing(output) as file:
+            file.write(text)

@@ -10,8 +10,11 @@ import pytest
 import soundfile
 import torch
 
+from s3router import cli
 from s3router.asr.ctc_decode import BatchOptions, GreedySearch, collapse, cut, decode_many, emissions, plan_batches
-from s3router.asr.decode import decode, main, make_search, write_output
+from s3router.asr.decode import decode
+from s3router.asr.decode_output import write_output
+from s3router.asr.search import make_search
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import BLANK, SOS_EOS, SPACE, TokenIds
 from s3router.errors import ConfigError, DataError
@@ -206,8 +209,8 @@ def test_beam_options_without_a_beam_are_refused():
 
 def test_command_reports_errors(data, tmp_path, capsys):
     arguments = ["--exp-dir", str(tmp_path / "none"), "--output-dir", str(tmp_path / "out")]
-    assert main([*arguments, "--data-dir", str(tmp_path / "nodata")]) == 1
+    assert cli.main(["decode", *arguments, "--data-dir", str(tmp_path / "nodata")]) == 1
     assert "wav.scp" in capsys.readouterr().err
-    assert main([*arguments, "--data-dir", str(data), "--max-seconds", "0"]) == 1
+    assert cli.main(["decode", *arguments, "--data-dir", str(data), "--max-seconds", "0"]) == 1
     assert "max seconds" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

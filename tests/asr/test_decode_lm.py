@@ -8,8 +8,10 @@ import sys
 import pytest
 import torch
 
+from s3router import cli
 from s3router.asr.ctc_decode import GreedySearch
-from s3router.asr.lm import BeamOptions, BeamSearch, arpa_vocabulary, estimate, main, units, write_arpa
+from s3router.asr.lm import arpa_vocabulary, estimate, units, write_arpa
+from s3router.asr.search import BeamOptions, BeamSearch
 from s3router.data.tokens import BLANK, SOS_EOS, SPACE, TokenIds
 from s3router.errors import ConfigError, DataError
 
@@ -73,10 +75,10 @@ def test_vocabulary_and_bad_files(tmp_path):
 def test_command(tmp_path, capsys):
     (tmp_path / "text").write_text("".join(f"u{k} {s}\n" for k, s in enumerate(SENTENCES)))
     arguments = ["--output", str(tmp_path / "lm.arpa"), "--order", "3", "--text"]
-    assert main([*arguments, str(tmp_path / "text")]) == 0
+    assert cli.main(["lm", *arguments, str(tmp_path / "text")]) == 0
     assert "5 sentences" in capsys.readouterr().out
     assert "<space>" in arpa_vocabulary(tmp_path / "lm.arpa")
-    assert main([*arguments, str(tmp_path / "none")]) == 1
+    assert cli.main(["lm", *arguments, str(tmp_path / "none")]) == 1
 
 
 def test_missing_flashlight_is_an_error_not_a_fallback(monkeypatch):

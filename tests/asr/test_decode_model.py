@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from s3router.asr import decode
+from s3router import cli
 from s3router.asr.ctc_decode import BatchOptions, GreedySearch, decode_many, emissions
+from s3router.asr.decode import decode_experiment
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError
@@ -62,7 +63,7 @@ def test_batched_texts_equal_single_ones(model):
 def test_command(exp, here, tmp_path, capsys):
     out = tmp_path / "decode_test"
     arguments = ["--exp-dir", str(exp), "--data-dir", str(FIVE), "--output-dir", str(out), "--bf16"]
-    assert decode.main([*arguments, "--max-seconds", "0.8", "--overlap-seconds", "0.2"]) == 0
+    assert cli.main(["decode", *arguments, "--max-seconds", "0.8", "--overlap-seconds", "0.2"]) == 0
     assert "times real time" in capsys.readouterr().out
     result = json.loads((out / "result.json").read_text())
     assert result["n_utts"] == 5
@@ -77,14 +78,14 @@ def test_scored_as_in_training(exp, here, tmp_path):
 
     stats = read_states(exp / CHECKPOINT)["reporter"]["stats"]
     best = min(phases["valid"]["cer_ctc"] for phases in stats.values())
-    result = decode.run(exp, FIVE, tmp_path / "out")
+    result = decode_experiment(exp, FIVE, tmp_path / "out")
     assert result["cer"] == pytest.approx(best, abs=0.02)  # validation there runs in other batches
 
 
 def test_missing_experiment(here, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no such"):
-        decode.run(tmp_path / "none", FIVE, tmp_path / "out")
+        decode_experiment(tmp_path / "none", FIVE, tmp_path / "out")
     arguments = ["--exp-dir", str(tmp_path / "none"), "--data-dir", str(FIVE), "--output-dir", str(tmp_path / "out")]
-    assert decode.main(arguments) == 1
+    assert cli.main(["decode", *arguments]) == 1
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

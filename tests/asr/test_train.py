@@ -192,7 +192,7 @@ def test_a_mistake_is_one_line_and_no_file(zygote, tmp_path, options, message):
     run = zygote.run(tmp_path / "exp", *options, status=1)
     lines = run.screen.strip().splitlines()
     assert message in run.screen
-    assert lines[0].startswith("error: ")
+    assert lines[0].startswith("s3router train: error: ")
     assert len(lines) <= 3, run.screen
     assert not (tmp_path / "exp").exists()
 

@@ -14,6 +14,7 @@ import pathlib
 import signal
 import sys
 
+from s3router import cli
 from s3router.asr import train
 from s3router.training import checkpoints as files
 
@@ -50,7 +51,7 @@ def child(request: dict) -> None:
         kill_in(kill["in"], kill["of"], kill["nth"])
     status = 99
     try:
-        status = train.main(request["argv"])
+        status = cli.main(["train", *request["argv"]])
     finally:
         sys.stderr.flush()
         os._exit(status)

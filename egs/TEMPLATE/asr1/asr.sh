@@ -46,13 +46,13 @@ upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
 config=               # training configuration (default: from conf/presets.yaml, or else conf/train_METHOD.yaml)
 max_updates=          # optimizer steps (default: as the configuration says)
-train_args=           # further options of s3router.asr.train, such as "--score_lr 1e-2"
+train_args=           # further options of s3router train, such as "--score_lr 1e-2"
 tag=                  # name of the experiment's folder (default: made from the options)
 # decoding
 decode_valid=true     # decode the validation set, too
 beam_size=1           # 1: greedy; above: beam search (needs tools/setup.sh --with-lm)
 lm=                   # n-gram language model for the beam search, ARPA
-decode_args=          # further options of s3router.asr.decode
+decode_args=          # further options of s3router decode
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 main() {
@@ -211,7 +211,7 @@ train() {
     read -a more <<<"${train_args}"
     if [ -n "${presets-}" ]; then
         config=${exp}/preset.yaml
-        python -m s3router.training.presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
+        python -m s3router presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
             --output "${config}" || die "${presets} cannot be used: see above"
     fi
     content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
@@ -234,7 +234,7 @@ train() {
     run_once "${exp}/console${RANK:+.${RANK}}.log" --show --outputs "${best}" "${exp}/config.yaml" --inputs "${config}" \
         "${token_list}" "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" \
         ${weights[@]+"${weights[@]}"} -- \
-        python -m s3router.asr.train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
+        python -m s3router train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
 }
 
 decode() {
@@ -249,7 +249,7 @@ decode() {
         folder=${exp}/decode_${name}${lm:+_lm}
         run_once "${folder}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
             ${lm:+"${lm}"} --outputs "${folder}/result.json" -- \
-            python -m s3router.asr.decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
+            python -m s3router decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
             --output-dir "${folder}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
     done
 }

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from grid import RATES, Grid, Run, used
 
-from s3router.errors import CheckpointError, DataError, S3RouterError
+from s3router.errors import DataError, S3RouterError
 from s3router.files import write_lines
 
 LOG, RESULT, LOCK = "run.log", "result.json", ".lock"
@@ -89,7 +89,7 @@ def _subset(known: dict, name: str) -> Any:
 
 
 def train_argv(grid: Grid, run: Run, folder: Path) -> list[str]:
-    """The training command of a run, for `s3router.asr.train`."""
+    """The training command of a run, for ``s3router train``."""
     paths = inputs(grid, run)
     words: dict[str, Any] = {
         "output_dir": folder,
@@ -144,16 +144,15 @@ def make(run: Run, grid: Grid, folder: Path, commit_hash: str) -> None:
     """Train, decode, and write ``result.json``.
 
     Raises:
-        CheckpointError: training ended with an error (its message is in the log).
+        S3RouterError: training or decoding failed.
     """
-    from s3router.asr import decode, train
+    from s3router.asr.decode import decode_experiment
+    from s3router.asr.train import train
 
     argv = train_argv(grid, run, folder)
-    command = f"python -m s3router.asr.train {shlex.join(argv)}"
+    command = f"s3router train {shlex.join(argv)}"
     print(f"# {datetime.datetime.now():%F %T} {command}", flush=True)
-    status = train.main(argv)
-    if status:
-        raise CheckpointError(f"training ended with status {status}")
+    train(argv)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     curve, seconds = learning_curve(folder, config)
@@ -161,7 +160,7 @@ def make(run: Run, grid: Grid, folder: Path, commit_hash: str) -> None:
     scores = {}
     for part in ("dev", "test"):
         output = folder / f"decode_{part}"
-        found = decode.run(folder, paths[part], output)
+        found = decode_experiment(folder, paths[part], output)
         scores[part] = {name: found[name] for name in KEPT}
         print(f"{part}: WER {100 * scores[part]['wer']:.2f} CER {100 * scores[part]['cer']:.2f}", flush=True)
     scores["test"]["utts"] = per_utterance(folder / "decode_test")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from s3router import cli
 from s3router.errors import ConfigError
 from s3router.training import presets
 
@@ -43,13 +44,13 @@ def test_later_sections_win(path: Path, method: str, subset: str, upstream: str,
 
 def test_command_writes_it_and_leaves_the_same_alone(path: Path, tmp_path: Path):
     out = tmp_path / "exp/a.yaml"
-    command = [str(path), "--method", "router", "--subset", "1h", "--upstream", "tiny", "--output", str(out)]
-    assert presets.main(command) == 0
+    command = ["presets", str(path), "--method", "router", "--subset", "1h", "--upstream", "tiny", "--output", str(out)]
+    assert cli.main(command) == 0
     assert yaml.safe_load(out.read_text())["max_updates"] == 5
     before = out.stat().st_mtime_ns
-    assert presets.main(command) == 0
+    assert cli.main(command) == 0
     assert out.stat().st_mtime_ns == before
-    assert presets.main([*command[:4], "all", *command[5:]]) == 0
+    assert cli.main([*command[:5], "all", *command[6:]]) == 0
     assert yaml.safe_load(out.read_text())["feature_masking"]["channel_prob"] == 0.1
 
 
@@ -68,8 +69,8 @@ def test_refusals(path: Path, text: str, message: str, capsys):
     with pytest.raises(ConfigError, match=message):
         presets.read_presets(path)
     out = path.with_name("out.yaml")
-    command = [str(path), "--method", "router", "--subset", "1h", "--upstream", "tiny", "--output", str(out)]
-    assert presets.main(command) == 1
+    command = ["presets", str(path), "--method", "router", "--subset", "1h", "--upstream", "tiny", "--output", str(out)]
+    assert cli.main(command) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
 

@@ -1,0 +1,81 @@
+"""Result files of a decoded set.
+
+- ``text``, ``hyp.trn``, ``ref.trn``: hypotheses and references, Kaldi's and sclite's way;
+- ``alignments.txt``: word by word, the worst utterances first;
+- ``utterances.tsv``: per utterance frames, tokens and error counts;
+- ``result.json``: rates, counts, speed, and the utterances that no CTC model could get right. It is written last: a
+  folder that has it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3router.data.kaldi import DataDir
+from s3router.files import write_lines
+from s3router.scoring.files import shorten, write_text, write_trn
+from s3router.scoring.wer import Score, score, write_alignments
+
+if TYPE_CHECKING:
+    from s3router.asr.decode import Transcripts
+    from s3router.data.tokens import TokenIds
+
+logger = logging.getLogger(__name__)
+
+
+def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenIds, extra: dict[str, Any]) -> dict:
+    """Score `found` against the directory's transcripts and write everything; returns what ``result.json`` holds."""
+    references = {utt.utt: utt.text for utt in data.utts}
+    speakers = {utt.utt: utt.speaker for utt in data.utts}
+    scored = score(references, found.texts)
+    unfit = too_many_tokens(data, found.frames, tokens)
+    unknown = sorted({token for text in references.values() for token in tokens.unknown(text)})
+    if unfit:
+        logger.warning("%d references have more tokens than frames: %s", len(unfit), shorten(unfit))
+    if unknown:
+        logger.warning("references hold tokens that the model cannot write: %s", " ".join(unknown))
+    empty = [utt for utt, text in found.texts.items() if not text]
+    if len(empty) == len(found.texts):
+        logger.warning("all hypotheses are empty: the model writes nothing but blanks; train it longer")
+    result = scored.as_dict() | {
+        "data_dir": str(data.path),
+        "empty_hypotheses": len(empty),
+        "too_many_tokens": unfit,
+        "unknown_tokens": unknown,
+        "chunked": found.chunked,
+        "audio_seconds": round(found.audio_seconds, 3),
+        "seconds": round(found.seconds, 3),
+        "rtf": found.seconds / found.audio_seconds,
+        "times_real_time": found.audio_seconds / found.seconds,
+        **extra,
+    }
+    if tokens.token_type == "phn":
+        result["per"] = scored.wer  # the "words" of a line of phones are phones
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    write_text(folder / "text", found.texts)
+    write_trn(folder / "hyp.trn", found.texts, speakers)
+    write_trn(folder / "ref.trn", references, speakers)
+    write_alignments(folder / "alignments.txt", scored)
+    write_lines(folder / "utterances.tsv", _table(scored, data, found))
+    write_lines(folder / "result.json", [json.dumps(result, indent=2, ensure_ascii=False)])
+    return result
+
+
+def _table(scored: Score, data: DataDir, found: Transcripts) -> list[str]:
+    lines = ["utt\tseconds\tframes\twords\tword_errors\tchars\tchar_errors"]
+    lengths = {utt.utt: utt.duration for utt in data.utts}
+    for u in scored.utterances:
+        cells = (u.utt, lengths[u.utt] or "", found.frames[u.utt], u.words.total, u.words.errors)
+        lines.append("\t".join(map(str, (*cells, u.chars.total, u.chars.errors))))
+    return lines
+
+
+def too_many_tokens(data: DataDir, frames: dict[str, int], tokens: TokenIds) -> list[str]:
+    """Utterances whose reference needs more CTC frames than the audio has: they cannot come out right."""
+    from s3router.data.tokens import min_ctc_frames
+
+    return [utt.utt for utt in data.utts if min_ctc_frames(tokens.split(utt.text)) > frames[utt.utt]]

@@ -1,0 +1,65 @@
+"""``s3router decode``: transcribe a Kaldi data directory with a trained model, and score it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    from s3router.asr.ctc_decode import BatchOptions
+    from s3router.asr.lm import UNITS
+    from s3router.asr.search import BeamOptions
+
+    batch, beam = ({f.name: f.default for f in fields(kind)} for kind in (BatchOptions, BeamOptions))
+    result = argparse.ArgumentParser(prog="s3router decode", description=__doc__)
+    result.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train")
+    result.add_argument("--data-dir", type=Path, required=True, help="Kaldi data directory with wav.scp and text")
+    result.add_argument("--output-dir", type=Path, required=True, help="folder for the results")
+    result.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")
+    result.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
+    group = result.add_argument_group("batches")
+    group.add_argument(
+        "--batch-seconds", type=float, default=batch["batch_seconds"], help="0: one by one (%(default)s)"
+    )
+    group.add_argument("--max-seconds", type=float, default=batch["max_seconds"], help="chunk beyond (%(default)s)")
+    group.add_argument(
+        "--overlap-seconds", type=float, default=batch["overlap_seconds"], help="of neighbouring chunks (%(default)s)"
+    )
+    group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    group = result.add_argument_group("beam search (greedy without these; needs tools/setup.sh --with-lm)")
+    group.add_argument("--beam-size", type=int, default=1, help="above 1: beam search")
+    group.add_argument("--lm", type=Path, help="n-gram model, ARPA")
+    group.add_argument("--lm-unit", dest="unit", choices=UNITS, help=f"what the model predicts ({beam['unit']})")
+    group.add_argument("--lm-weight", type=float, help=f"of the model's log10 probability ({beam['lm_weight']})")
+    group.add_argument("--insertion-score", type=float, help=f"added for every word ({beam['insertion_score']})")
+    group.add_argument("--beam-size-token", type=int, help=f"tokens tried a frame ({beam['beam_size_token']})")
+    group.add_argument(
+        "--beam-threshold", type=float, help=f"hypotheses so far below the best are dropped ({beam['beam_threshold']})"
+    )
+    return result
+
+
+def main(argv: Sequence[str]) -> int:
+    """Decode, write the results, and print the error rates."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    args = vars(parser().parse_args(argv))
+    from s3router.asr.ctc_decode import BatchOptions
+    from s3router.asr.decode import decode_experiment
+
+    options = BatchOptions(**{field.name: args.pop(field.name) for field in fields(BatchOptions)})
+    given = {name: value for name, value in args.items() if value is not None}
+    result = decode_experiment(**given, options=options)
+    rates = ["per"] if "per" in result else ["wer", "cer"]
+    print(
+        f"{result['data_dir']}: {', '.join(f'{rate.upper()} {100 * result[rate]:.2f} %' for rate in rates)}, "
+        f"{result['n_utts']} utterances, {result['audio_seconds']:.0f} s of audio in {result['seconds']:.1f} s "
+        f"({result['times_real_time']:.0f} times real time)\n{args['output_dir']}: result.json, alignments.txt, text, "
+        "hyp.trn, ref.trn"
+    )
+    return 0
