@@ -1,4 +1,4 @@
-"""``s3router targets``: what a mask would cover in an upstream, by role, before anything is trained."""
+"""``s3router targets``: the weights of an upstream that a mask would cover, by role, before anything is trained."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def parser() -> argparse.ArgumentParser:
         default=["ffn"],
         help="roles (ffn, attention, projection) or name patterns (%(default)s)",
     )
-    result.add_argument("--sparsity", type=float, default=0.1, help="share of weights removed (%(default)s)")
+    result.add_argument("--sparsity", type=float, help="share of weights removed (default: as in training)")
     result.add_argument("--names", action="store_true", help="one line for every weight")
     return result
 
 
 def report(targets: Sequence[Target], sparsity: float, total: int, names: bool = False) -> str:
     """A table of the targets by role; ``total`` is the number of parameters of the whole model."""
+    from s3router.masks.binarize import removed_count
+
     lines = []
     if names:
         lines += [f"{t.name}  {t.shape[0]}x{t.shape[1]}  {t.role or 'by pattern'}" for t in targets] + [""]
@@ -39,7 +41,7 @@ def report(targets: Sequence[Target], sparsity: float, total: int, names: bool =
     for name, group in [*groups.items(), ("together", sizes)]:
         share = sum(group) / total
         lines.append(f"{name:12s} {len(group):4d} tensors  {sum(group):12,d} weights  {share:6.1%} of all")
-    removed = sum(int(sparsity * size) for size in sizes)
+    removed = sum(removed_count(sparsity, size) for size in sizes)
     lines.append(f"a mask of sparsity {sparsity:g} removes {removed:,d} weights and takes {sum(sizes) / 8e6:.2f} MB")
     return "\n".join(lines)
 
@@ -54,5 +56,5 @@ def main(argv: Sequence[str]) -> int:
 
     backbone = build(ckpt=args.upstream_ckpt, upstream=args.upstream).backbone
     total = sum(parameter.numel() for parameter in backbone.parameters())
-    print(report(find_targets(backbone, config), args.sparsity, total, args.names))
+    print(report(find_targets(backbone, config), config.sparsity, total, args.names))
     return 0

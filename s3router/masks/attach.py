@@ -25,6 +25,7 @@ _TRAINABLE = {
     "layer_norm": re.compile(r"(^|\.)(\w*layer_?norm\w*|norm\w*)\.(weight|bias)$"),
     "pos_conv": re.compile(r"(^|\.)pos_conv(_embed)?\."),
     "feature_projection": re.compile(r"(^|\.)(post_extract_proj|feature_projection|embed)\."),
+    "mask_embedding": re.compile(r"(^|\.)(mask_emb|masked_spec_embed|mask_embedding)$"),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -26,8 +27,11 @@ _BLOCK = 1 << 18
 
 
 def removed_count(sparsity: float, total: int) -> int:
-    """⌊sparsity · total⌋: how many of `total` scores are removed."""
-    return math.floor(sparsity * total)
+    """⌊sparsity · total⌋: how many of `total` scores are removed.
+
+    The sparsity counts as the decimal that was typed: 0.29 of 100 are 29, although the float is a little below it.
+    """
+    return math.floor(Fraction(repr(float(sparsity))) * total)
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:

@@ -14,9 +14,10 @@ ROLES = ("ffn", "attention", "projection")
 GRANULARITIES = ("unstructured", "output", "input")
 SCOPES = ("tensor", "global")
 ESTIMATORS = ("straight_through", "sigmoid")
-TRAINABLE = ("bias", "layer_norm", "pos_conv", "feature_projection", "weights")
+TRAINABLE = ("bias", "layer_norm", "pos_conv", "feature_projection", "mask_embedding", "weights")
 
 DEFAULT_SPARSITY = 0.1
+"""Of masks that are not N:M, where nothing else is said."""
 
 
 def parse_n_m(granularity: str) -> tuple[int, int] | None:
@@ -32,21 +33,23 @@ class MaskConfig:
     Raises :class:`~s3router.errors.ConfigError` with every problem found, not only the first.
 
     Attributes:
-        sparsity: share of weights removed, 0 <= s < 1. Default 0.1; with N:M it is 1 - N/M and may be left out.
+        sparsity: share of weights removed, 0 <= s < 1. None: `DEFAULT_SPARSITY`, or 1 - N/M where the granularity is
+            N:M, which allows no other.
         targets: roles (``ffn``, ``attention``, ``projection``) and/or shell patterns of weight or module names
             (``encoder.layers.*.fc1``).
         layers: only these transformer layers (0-based). Targets outside any layer (the projection) stay included.
-        granularity: ``unstructured`` (a score a weight), ``output`` (a score a row), ``input`` (a score a column) or
+        granularity: ``unstructured`` (one score per weight), ``output`` (one per row), ``input`` (one per column) or
             ``N:M`` (of each M neighbours along the input, N are kept).
-        scope: ``tensor`` (a threshold each, as in the paper) or ``global`` (one threshold across all targets that have
-            no sparsity of their own).
+        scope: ``tensor`` (one threshold per tensor, as in the paper) or ``global`` (one threshold for all targets that
+            have no sparsity of their own).
         layer_sparsity: layer index -> sparsity; goes before `role_sparsity` and `sparsity`.
         role_sparsity: role -> sparsity; goes before `sparsity`.
         score_init: a name in :data:`s3router.masks.scores.SCORE_INITS`.
         init_scale: initial scores are divided by it.
         estimator: ``straight_through`` (d loss/d|S| = d loss/d mask) or ``sigmoid`` (times the slope of sigmoid(|S|)).
-        train: what else trains: any of ``bias``, ``layer_norm``, ``pos_conv``, ``feature_projection``, ``weights``
-            (the masked weights themselves). The convolutional feature extractor is always frozen.
+        train: what else trains: any of ``bias``, ``layer_norm``, ``pos_conv``, ``feature_projection``,
+            ``mask_embedding`` (what stands for masked frames), ``weights`` (the masked weights themselves). The
+            convolutional feature extractor is always frozen.
         seed: initial scores depend on this and on the weight's name alone.
     """
 
@@ -138,6 +141,14 @@ def _normalise(config: MaskConfig) -> list[str]:
         value = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
         return tuple(integer(part) for part in value)
 
+    def granularity(value: Any) -> str:
+        if isinstance(value, int) and value >= 60:  # YAML reads 2:4 without quotes as 2 · 60 + 4
+            return f"{value // 60}:{value % 60}"
+        if not isinstance(value, str):
+            raise TypeError
+        return value
+
+    put("granularity", granularity, f"{', '.join(GRANULARITIES)} or N:M as in 2:4")
     n_m = parse_n_m(config.granularity) if isinstance(config.granularity, str) else None
     if config.sparsity is None:
         default = 1 - n_m[0] / n_m[1] if n_m and n_m[1] else DEFAULT_SPARSITY
@@ -199,7 +210,10 @@ def _n_m_problems(config: MaskConfig) -> list[str]:
         return [f"granularity: {config.granularity} keeps {n} of {m}; 0 < N < M is needed"]
     problems = []
     if not math.isclose(config.sparsity, 1 - n / m, abs_tol=1e-6):
-        problems.append(f"sparsity: {config.sparsity} (but {config.granularity} means {1 - n / m:g}; leave it out)")
+        problems.append(
+            f"sparsity: {config.sparsity:g} contradicts granularity {config.granularity}, which removes {m - n} of {m} "
+            f"({1 - n / m:g}); leave the sparsity out, or take another granularity"
+        )
     if config.scope == "global" or config.layer_sparsity or config.role_sparsity:
         problems.append(
             f"granularity: {config.granularity} fixes the sparsity of every tensor; "

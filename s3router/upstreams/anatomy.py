@@ -66,6 +66,16 @@ def find_stacked_positions(backbone: nn.Module) -> list[nn.Conv1d]:
     return convolutions if len(convolutions) > 1 else []
 
 
+def find_layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(name, module) of every transformer layer, the lowest first; empty where there is no list of them."""
+    found = _first_named(
+        backbone,
+        ("layers",),
+        lambda m: isinstance(m, nn.ModuleList) and any(isinstance(part, nn.Linear) for part in m.modules()),
+    )
+    return [(f"{found[0]}.{index}", layer) for index, layer in enumerate(found[1])] if found else []
+
+
 def find_mask_embedding(backbone: nn.Module) -> tuple[nn.Module, str] | None:
     """(module, attribute) of the vector (C,) that stood for masked frames in pretraining, or None."""
     for module in backbone.modules():
@@ -82,21 +92,6 @@ def _first_named(backbone: nn.Module, names: tuple[str, ...], fits) -> tuple[str
             if name.rsplit(".", 1)[-1] == wanted and fits(module):
                 return name, module
     return None
-
-
-def set_dropout(backbone: nn.Module, p: float) -> None:
-    """Give every dropout of the transformer the probability ``p``, modules and plain numbers alike, in place."""
-    found = find_feature_extractor(backbone)
-    spared = set(found[1].modules()) if found else set()
-    for module in backbone.modules():
-        if module in spared:
-            continue
-        names = ["dropout", "attention_dropout", "activation_dropout"]
-        if type(module).__name__.endswith("Dropout"):
-            names.append("p")
-        for name in names:
-            if isinstance(vars(module).get(name), float | int):
-                setattr(module, name, p)
 
 
 def exact_padding_mask(geometry: ConvGeometry, original, features: Tensor, padding_mask: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from s3router.errors import CheckpointError, ConfigError
-from s3router.upstreams.anatomy import set_dropout
+from s3router.masks import MaskConfig, attach
+from s3router.upstreams.dropout import DropoutConfig, set_dropout
 from s3router.upstreams.extractor import CacheConfig
 from s3router.upstreams.formats import load_any
 from s3router.upstreams.huggingface import FAMILIES, load_huggingface
@@ -61,7 +62,7 @@ def build(
     specaug: dict[str, Any] | None = None,
     feature_cache: str | dict[str, Any] | None = None,
     random_init: bool = False,
-    dropout: float | None = None,
+    dropout: float | dict[str, Any] | None = None,
     seed: int = 0,
     options: dict[str, Any] | None = None,
 ) -> RoutedUpstream:
@@ -81,7 +82,8 @@ def build(
         feature_cache: folder, or {path, max_gb}: keep the output of the feature extractor there (`CacheConfig`).
         random_init: the same architecture with fresh weights. s3prl's upstreams still read the checkpoint to learn
             the architecture; a HuggingFace folder needs its configuration files only.
-        dropout: probability for every dropout of the transformer in training mode; None: what the checkpoint says.
+        dropout: probability for every dropout of the transformer in training mode, or fields of `DropoutConfig`
+            (hidden, attention, activation, input, layerdrop); None: what the checkpoint says, without LayerDrop.
         seed: of the fresh weights.
         options: further keyword arguments of s3prl's function of that name.
 
@@ -91,19 +93,18 @@ def build(
     """
     specaug_config = None if specaug is None else SpecAugConfig.from_dict(specaug)
     cache = None if feature_cache is None else CacheConfig.of(feature_cache)
-    if dropout is not None and not 0 <= dropout < 1:
-        raise ConfigError(f"dropout must be at least 0 and below 1, found {dropout!r}.")
+    dropouts = None if dropout is None else DropoutConfig.of(dropout)
+    if mask is not None and "mask_embedding" in MaskConfig.from_dict(mask).train and specaug is None:
+        raise ConfigError("mask train mask_embedding: without feature masking (specaug) it is not used; leave it out.")
     if random_init and cache is not None:
         raise ConfigError("feature_cache: random_init trains the feature extractor, so its output cannot be kept.")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs anew as well
         expert = load_expert(upstream, ckpt, refresh, random_init, options)
     routed = RoutedUpstream(expert, specaug_config, cache, train_feature_extractor=random_init)
-    if dropout is not None:
-        set_dropout(routed.backbone, dropout)
+    if dropouts is not None:
+        set_dropout(routed.backbone, dropouts)
     if mask is not None:
-        from s3router.masks import MaskConfig, attach
-
         attach(routed.backbone, MaskConfig.from_dict(mask))
     return routed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import yaml
 
 from s3router.errors import ConfigError
 from s3router.masks import SCORE_INITS, MaskConfig
@@ -71,7 +72,11 @@ def test_all_problems_at_once():
         ({"targets": []}, "targets: empty"),
         ({"layer_sparsity": 0.1}, "layer_sparsity: expected a mapping"),
         ({"granularity": "4:2"}, "keeps 4 of 2"),
-        ({"granularity": "2:4", "sparsity": 0.1}, "2:4 means 0.5"),
+        (
+            {"granularity": "2:4", "sparsity": 0.1},
+            "sparsity: 0.1 contradicts granularity 2:4, which removes 2 of 4 (0.5)",
+        ),
+        ({"granularity": 7}, "granularity: expected unstructured, output, input or N:M as in 2:4, found 7"),
         ({"granularity": "2:4", "scope": "global"}, "leave out scope 'global'"),
     ],
 )
@@ -89,6 +94,13 @@ def test_not_a_mapping():
 def test_n_m_sets_the_sparsity():
     assert MaskConfig(granularity="1:4").sparsity == 0.75
     assert MaskConfig(granularity="2:4", sparsity=0.5).n_m == (2, 4)
+    assert MaskConfig.from_dict({"granularity": "2:4", "sparsity": None}).sparsity == 0.5
+
+
+def test_n_m_as_yaml_reads_it_without_quotes():
+    """YAML 1.1 takes 2:4 for a number of base 60."""
+    for text, n_m in (("2:4", (2, 4)), ("1:4", (1, 4)), ("4:8", (4, 8)), ("'2:4'", (2, 4)), ("10:16", (10, 16))):
+        assert MaskConfig.from_dict(yaml.safe_load(f"granularity: {text}")).n_m == n_m
 
 
 def test_sparsity_by_layer_goes_before_role():

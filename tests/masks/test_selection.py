@@ -107,6 +107,16 @@ def test_sign_does_not_matter_and_count_is_the_floor():
     assert removed_count(0.1, 3072 * 768) == 235929
 
 
+def test_the_sparsity_counts_as_the_decimal_that_was_typed():
+    """In floats 0.29 · 100 is 28.999999999999996."""
+    assert removed_count(0.29, 100) == 29
+    for thousandths in range(1000):
+        for total in (100, 768, 1000, 3072, 2359296, 3072 * 768 * 24):
+            assert removed_count(float(f"{thousandths / 1000:.3f}"), total) == thousandths * total // 1000
+    assert removed_count(1e-06, 2_000_000) == 2
+    assert removed_count(float("0.123456789"), 10**9) == 123456789
+
+
 @pytest.mark.parametrize(("n", "m"), [(1, 2), (2, 4), (1, 4), (3, 8)])
 @pytest.mark.parametrize("kind", ["distinct", "tied", "equal"])
 def test_n_of_m(n, m, kind):

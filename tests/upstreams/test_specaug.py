@@ -99,6 +99,18 @@ def test_the_places_in_s3prl_models(name, s3prl_file, wavs):
     check_masking(upstream, wavs)
 
 
+@pytest.mark.parametrize("name", ["hf_hubert_custom", "hubert_custom"])
+def test_the_mask_embedding_trains_along_where_the_mask_says_so(name, hf_folder, s3prl_file, wavs):
+    path = hf_folder(name) if name.startswith("hf_") else s3prl_file(name)
+    mask = {"sparsity": 0.1, "train": ["mask_embedding"]}
+    upstream = hub.build(str(path), upstream=name, specaug={"channel_length": 8}, mask=mask).train()
+    upstream(wavs)["last_hidden_state"].sum().backward()
+    owner, attribute = find_mask_embedding(upstream.backbone)
+    assert getattr(owner, attribute).grad.abs().sum() > 0
+    trained = {key for key, p in upstream.backbone.named_parameters() if p.grad is not None}
+    assert {key for key in trained if not key.endswith(".scores")} == {attribute}
+
+
 def check_masking(upstream, wavs) -> None:
     """Training mode masks (reproducibly), and evaluation mode gives what the upstream gives without specaug."""
     with torch.no_grad():
