@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def routed_task() -> type[RoutedASRTask]:
     """`s3router.asr.task.RoutedASRTask`; the first call imports ESPnet (seconds)."""
-    with contextlib.redirect_stdout(io.StringIO()):  # ESPnet prints which optional packages it misses
+    # ESPnet prints which optional packages it misses.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         from s3router.asr.task import RoutedASRTask
     return RoutedASRTask

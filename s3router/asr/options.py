@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from s3router.errors import ConfigError
-from s3router.training.arithmetic import ARITHMETIC, has_bfloat16
+from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.parameters import METHODS
 
 FEATURES = ("weighted", "last")
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
     add("--head_first", type=float, default=0.0, help="share of the updates in which, at first, the head trains alone")
     add("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
-    add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: bfloat16 where hardware has it")
+    add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: what is measured to be faster")
 
 
 def _bool(text: str) -> bool:
@@ -158,7 +158,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
     """Fill ESPnet's own options from ours, in place. Call it after `check`.
 
     Args:
-        amp_dtype: what ``auto`` stands for in the run that goes on; None: what is fastest here.
+        amp_dtype: what ``auto`` stands for in the run that goes on; None: a new one, which measures it.
     """
     args.valid_interval = min(args.valid_interval, args.max_updates)
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
@@ -166,7 +166,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
     args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
     args.batch_bins = round(args.batch_seconds * 16000)
     if args.amp_dtype == "auto":
-        args.amp_dtype = amp_dtype or ("bfloat16" if has_bfloat16(args.ngpu) else "float32")
+        args.amp_dtype = amp_dtype or "auto"
     args.frontend_conf = {
         "frontend_conf": {
             "upstream": "s3router",

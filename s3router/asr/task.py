@@ -21,7 +21,9 @@ from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.training import logs
+from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.parameters import apply_method, param_groups
+from s3router.upstreams.public import widths
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +87,14 @@ class RoutedASRTask(ASRTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> RoutedCTCModel:
-        """The model with ``requires_grad`` set by the method.
+        """The model with ``requires_grad`` set by the method; ``args.amp_dtype`` is settled by now.
 
         Raises:
             CheckpointError: ``args.upstream_fingerprint`` is there, and the upstream is another one now.
         """
+        if args.amp_dtype == "auto":
+            args.amp_dtype = choose_arithmetic(args.ngpu, *widths(args.upstream, args.upstream_ckpt))
+            args.model_conf["amp_dtype"] = args.amp_dtype
         if args.frontend_conf["frontend_conf"]["upstream"] == "s3router":
             from s3router.upstreams import hub
 

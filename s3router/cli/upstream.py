@@ -35,14 +35,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def listing() -> str:
-    """A table of the public upstreams: name, size, formats (with * those that are there)."""
-    from s3router.upstreams.public import catalogue, upstreams_folder
+    """A table of the upstreams: name, size, formats (with * those that are there)."""
+    from s3router.upstreams.public import catalogue, presets, upstreams_folder
 
     rows = [("name", "family", "parameters", "formats (* is there)", "also called")]
-    for entry in catalogue().values():
-        there = entry.present()
-        formats = " ".join(f"{kind}{'*' if kind in there else ''}" for kind in entry.files)
-        rows.append((entry.name, entry.family, f"{entry.parameters_million:.0f} M", formats, " ".join(entry.aliases)))
+    for name, preset in presets().items():
+        entry = catalogue().get(name)
+        there = [] if entry is None else entry.present()
+        formats = "ships with s3router*" if entry is None else " ".join(k + "*" * (k in there) for k in entry.files)
+        size = f"{preset['size']['parameters_million']:.0f} M"
+        rows.append((name, preset["family"], size, formats, " ".join(preset.get("aliases", ()))))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows

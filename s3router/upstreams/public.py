@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,9 +18,10 @@ from s3router.upstreams.formats import load_any
 from s3router.upstreams.huggingface import HuggingFaceUpstream
 from s3router.upstreams.plain_model import FAIRSEQ_EPS
 
-CONF = Path(__file__).parents[2] / "conf" / "upstreams"
+CONF = Path(__file__).parent / "catalogue"  # in a clone, a link to conf/upstreams
 FOLDER_VARIABLE = "S3ROUTER_UPSTREAMS"
 FORMATS = ("s3prl", "fairseq", "wavlm", "huggingface", "torchaudio")
+BASE = {"width": 768, "ffn": 3072}
 _FOLDER_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 _TORCHAUDIO = "https://download.pytorch.org/torchaudio/models/"
 
@@ -69,16 +71,34 @@ def upstreams_folder() -> Path:
 
 
 @functools.cache
-def catalogue() -> dict[str, PublicUpstream]:
-    """name -> entry, in the order of the names; empty where conf/ is not there (an installation without the clone)."""
+def presets() -> dict[str, dict[str, Any]]:
+    """name -> what its file in the catalogue says, in the order of the names; `tiny`, which ships, is one of them."""
     import yaml
 
-    entries = {}
-    for path in sorted(CONF.glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if "files" in content:  # tiny has none: it ships with the package
-            entries[content["upstream"]] = _entry(content, path)
-    return entries
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONF.glob("*.yaml"))]
+    return {content["upstream"]: content for content in contents}
+
+
+@functools.cache
+def catalogue() -> dict[str, PublicUpstream]:
+    """name -> entry, in the order of the names; those that are downloaded, so `tiny` is none of them."""
+    return {name: _entry(content) for name, content in presets().items() if "files" in content}
+
+
+def widths(upstream: str, ckpt: str | None = None) -> tuple[int, int]:
+    """Widths of an upstream's layers and of their feed-forward modules, as far as they are known without loading it.
+
+    Args:
+        upstream: a name of the catalogue; of others a base model's widths are given.
+        ckpt: where this is a HuggingFace folder, its ``config.json`` decides.
+    """
+    config = Path(ckpt, "config.json") if ckpt else None
+    if config is not None and config.is_file():
+        size = json.loads(config.read_text(encoding="utf-8"))
+        return size.get("hidden_size", BASE["width"]), size.get("intermediate_size", BASE["ffn"])
+    public = find_public(upstream)
+    size = presets().get(upstream if public is None else public.name, {}).get("size", BASE)
+    return size["width"], size["ffn"]
 
 
 def find_public(name: str) -> PublicUpstream | None:
@@ -87,11 +107,11 @@ def find_public(name: str) -> PublicUpstream | None:
     return entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
 
 
-def _entry(content: dict[str, Any], path: Path) -> PublicUpstream:
+def _entry(content: dict[str, Any]) -> PublicUpstream:
     files: dict[str, tuple[RemoteFile, ...]] = {}
     for kind, described in content["files"].items():
         if kind not in FORMATS:
-            raise ConfigError(f"{path}: format {kind!r} is none of {', '.join(FORMATS)}.")
+            raise ConfigError(f"{CONF}: {content['upstream']}: format {kind!r} is none of {', '.join(FORMATS)}.")
         if kind == "huggingface":
             base = f"https://huggingface.co/{content['huggingface']['ckpt']}/resolve/main/"
             known = described or {}

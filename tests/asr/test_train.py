@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError
@@ -126,6 +127,21 @@ def test_bfloat16(runs, zygote, tmp_path):
     assert first != exact[1]["train"]["loss"]
     assert first == pytest.approx(exact[1]["train"]["loss"], rel=0.02)
     assert all(tensor.dtype == torch.float32 for tensor in rough["model"].values())
+
+
+def test_arithmetic_is_measured_once(zygote, tmp_path):
+    """The choice is in the log and in the configuration, and holds when the run goes on."""
+    options = ("--method", "frozen", "--max_updates", "2", "--amp_dtype", "auto")
+    config, log = tmp_path / "exp/config.yaml", tmp_path / "exp/train.log"
+    zygote.run(tmp_path / "exp", *options)
+    chosen = yaml.safe_load(config.read_text())
+    assert chosen["amp_dtype"] == chosen["model_conf"]["amp_dtype"]
+    assert f"arithmetic: {chosen['amp_dtype']} (" in log.read_text()
+    other = "float32" if chosen["amp_dtype"] == "bfloat16" else "bfloat16"
+    config.write_text(config.read_text().replace(f"amp_dtype: {chosen['amp_dtype']}", f"amp_dtype: {other}"))
+    zygote.run(tmp_path / "exp", *options)
+    assert yaml.safe_load(config.read_text())["model_conf"]["amp_dtype"] == other
+    assert log.read_text().count("arithmetic: ") == 1
 
 
 def test_gradient_accumulation(zygote, tmp_path):

@@ -32,7 +32,8 @@ def test_the_list_names_every_upstream_and_what_is_there(folder, capsys):
     (place / "xlsr2_300m.pt").write_bytes(b"")
     assert main(["upstream", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(public.catalogue())
+    assert len(lines) == 3 + len(public.catalogue())
+    assert any(line.startswith("tiny ") and "15 M" in line and "ships with s3router*" in line for line in lines)
     line = next(line for line in lines if line.startswith("xls_r_300m"))
     assert "fairseq*" in line
     assert "s3prl " in line
@@ -64,7 +65,7 @@ def test_fetch_takes_a_copy_and_says_its_hash(folder, offline, tmp_path, capsys)
 
 
 def test_convert_and_check(folder, tmp_path, capsys):
-    shutil.copytree(public.CONF.parents[1] / "s3router/upstreams/tiny", tmp_path / "tiny")
+    shutil.copytree(public.CONF.parent / "tiny", tmp_path / "tiny")
     assert main(["upstream", "check", str(tmp_path / "tiny")]) == 0
     said = capsys.readouterr().out
     assert "HubertModel of transformers" in said

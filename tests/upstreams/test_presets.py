@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,10 @@ import torch
 import yaml
 
 from s3router.upstreams.huggingface import FAMILIES
-from s3router.upstreams.public import catalogue, find_public
+from s3router.upstreams.public import CONF, catalogue, find_public, presets, widths
 from s3router.upstreams.s3prl_models import known_names
 
+TINY = CONF.parent / "tiny"
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "upstreams").rglob("*.yaml"))
 
 
@@ -25,7 +28,7 @@ def test_the_presets_were_found():
 def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     preset = read(path)
     if preset["upstream"] == "tiny":
-        assert set(preset) == {"upstream"}
+        assert set(preset) == {"upstream", "family", "size"}
         return
     assert set(preset) - {"aliases", "bundle"} == {"upstream", "family", "normalize", "files", "huggingface", "size"}
     assert preset["upstream"] in known_names()
@@ -44,6 +47,25 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     with pytest.raises(Asked) as asked:
         getattr(s3prl.hub, preset["upstream"])()
     assert asked.value.args == (preset["files"].get("s3prl") or preset["files"]["wavlm"],)
+
+
+def test_the_size_of_tiny_is_what_its_files_say():
+    from safetensors import safe_open
+
+    config = json.loads((TINY / "config.json").read_text())
+    size = presets()["tiny"]["size"]
+    assert presets()["tiny"]["family"] == config["model_type"]
+    assert (size["layers"], size["heads"]) == (config["num_hidden_layers"], config["num_attention_heads"])
+    assert (size["conv_width"], size["conv_norm"]) == (config["conv_dim"][-1], config["feat_extract_norm"])
+    assert widths("tiny") == widths("anything", str(TINY)) == (config["hidden_size"], config["intermediate_size"])
+    with safe_open(TINY / "model.safetensors", "np") as file:
+        total = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    assert total / 1e6 == pytest.approx(size["parameters_million"], abs=0.06)
+
+
+def test_widths_by_name_and_alias():
+    assert widths("xls_r_300m") == widths("wav2vec2_xls_r_300m") == (1024, 4096)
+    assert widths("hf_hubert_custom", "/no/such/folder") == (768, 3072)
 
 
 def test_the_torchaudio_files_are_those_of_its_bundles():
