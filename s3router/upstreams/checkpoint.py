@@ -40,9 +40,6 @@ def read_torch_file(path: str | os.PathLike) -> Any:
         ) from error
 
 
-_LOAD = torch.load  # kept here because `s3router.upstreams.s3prl_models` stands in for torch.load while s3prl builds
-
-
 def restricted_load(path: Path, allowed: list, mmap: bool = False) -> Any:
     """torch's unpickler of tensors and plain values, which besides them builds what is in ``allowed`` only.
 
@@ -51,7 +48,7 @@ def restricted_load(path: Path, allowed: list, mmap: bool = False) -> Any:
         mmap: leave the tensors on disk until they are used (files of torch 1.6 and later).
     """
     with torch.serialization.safe_globals(allowed):
-        return _LOAD(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def unsafe_message(path: Path, name: str) -> str:

@@ -1,21 +1,25 @@
 """Upstreams built by s3prl's own hub, with the reading of their checkpoints under our control.
 
 s3prl's experts open the checkpoint themselves, some of them load it with ``strict=False``, and names such as
-``xls_r_300m`` download it. While one is being built, `torch.load`, `Module.load_state_dict` and s3prl's downloader are
-replaced by stand-ins that read safely, count the keys, and say where a file must be put that cannot be downloaded.
+``xls_r_1b`` download it. So s3prl's own modules, and nothing outside of them, are given a ``torch`` whose ``load`` reads
+safely, a ``load_state_dict`` that refuses a partial checkpoint while an upstream is built in the same thread, and a
+downloader that says where to put a file that cannot be downloaded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import functools
 import importlib
 import inspect
-import threading
-from collections.abc import Callable, Iterator
+import logging
+import sys
+import types
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
@@ -23,17 +27,16 @@ from torch import nn
 from s3router.errors import CheckpointError, ConfigError, S3RouterError
 from s3router.upstreams.checkpoint import first_line, read_torch_file, refuse_partial, rename_weight_norm
 
+logger = logging.getLogger(__name__)
+
 _NEED_A_FILE = ("_custom", "_local", "_url")
-_building = threading.Lock()  # the stand-ins are global while they are in place
 
 
 def known_names() -> list[str]:
     """Every upstream name that s3prl's hub offers (without ours)."""
-    from s3prl import hub
-
     return sorted(
         name
-        for name, value in vars(hub).items()
+        for name, value in vars(_hub()).items()
         if not name.startswith("_") and inspect.isfunction(value) and value.__module__.endswith(".hubconf")
         if not name.startswith("load_")
     )
@@ -63,9 +66,7 @@ def load_s3prl(
         ConfigError: the name needs a checkpoint and has none, or options do not fit.
         CheckpointError: the checkpoint is missing, unsafe, damaged, or does not fill the model.
     """
-    from s3prl import hub
-
-    build = getattr(hub, name)
+    build = getattr(_hub(), name)
     arguments: dict[str, Any] = dict(options or {})
     if source is not None:
         build = _takes_a_file(build, name)
@@ -76,18 +77,26 @@ def load_s3prl(
         raise ConfigError(f"upstream {name} needs a checkpoint: give its file as path_or_url (--upstream_ckpt).")
     if refresh:
         arguments["refresh"] = True
-    with _building, _guarded(name):
-        try:
-            return build(**arguments)
-        except S3RouterError:
-            raise
-        except TypeError as error:
-            raise ConfigError(f"upstream {name} cannot be built with {arguments}: {first_line(error)}") from error
-        except Exception as error:  # s3prl's experts raise whatever the missing piece leads to (KeyError, Assertion...)
-            raise CheckpointError(
-                f"upstream {name} cannot be built from {source or 'its download'}: "
-                f"{type(error).__name__}: {first_line(error)}. Is it a checkpoint of this family?"
-            ) from error
+    running = _Build(name)
+    token = _BUILD.set(running)
+    try:
+        expert = build(**arguments)
+    except S3RouterError:
+        raise
+    except TypeError as error:
+        raise ConfigError(f"upstream {name} cannot be built with {arguments}: {first_line(error)}") from error
+    except Exception as error:  # s3prl's experts raise whatever the missing piece leads to (KeyError, Assertion...)
+        raise CheckpointError(
+            f"upstream {name} cannot be built from {source or 'its download'}: "
+            f"{type(error).__name__}: {first_line(error)}. Is it a checkpoint of this family?"
+        ) from error
+    finally:
+        _BUILD.reset(token)
+    if not running.read and next(expert.parameters(), None) is not None:
+        logger.warning(
+            "upstream %s: s3prl fills it in a way of its own; nobody checked that no weights are lacking", name
+        )
+    return expert
 
 
 def _takes_a_file(build: Callable, name: str) -> Callable:
@@ -111,34 +120,78 @@ def _required(function: Callable) -> set[str]:
     }
 
 
-@contextlib.contextmanager
-def _guarded(name: str) -> Iterator[None]:
+@functools.cache
+def _hub() -> types.ModuleType:
+    """s3prl's hub, once s3prl's own modules read checkpoints as `load_s3prl` says."""
+    from s3prl import hub
     from s3prl.util import download
 
-    fetch, fill = download._download, nn.Module.load_state_dict
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("s3prl.") or not isinstance(module, types.ModuleType):
+            continue
+        if vars(module).get("torch") is torch and "torch.load(" in inspect.getsource(module):
+            module.torch = _SafelyLoading("torch")
+        for value in list(vars(module).values()):
+            if _own_model(value, name):
+                value.load_state_dict = _fill
+    download._download = functools.partial(_download, download._download)
+    return hub
 
-    def checked_fetch(filepath: Path, url: str, refresh: bool, new_enough_secs: float = 2.0) -> None:
-        try:
-            fetch(filepath, url, refresh=refresh, new_enough_secs=new_enough_secs)
-        except Exception as error:
-            raise CheckpointError(
-                f"upstream {name}: {url} cannot be downloaded ({first_line(error)}). Fetch it elsewhere, then "
-                f"give the file as path_or_url (--upstream_ckpt), or put it at {filepath}."
-            ) from error
 
-    def checked_load(file: Any, *_: Any, **__: Any) -> Any:
+def _own_model(value: Any, module: str) -> bool:
+    """Whether it is a model class of that module which fills itself as torch does."""
+    return (
+        inspect.isclass(value)
+        and value.__module__ == module
+        and issubclass(value, nn.Module)
+        and not issubclass(value, torch.jit.ScriptModule)
+        and "load_state_dict" not in vars(value)
+    )
+
+
+class _SafelyLoading(types.ModuleType):
+    """What s3prl's modules know as ``torch``: torch, except that its ``load`` builds tensors and plain values only."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(file: Any, *_: Any, **__: Any) -> Any:
+        """As `read_torch_file`."""
         return read_torch_file(file)
 
-    def checked_fill(module: nn.Module, state: Any, *_: Any, **__: Any) -> Any:
-        renamed = rename_weight_norm(state, module.state_dict())
-        state = {renamed.get(key, key): value for key, value in state.items()}
-        result = fill(module, state, strict=False)
-        refuse_partial(f"upstream {name}", result.missing_keys, result.unexpected_keys)
-        return result
 
-    with (
-        mock.patch.object(download, "_download", checked_fetch),
-        mock.patch.object(torch, "load", checked_load),
-        mock.patch.object(nn.Module, "load_state_dict", checked_fill),
-    ):
-        yield
+@dataclass
+class _Build:
+    """An upstream that is being built in this thread."""
+
+    name: str
+    read: bool = False  # a model of s3prl's was filled under our eyes
+
+
+_BUILD: ContextVar[_Build | None] = ContextVar("s3router_s3prl_build", default=None)
+
+
+def _fill(model: nn.Module, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    """``load_state_dict`` of s3prl's models: while an upstream is built, all weights must be there and fit."""
+    build = _BUILD.get()
+    if build is None:
+        return nn.Module.load_state_dict(model, state, strict, assign)
+    renamed = rename_weight_norm(state, model.state_dict())
+    state = {renamed.get(key, key): value for key, value in state.items()}
+    result = nn.Module.load_state_dict(model, state, strict=False)
+    refuse_partial(f"upstream {build.name}", result.missing_keys, result.unexpected_keys)
+    build.read = True
+    return result
+
+
+def _download(fetch: Callable, filepath: Path, url: str, refresh: bool, new_enough_secs: float = 2.0) -> None:
+    """s3prl's downloader; an error says where the file can be put by hand."""
+    try:
+        fetch(filepath, url, refresh=refresh, new_enough_secs=new_enough_secs)
+    except Exception as error:
+        build = _BUILD.get()
+        raise CheckpointError(
+            f"{f'upstream {build.name}: ' if build else ''}{url} cannot be downloaded ({first_line(error)}). Fetch it "
+            f"elsewhere, then give the file as path_or_url (--upstream_ckpt), or put it at {filepath}."
+        ) from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import shutil
@@ -253,6 +254,35 @@ def test_missing_shards(folder):
     index.write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
     with pytest.raises(CheckpointError, match=r"shards missing from the folder: model-00001-of-00002"):
         load(folder)
+
+
+def test_torch_itself_is_never_replaced(s3prl_file, monkeypatch):
+    """Other threads may load at any time: only s3prl's own modules read in another way."""
+    from s3prl.upstream.hubert import convert, hubert_model
+
+    seen, plain = [], (torch.load, torch.nn.Module.load_state_dict)
+    build(ckpt=str(s3prl_file("hubert_custom")), upstream="hubert_custom")
+    load_state = hubert_model.HubertModel.load_state_dict
+
+    def look(model, state, *args):
+        seen.append((torch.load, torch.nn.Module.load_state_dict))
+        return load_state(model, state, *args)
+
+    monkeypatch.setattr(hubert_model.HubertModel, "load_state_dict", look)
+    upstream = build(ckpt=str(s3prl_file("hubert_custom")), upstream="hubert_custom")
+    assert seen == [plain]
+    assert convert.torch is not torch
+    assert convert.torch.Tensor is torch.Tensor
+    # Afterwards, s3prl's models can be filled in part again, as the resumption of a training does.
+    assert upstream.backbone.load_state_dict({}, strict=False).missing_keys
+
+
+def test_threads_build_at_the_same_time(s3prl_file):
+    names = ["hubert_custom", "wav2vec2_custom", "wavlm_local", "hubert_custom"]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        built = list(pool.map(lambda name: load(s3prl_file(name), name), names))
+    for name, upstream in zip(names, built, strict=True):
+        assert upstream.backbone_fingerprint == load(s3prl_file(name), name).backbone_fingerprint
 
 
 def test_what_s3prl_needs_and_lacks_is_said(s3prl_file):
