@@ -66,7 +66,7 @@ def build(folder: Path):
 
 def router(folder: Path):
     """The model with all its routes."""
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
 
     return load_routes(sorted(folder.glob("*.pack")), NAME, str(folder / "model"))
 
@@ -155,7 +155,7 @@ def memory(contender: str, folder: Path) -> dict:
     import torch
     import transformers.models.hubert.modeling_hubert  # noqa: F401  counts as baseline
 
-    import s3router.serving.speech_routes  # noqa: F401
+    import s3router.serving.loading  # noqa: F401
 
     baseline = resident_mb()
     wave = torch.randn(1600)

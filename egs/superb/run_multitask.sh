@@ -126,7 +126,7 @@ route() {
         results+=("${work}/routed/predict_${names[i]}/result.json")
     done
     run_once "${work}/routed/log" --show --inputs "${packs[@]}" "${inputs[@]}" --outputs "${results[@]}" -- \
-        python -m s3router.serving.task_routes --packs "${packs[@]}" --sets "${sets[@]}" --output-dir "${work}/routed" "${opts[@]}"
+        python -m s3router classify --routes "${packs[@]}" --score "${sets[@]}" --output-dir "${work}/routed" "${opts[@]}"
 }
 
 report() {

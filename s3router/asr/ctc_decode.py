@@ -7,6 +7,7 @@ Works with every model that has ESPnet's two entry points, ``model.encode(speech
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,25 +98,56 @@ class Search(Protocol):
     def finish(self, frames: Tensor) -> list[int]:
         """The kept frames of one recording (frames, …), on the CPU -> token ids."""
 
+    def confidence(self, frames: Tensor) -> float | None:
+        """The same -> the log probability of the tokens, per token; None where the search does not tell."""
+
 
 class GreedySearch:
     """The most probable token of every frame, collapsed."""
 
     def reduce(self, log_probs: Tensor) -> Tensor:
-        return log_probs.argmax(-1)
+        return best_tokens(log_probs)
 
     def finish(self, frames: Tensor) -> list[int]:
-        return collapse(frames.tolist())
+        return best_path(frames)[0]
+
+    def confidence(self, frames: Tensor) -> float | None:
+        return best_path(frames)[1]
+
+
+def best_tokens(log_probs: Tensor) -> Tensor:
+    """(…, tokens) -> (…, 2), float32: the best token's id and its log probability."""
+    values, ids = log_probs.float().max(-1)
+    return torch.stack((ids.float(), values), -1)  # float32 holds every id below 2^24
+
+
+def best_path(frames: Tensor) -> tuple[list[int], float]:
+    """(frames, 2), from `best_tokens` -> token ids, and the path's log probability per token; -inf without any.
+
+    All frames count, blanks included.
+    """
+    ids, values = frames.unbind(-1)
+    tokens = collapse(ids.int().tolist())
+    return tokens, float(values.double().sum()) / len(tokens) if tokens else -math.inf
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Tokens of one recording, the number of CTC frames behind them, its samples, and in how many chunks it was cut."""
+    """What was heard in one recording.
+
+    Attributes:
+        tokens: what the search finished with.
+        frames: the number of CTC frames behind them.
+        samples: of the recording.
+        chunks: in how many pieces it was decoded.
+        confidence: what the search says of it.
+    """
 
     tokens: list[int]
     frames: int
     samples: int
     chunks: int
+    confidence: float | None = None
 
 
 @torch.inference_mode()
@@ -185,7 +217,8 @@ def decode_many(
                     kept[k].append(frames[(centres >= chunk.keep_from) & (centres < chunk.keep_to)])
             for k, index in enumerate(batch):
                 frames = torch.cat(kept[k])
-                yield index, Decoded(search.finish(frames), len(frames), len(waves[k]), len(kept[k]))
+                found = search.finish(frames), len(frames), len(waves[k]), len(kept[k])
+                yield index, Decoded(*found, search.confidence(frames))
 
 
 def _groups(pieces: list[tuple[int, Chunk]], limit: float) -> Iterator[list[tuple[int, Chunk]]]:

@@ -33,6 +33,8 @@ class Transcripts:
         chunked: ids of recordings that were decoded in several chunks.
         audio_seconds: length of all recordings.
         seconds: wall time of reading and decoding them (not of loading the model).
+        confidence: mean over the recordings of the best path's log probability per token, of those with any token;
+            None where there are none, or the search does not tell.
     """
 
     texts: dict[str, str]
@@ -40,6 +42,7 @@ class Transcripts:
     chunked: list[str]
     audio_seconds: Seconds
     seconds: Seconds
+    confidence: float | None = None
 
 
 def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, options: BatchOptions) -> Transcripts:
@@ -72,12 +75,14 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
     model.eval()
     found = dict(decode_many(model, read, [utt.duration for utt in utts], search, options))
     order = range(len(utts))
+    sure = [found[i].confidence for i in order if found[i].tokens and found[i].confidence is not None]
     return Transcripts(
         texts={utts[i].utt: tokens.decode(found[i].tokens) for i in order},
         frames={utts[i].utt: found[i].frames for i in order},
         chunked=[utts[i].utt for i in order if found[i].chunks > 1],
         audio_seconds=sum(found[i].samples for i in order) / 16000,
         seconds=time.perf_counter() - started,
+        confidence=sum(sure) / len(sure) if sure else None,
     )
 
 

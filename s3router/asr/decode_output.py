@@ -52,6 +52,8 @@ def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenI
         "times_real_time": found.audio_seconds / found.seconds,
         **extra,
     }
+    if found.confidence is not None:
+        result["confidence"] = found.confidence
     if tokens.token_type == "phn":
         result["per"] = scored.wer  # the "words" of a line of phones are phones
     folder.mkdir(parents=True, exist_ok=True)

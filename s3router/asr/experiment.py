@@ -37,7 +37,7 @@ class ASRExperiment(Experiment):
     WRITER = "s3router train"
     BEST = "valid.cer_ctc.best.pth"
     RESULTS = "decode_"
-    FIGURES = ("wer", "cer", "per", "n_utts")
+    FIGURES = ("wer", "cer", "per", "confidence", "n_utts")
     DECISIVE = (
         *COMMON,
         *("features", "normalize_features", "token_type", "bpemodel", "batch_seconds", "batch_type"),

@@ -99,6 +99,9 @@ class BeamSearch:
         settings = decoder.LexiconDecoderOptions(*beam, options.insertion_score, -math.inf, 0.0, True, criterion)
         self._decoder = decoder.LexiconDecoder(settings, trie, self._lm, space, 0, unknown, [], False)
 
+    def confidence(self, frames: Tensor) -> None:
+        """A beam's scores hold the language model's, and are no probabilities."""
+
     @staticmethod
     def _check_vocabulary(lm: str | Path, token_list: Sequence[str]) -> None:
         foreign = arpa_vocabulary(lm) - {BEGIN, END, UNKNOWN_WORD} - set(token_list)

@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": ("s3router.cli.inspect", "what mask packs hold: sizes, sparsity by layer, metrics"),
     "bake": ("s3router.cli.bake", "a pack and its backbone as one plain model (HuggingFace, s3prl, ONNX)"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
+    "classify": ("s3router.cli.classify", "the labels of recordings, by mask packs of trained classifiers"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
     "superb-train": ("s3router.superb.train", "train one task of SUPERB, or any classification; resumes by itself"),

@@ -10,13 +10,18 @@ Without, the packs' own is used.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from s3router.cli import routes
+from s3router.cli import route_options
 from s3router.errors import ConfigError
-from s3router.files import write_lines
+from s3router.files import write_json
+
+if TYPE_CHECKING:
+    from s3router.asr.ctc_decode import BatchOptions
+    from s3router.data.kaldi import Utterance
+    from s3router.serving.routed_model import RoutedModel
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="s3router langid", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    routes.add_options(result)
+    route_options.add_model(result)
+    route_options.add_chunks(result)
     add = result.add_argument
     add("--test", nargs="+", default=[], metavar="LANG=DIR", help="recordings whose language is known")
     add("--dev", nargs="+", default=[], metavar="LANG=DIR", help="each route's development data, of its own language")
@@ -36,16 +42,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Measure, print, write."""
     args = parser().parse_args(argv)
-    sets = {name: routes.pairs(getattr(args, name), f"--{name}") for name in ("dev", "test")}
+    sets = {name: route_options.pairs(getattr(args, name), f"--{name}") for name in ("dev", "test")}
     if not any(sets.values()) or (args.store and not sets["dev"]):
         raise ConfigError("name --dev LANG=DIR ..., --test LANG=DIR ..., or both; --store needs --dev")
-    options = routes.batch_options(args)
+    options = route_options.batch_options(args)
     from s3router.data.recordings import find_recordings
 
     dev, test = ({lang: find_recordings([path]) for lang, path in sets[name].items()} for name in ("dev", "test"))
-    model = routes.load(args)
+    model = route_options.load(args)
     for lang in (*dev, *test):
-        model.head(lang)
+        model.ctc_head(lang)
+    known = {*dev, *(route for route in model.transcribing if model.ctc_head(route).usual_confidence is not None)}
+    if test and (lacking := [route for route in model.transcribing if route not in known]):
+        raise ConfigError(f"the usual confidence of {', '.join(lacking)} is not known; measure it with --dev LANG=DIR")
     from s3router.serving import langid
 
     measured = {lang: langid.usual_confidence(model, lang, utts, options) for lang, utts in dev.items()}
@@ -53,34 +62,46 @@ def main(argv: Sequence[str]) -> int:
         print(f"{lang}: usual confidence {value:.3f} ({len(dev[lang])} recordings)")
     if args.store:
         _store(args.routes, measured, model)
-    if not test:
-        return 0
-    offsets = {route: model.head(route).usual_confidence for route in model.routes} | measured
-    if lacking := [route for route, value in offsets.items() if value is None]:
-        raise ConfigError(f"the usual confidence of {', '.join(lacking)} is not known; measure it with --dev LANG=DIR")
-    found = langid.identify(model, test, {"compared with usual": offsets, "as they are": {}}, options)
+    values: dict[str, Any] = {"usual_confidence": measured}
+    if test:
+        values |= _identify(model, test, measured, options)
+    if args.output:
+        write_json(args.output, values, indent=2)
+    return 0
+
+
+def _identify(
+    model: RoutedModel, test: Mapping[str, Sequence[Utterance]], measured: Mapping[str, float], options: BatchOptions
+) -> dict[str, Any]:
+    """Guess the language of the test sets, and print how often that is right; returns what --output holds."""
+    from s3router.serving import langid
+    from s3router.serving.transcribe import Ranking, ranking_of
+
+    offsets = {route: model.ctc_head(route).usual_confidence for route in model.transcribing} | {**measured}
+    weak = ranking_of(model, model.transcribing).weak
+    for route, rate in weak.items():
+        route_options.warn(f"route {route} has {100 * rate:.0f} % errors on its development set, and is guessed last")
+    ways = {"compared with usual": Ranking(offsets, True, weak), "as they are": Ranking()}
+    found = langid.identify(model, test, ways, options)
     best = found["compared with usual"]
     print("\n".join(langid.table(best)))
     for name, other in found.items():
         print(f"right, confidences {name}: {100 * other.accuracy:.1f} %")
     print(
-        f"{best.passes} passes through the transformer an utterance, 1 through the convolutions; "
+        f"{best.passes} passes through the transformer per utterance, 1 through the convolutions; "
         f"{best.audio_seconds:.0f} s of audio in {best.seconds:.1f} s"
     )
-    if args.output:
-        values = {
-            "usual_confidence": offsets,
-            "accuracy": {name: other.accuracy for name, other in found.items()},
-            "counts": {name: other.counts for name, other in found.items()},
-            "transformer_passes": best.passes,
-            "audio_seconds": best.audio_seconds,
-            "seconds": best.seconds,
-        }
-        write_lines(args.output, [json.dumps(values, indent=2, ensure_ascii=False)])
-    return 0
+    return {
+        "usual_confidence": offsets,
+        "accuracy": {name: other.accuracy for name, other in found.items()},
+        "counts": {name: other.counts for name, other in found.items()},
+        "transformer_passes": best.passes,
+        "audio_seconds": best.audio_seconds,
+        "seconds": best.seconds,
+    }
 
 
-def _store(packs: Sequence[Path], measured: dict[str, float], model) -> None:
+def _store(packs: Sequence[Path], measured: Mapping[str, float], model: RoutedModel) -> None:
     from s3router.packs.pack_file import read_parts
     from s3router.serving.langid import store_confidence
 

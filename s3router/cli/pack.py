@@ -1,9 +1,10 @@
-"""``s3router pack``: an experiment's masks, head and token list in one small file."""
+"""``s3router pack``: an experiment's masks, head and tokens or labels in one small file, a mask pack."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,11 @@ def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
     result = argparse.ArgumentParser(prog="s3router pack", description=__doc__)
     add = result.add_argument
-    add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train wrote")
+    add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train or superb-train wrote")
     add("-o", "--output", type=Path, required=True, help="the pack, for example es.pack")
     add("--route", help="name of the language or task (default: the pack's name without its ending)")
     add("--codec", choices=("bits", "coded"), default="bits", help="coded: smaller, slower to load (%(default)s)")
-    add("--checkpoint", help="a file in EXP_DIR or a path (default: the best on the validation set)")
+    add("--checkpoint", help="a file in EXP_DIR, or a path (default: the best one on the validation set)")
     add("--corpus", default="", help="what it was trained on (default: the end of the training directory's path)")
     add("--licence", "--license", default="", help="of the pack")
     results = "for example test:cer=0.05; those of EXP_DIR/decode_*/result.json are taken by themselves"
@@ -43,24 +44,28 @@ def metrics(given: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Load the experiment, write the pack, read it back."""
+    """Open the experiment, write the pack, read it back."""
     args = parser().parse_args(argv)
     more = metrics(args.metric)
-    from s3router.asr.packing import backbone_and_pack
-    from s3router.packs import read_pack, summary, write_pack
+    from s3router.packs import summary
+    from s3router.serving.opening import open_experiment
+    from s3router.serving.packing import write_experiment
     from s3router.training.logs import errors_only
 
+    route = args.route or args.output.stem
+    exp = open_experiment(args.exp_dir)
     with errors_only():  # not ESPnet's remarks while it builds the model
-        backbone, pack = backbone_and_pack(
-            args.exp_dir,
-            args.checkpoint,
-            args.route or args.output.stem,
-            corpus=args.corpus,
-            licence=args.licence,
-            metrics=more,
+        written = write_experiment(
+            *(args.output, exp, route, args.codec, args.checkpoint),
+            **{"corpus": args.corpus, "licence": args.licence, "metrics": more},
         )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_pack(args.output, pack, args.codec, backbone)
-    read_pack(args.output, backbone, fingerprint=pack.meta.fingerprint)
     print(summary.page(summary.figures(args.output)))
+    if written.kept is not None:
+        print(f"kept of the pack that was there: usual confidence {written.kept:.3f} (s3router langid --store)")
+    if written.lost is not None:
+        print(
+            f"warning: the pack that was there held the usual confidence of another model of route {route}; measure it "
+            f"again: s3router langid --routes {args.output} --dev {route}=DIR --store",
+            file=sys.stderr,
+        )
     return 0

@@ -34,7 +34,7 @@ SUFFIXES = frozenset(
 """What is taken for audio in a folder; a file that is named itself may be called anything."""
 
 
-def find_recordings(paths: Sequence[str | os.PathLike]) -> list[Utterance]:
+def find_recordings(paths: Sequence[str | os.PathLike], bad: list[str] | None = None) -> list[Utterance]:
     """All recordings behind `paths`, in their order, with durations (from the headers where they say it).
 
     - a folder with a ``wav.scp`` is a Kaldi data directory (its ``segments`` count, its ``text`` need not be there);
@@ -42,10 +42,13 @@ def find_recordings(paths: Sequence[str | os.PathLike]) -> list[Utterance]:
     - a file called ``*.scp`` holds ids and sources, as ``wav.scp`` does, in any order;
     - anything else is a recording: a file, or any other source that `s3router.data.audio` reads. Its id is its name.
 
+    Args:
+        bad: given, it gets what is wrong with recordings, which are left out then.
+
     Raises:
         DataError: every recording that is missing or cannot be read, in one message.
     """
-    found, problems = [], []
+    found, problems = [], [] if bad is None else bad
     for path in paths:
         try:
             found += _behind(os.fspath(path))
@@ -58,7 +61,7 @@ def find_recordings(paths: Sequence[str | os.PathLike]) -> list[Utterance]:
             utts.append(utt if utt.duration is not None else replace(utt, duration=duration(utt.source)))
         except DataError as error:
             problems.append(str(error))
-    if problems:
+    if problems and bad is None:
         raise problems_as_error(problems)
     return utts
 

@@ -41,6 +41,15 @@ def refuse(path: str | os.PathLike, what: str, todo: str = "Copy or download the
     raise PackError(printable(f"{path}: {what}. {todo}"))
 
 
+def looks_like_pack(path: str | os.PathLike) -> bool:
+    """Whether a file begins as a pack does; nothing else of it is checked."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_PLACE)[8:] == _START
+    except OSError:
+        return False
+
+
 def printable(text: str) -> str:
     """`text` with everything escaped that a terminal might obey: packs may come from anywhere."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

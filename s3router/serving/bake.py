@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from s3router.errors import ConfigError
+from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.pack_file import read_parts
 from s3router.serving.baked_files import TOLERANCE, head_of, settings_of, write_huggingface, write_s3prl
@@ -56,7 +56,8 @@ def bake(
         ConfigError: the folder is in use, or ONNX cannot be had here.
         CheckpointError: what was written does not give the router's outputs.
     """
-    from s3router.serving.speech_routes import RoutedCTC, RouteHead
+    from s3router.serving.route_heads import CTCHead, route_head
+    from s3router.serving.routed_model import RoutedModel
     from s3router.upstreams.hub import load_expert
     from s3router.upstreams.huggingface import HuggingFaceUpstream
     from s3router.upstreams.routed import RoutedUpstream
@@ -73,12 +74,13 @@ def bake(
         raise ConfigError(f"--onnx: upstream {upstream} is not one of transformers; take an hf_*_custom upstream")
     backbone = expert.model if plain or isinstance(getattr(expert, "model", None), nn.Module) else expert
     pack = read_pack(path, backbone)
-    RouteHead(pack)  # refuses what has no CTC head
+    if not isinstance(route_head(pack), CTCHead):
+        raise PackError(f"{path}: its pack has no CTC output layer, so it cannot transcribe")
     masked = apply(copy.deepcopy(expert.model), pack) if plain else None
     with _new_folder(output) as folder:
         (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
         if plain:
-            router = RoutedCTC(RoutedUpstream(expert))
+            router = RoutedModel(RoutedUpstream(expert))
             router.add(pack)
             report = write_huggingface(folder, masked, expert, pack, router)
             if onnx:

@@ -17,7 +17,7 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.packs import MaskPack
 
 if TYPE_CHECKING:
-    from s3router.serving.speech_routes import RoutedCTC
+    from s3router.serving.routed_model import RoutedModel
     from s3router.upstreams.huggingface import HuggingFaceUpstream
 
 LogProbs = Callable[[Tensor], Tensor]  # wave (1, samples) -> log probabilities (1, frames, tokens)
@@ -45,7 +45,7 @@ def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
 
 
 def write_huggingface(
-    folder: Path, masked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack, router: RoutedCTC
+    folder: Path, masked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack, router: RoutedModel
 ) -> dict[str, Any]:
     """Save the masked model for transformers; returns ``kind`` and ``difference`` (`s3router.serving.bake.bake`)."""
     extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": expert.normalize}
@@ -149,7 +149,7 @@ def _dicts(content: Any) -> Iterator[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _compare(log_probs: LogProbs, router: RoutedCTC, route: str) -> float:
+def _compare(log_probs: LogProbs, router: RoutedModel, route: str) -> float:
     """The largest difference from the router's log probabilities, on noise. Raises CheckpointError above TOLERANCE."""
     difference = 0.0
     for length in _LENGTHS:

@@ -1,4 +1,4 @@
-"""Which language is it? How sure each route usually is, and how often the surest one is right.
+"""Language identification: how sure each route usually is, and how often the surest one is right.
 
 The tokens of one language are rarer, its data less or its training longer than another's, so routes differ in how sure
 they are of what they hear, even of the right language. So each route's mean confidence on development data of its own
@@ -21,8 +21,9 @@ from s3router.data.kaldi import Utterance
 from s3router.errors import DataError
 from s3router.packs import read_pack, write_pack
 from s3router.packs.pack_file import read_parts
-from s3router.serving.speech_routes import RoutedCTC
-from s3router.serving.transcribe import Hypothesis, hear, rank
+from s3router.serving.route_heads import validation_set
+from s3router.serving.routed_model import RoutedModel
+from s3router.serving.transcribe import Hypothesis, Ranking, hear
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Identified:
         counts: true language -> guessed route -> utterances.
         seconds: wall time of it, reading included.
         audio_seconds: length of all recordings.
-        passes: forward passes through the transformer an utterance (the convolutions: one).
+        passes: forward passes through the transformer per utterance (the convolutions: one).
     """
 
     counts: dict[str, dict[str, int]]
@@ -54,7 +55,7 @@ class Identified:
 
 
 def usual_confidence(
-    model: RoutedCTC, route: str, recordings: Sequence[Utterance], options: BatchOptions | None = None
+    model: RoutedModel, route: str, recordings: Sequence[Utterance], options: BatchOptions | None = None
 ) -> float:
     """The mean confidence of a route on recordings of its own language; those that it hears nothing in are left out.
 
@@ -68,48 +69,48 @@ def usual_confidence(
     return sum(finite) / len(finite)
 
 
-def store_confidence(path: str | os.PathLike, value: float, model: RoutedCTC) -> None:
-    """Write a route's usual confidence into its pack (``metrics["dev"]["confidence"]``); all else stays as it is."""
+def store_confidence(path: str | os.PathLike, value: float, model: RoutedModel) -> None:
+    """Write a route's usual confidence into its pack, among the metrics of its validation set; all else stays."""
     backbone = model.upstream.backbone
     pack = read_pack(path, backbone, fingerprint=model.upstream.backbone_fingerprint)
     metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
-    metrics.setdefault("dev", {})["confidence"] = value
+    metrics.setdefault(validation_set(pack), {})["confidence"] = value
     changed = dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
     write_pack(path, changed, codec=read_parts(path).description.codec, backbone=backbone)
 
 
 def identify(
-    model: RoutedCTC,
+    model: RoutedModel,
     sets: Mapping[str, Sequence[Utterance]],
-    offsets: Mapping[str, Mapping[str, float]],
+    rankings: Mapping[str, Ranking],
     options: BatchOptions | None = None,
 ) -> dict[str, Identified]:
     """Guess the language of recordings whose language is known.
 
     Args:
         sets: language (a route) -> recordings; all routes of the model are candidates for each.
-        offsets: name -> route -> usual confidence: ways to compare, on the same forward passes.
+        rankings: name -> a way to compare confidences; all on the same forward passes.
 
     Returns:
         name -> what it gave.
     """
-    routes = model.routes
+    routes = model.transcribing
     for lang in sets:
-        model.head(lang)
-    counts = {name: {lang: dict.fromkeys(routes, 0) for lang in sets} for name in offsets}
+        model.ctc_head(lang)
+    counts = {name: {lang: dict.fromkeys(routes, 0) for lang in sets} for name in rankings}
     started = time.perf_counter()
     for lang, recordings in sets.items():
         for _, heard in hear(model, recordings, routes, options):
-            for name, values in offsets.items():
-                counts[name][lang][guess(heard, values)] += 1
+            for name, ranking in rankings.items():
+                counts[name][lang][guess(heard, ranking)] += 1
     seconds = time.perf_counter() - started
     audio = sum(utt.duration for recordings in sets.values() for utt in recordings)
     return {name: Identified(found, seconds, audio, len(routes)) for name, found in counts.items()}
 
 
-def guess(heard: Mapping[str, Hypothesis], offsets: Mapping[str, float]) -> str:
-    """The surest route."""
-    return next(iter(rank(heard, offsets)))
+def guess(heard: Mapping[str, Hypothesis], ranking: Ranking) -> str:
+    """The route that comes first."""
+    return next(iter(ranking.scores(heard)))
 
 
 def table(found: Identified) -> list[str]:

@@ -1,9 +1,11 @@
 """Transcription by any number of routes on one resident backbone; the language given, or found by the decoders.
 
 How a language is found: every candidate route decodes the utterance (greedy CTC). Its confidence is the log probability
-of its best path, a token: summed over all frames, blanks included, and divided by the number of tokens written. The
+of its best path per token: summed over all frames, blanks included, and divided by the number of tokens written. The
 right decoder is sure of many tokens; a wrong one writes few, or is not sure of them. What a route usually reaches in
-its own language is taken off (`s3router.serving.langid`), and the highest wins. Measured in docs/routing.md.
+its own language is taken off (`s3router.serving.langid`), and the highest wins. Measured in docs/routing.md. Where the
+packs do not say what is usual, the log share of characters that a route gets right on its development set is added. A
+route that gets most of them wrong says little about the language: it wins where no other hears anything.
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s3router.asr.ctc_decode import BatchOptions, collapse, decode_many
-from s3router.asr.decode import MIN_SAMPLES
-from s3router.data.audio import Seconds, read_audio
+from s3router.asr.ctc_decode import BatchOptions, best_path, best_tokens, decode_many
+from s3router.data.audio import Seconds
 from s3router.data.kaldi import Utterance
-from s3router.data.recordings import problems_as_error
-from s3router.errors import ConfigError, DataError
-from s3router.serving.speech_routes import RoutedCTC
+from s3router.errors import ConfigError
+from s3router.serving.reading import WaveReader
+from s3router.serving.routed_model import RoutedModel
+
+WEAK = 0.6
+"""Share of characters (or phones) that a route gets wrong, above which it says little about the language."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Transcript:
         route: the language: the one given, or the surest.
         text: the transcript under that route.
         seconds: length of the recording.
-        scores: route -> confidence less the route's offset, of every route that was tried, the surest first; minus
-            infinity where it wrote nothing.
+        scores: route -> confidence less the route's offset, of every route that was tried, the best first (see
+            `Ranking`); minus infinity where it wrote nothing.
     """
 
     utt: str
@@ -50,27 +53,29 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One recording under one route: token ids, and the log probability of the best path a token; -inf without any."""
+    """One recording under one route: token ids, and the best path's log probability per token; -inf without any."""
 
     tokens: list[int]
     confidence: float
 
 
 def transcribe(
-    model: RoutedCTC,
+    model: RoutedModel,
     recordings: Sequence[Utterance],
     routes: Sequence[str],
     options: BatchOptions | None = None,
-    offsets: Mapping[str, float] | None = None,
+    ranking: Ranking | None = None,
+    bad: dict[int, str] | None = None,
 ) -> Iterator[tuple[int, Transcript]]:
     """Transcribe recordings under the surest of `routes`, each.
 
     Args:
-        model: from `s3router.serving.speech_routes.load_routes`.
+        model: from `s3router.serving.loading.load_routes`.
         recordings: with durations (`s3router.data.recordings.find_recordings`).
         routes: the candidates; one alone is taken without asking. Each costs a forward pass through the transformer.
         options: batches and chunks.
-        offsets: route -> its usual confidence, which is taken off; by default what the packs say, if all of them do.
+        ranking: how the routes' confidences are compared; by default as the packs say (`ranking_of`).
+        bad: see `s3router.serving.reading.WaveReader`; what is in it is not yielded.
 
     Yields:
         (index in `recordings`, transcript), in the order of decoding: the longest first.
@@ -79,55 +84,72 @@ def transcribe(
         ConfigError: unknown route, or none.
         DataError: a recording cannot be read or is too short for one frame (all that are, before the first is decoded).
     """
-    if offsets is None:
-        offsets = usual_confidences(model, routes)
-    for index, heard in hear(model, recordings, routes, options):
+    ranking = ranking or ranking_of(model, routes)
+    for index, heard in hear(model, recordings, routes, options, bad):
         utt = recordings[index]
-        scores = rank(heard, offsets)
+        scores = ranking.scores(heard)
         best = next(iter(scores))
-        text = model.head(best).tokens.decode(heard[best].tokens)
+        text = model.ctc_head(best).tokens.decode(heard[best].tokens)
         yield index, Transcript(utt.utt, utt.source, best, text, utt.duration, scores)
 
 
-def rank(heard: Mapping[str, Hypothesis], offsets: Mapping[str, float]) -> dict[str, float]:
-    """Route -> confidence less its offset (0 where it has none), the surest first; equals in the order of `heard`."""
-    scores = {route: hypothesis.confidence - offsets.get(route, 0.0) for route, hypothesis in heard.items()}
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+@dataclass(frozen=True)
+class Ranking:
+    """How the confidences of several routes are compared.
+
+    Attributes:
+        offsets: route -> what is taken off its confidence (0 where it is not in here).
+        calibrated: the offsets are usual confidences.
+        weak: routes with an error rate above `WEAK` on their development sets. They come behind all others that wrote
+            something.
+    """
+
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    calibrated: bool = False
+    weak: Mapping[str, float] = field(default_factory=dict)
+
+    def scores(self, heard: Mapping[str, Hypothesis]) -> dict[str, float]:
+        """Route -> confidence less its offset, the best first; equals in the order of `heard`."""
+        scores = {route: hypothesis.confidence - self.offsets.get(route, 0.0) for route, hypothesis in heard.items()}
+
+        def order(item: tuple[str, float]) -> tuple[bool, bool, float]:
+            route, score = item
+            return score == -math.inf, route in self.weak, -score
+
+        return dict(sorted(scores.items(), key=order))
 
 
-def usual_confidences(model: RoutedCTC, routes: Sequence[str]) -> dict[str, float]:
-    """Route -> its mean confidence in its own language, as the packs say; empty unless all of them do."""
-    found = {route: model.head(route).usual_confidence for route in routes}
-    return {} if None in found.values() else found
+def ranking_of(model: RoutedModel, routes: Sequence[str]) -> Ranking:
+    """As the packs say: usual confidences if all of them have one; else error rates, if all of them have one."""
+    heads = {route: model.ctc_head(route) for route in routes}
+    usual = {route: head.usual_confidence for route, head in heads.items()}
+    errors = {route: head.error_rate for route, head in heads.items()}
+    weak = {route: rate for route, rate in errors.items() if rate is not None and rate > WEAK}
+    if None not in usual.values():
+        return Ranking(usual, True, weak)
+    if None not in errors.values():
+        return Ranking({route: -math.log(max(1 - rate, 0.01)) for route, rate in errors.items()}, False, weak)
+    return Ranking(weak=weak)
 
 
 def hear(
-    model: RoutedCTC, recordings: Sequence[Utterance], routes: Sequence[str], options: BatchOptions | None = None
+    model: RoutedModel,
+    recordings: Sequence[Utterance],
+    routes: Sequence[str],
+    options: BatchOptions | None = None,
+    bad: dict[int, str] | None = None,
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
     """As `transcribe`, with what every route makes of a recording: route -> hypothesis."""
     if not routes:
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
     for route in routes:
-        model.head(route)
-    # The shortest are decoded last, which is late to say it. One sample is left to resampling, which may round up.
-    short = [(utt.source, int(utt.duration * 16000)) for utt in recordings if utt.duration * 16000 < MIN_SAMPLES - 1]
-    if short:
-        raise problems_as_error([_too_short(source, samples) for source, samples in short])
-
-    def read(index: int) -> np.ndarray:
-        wave = read_audio(recordings[index].source)
-        if len(wave) < MIN_SAMPLES:
-            raise DataError(_too_short(recordings[index].source, len(wave)))
-        return wave
-
+        model.ctc_head(route)
+    read = WaveReader(recordings, model.receptive_field, bad)
     seconds = [utt.duration for utt in recordings]
     listener, search = _Listener(model, tuple(routes)), _BestTokens()
     for index, decoded in decode_many(listener, read, seconds, search, options or BatchOptions()):
-        yield index, dict(zip(routes, decoded.tokens, strict=True))
-
-
-def _too_short(source: str, samples: int) -> str:
-    return f"{source}: {samples} samples at 16 kHz are too short, one frame takes {MIN_SAMPLES}; leave it out"
+        if bad is None or index not in bad:
+            yield index, dict(zip(routes, decoded.tokens, strict=True))
 
 
 class _Listener(nn.Module):
@@ -135,7 +157,7 @@ class _Listener(nn.Module):
     every frame and route the best token's id and log probability.
     """
 
-    def __init__(self, model: RoutedCTC, routes: tuple[str, ...]):
+    def __init__(self, model: RoutedModel, routes: tuple[str, ...]):
         super().__init__()
         self.model = model
         self.routes = routes
@@ -145,23 +167,19 @@ class _Listener(nn.Module):
         waves = [row[:length] for row, length in zip(speech, lengths.tolist(), strict=True)]
         best = []
         for _, log_probs, frames in self.model.each_route(waves, self.routes):
-            values, ids = log_probs.float().max(-1)
-            best.append(torch.stack((ids.float(), values), -1))  # float32 holds every id below 2^24
+            best.append(best_tokens(log_probs))
             lengths = torch.tensor(frames)
         return torch.stack(best, 2), lengths
 
 
 class _BestTokens:
-    """The `Search` for that: from a recording's frames to one hypothesis a route."""
+    """The `Search` for that: from a recording's frames to one hypothesis per route."""
 
     def reduce(self, log_probs: Tensor) -> Tensor:
         return log_probs
 
     def finish(self, frames: Tensor) -> list[Hypothesis]:
-        return [hypothesis(*route.unbind(-1)) for route in frames.unbind(1)]
+        return [Hypothesis(*best_path(route)) for route in frames.unbind(1)]
 
-
-def hypothesis(ids: Tensor, values: Tensor) -> Hypothesis:
-    """From the best token of each frame and its log probability, (frames,) both."""
-    tokens = collapse(ids.int().tolist())
-    return Hypothesis(tokens, float(values.double().sum()) / len(tokens) if tokens else -math.inf)
+    def confidence(self, frames: Tensor) -> None:
+        """Each hypothesis has its own."""

@@ -137,6 +137,9 @@ def test_chunked_emissions_are_those_of_the_whole():
         def finish(self, frames):
             return frames
 
+        def confidence(self, frames):
+            return None
+
     model, wave = StandIn(), tone("abcd" * 10)
     options = BatchOptions(max_seconds=2.0, overlap_seconds=0.4)
     (_, whole), *_ = decode_many(model, lambda _: wave, [1.0], Keep(), BatchOptions(max_seconds=60))

@@ -38,7 +38,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
 
     from s3router.asr import engine
     from s3router.asr.experiment import ASRExperiment
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
     from s3router.upstreams.packed_masks import give_back_memory
 
     logging.disable(logging.WARNING)  # ESPnet says for each model that it has no decoder

@@ -104,7 +104,7 @@ def test_inspect(exp, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda exp: (exp / "config.yaml").unlink(), "no such file"),
+        (lambda exp: (exp / "config.yaml").unlink(), "no experiment in it"),
         (lambda exp: (exp / "config.yaml").write_text("a: b"), "not a configuration of s3router train"),
         (lambda exp: ASRExperiment(exp).best().unlink(), "no such checkpoint"),
         (lambda exp: (exp / "decode_dev/result.json").write_text("{"), "decode_dev/result.json: damaged"),

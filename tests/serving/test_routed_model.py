@@ -27,7 +27,7 @@ def singles(route_experiments, upstream_in_place) -> dict:
 
 @pytest.fixture(scope="module")
 def model(route_packs, upstream_in_place):
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
 
     return load_routes(route_packs)
 
@@ -82,7 +82,7 @@ def test_every_route_of_one_batch(model, singles, waves):
 
 
 def test_routes_come_and_go(route_packs, upstream_in_place, waves):
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
 
     model = load_routes(route_packs[:2], "tiny")
     assert model.routes == ("es", "fr.CA")
@@ -109,7 +109,7 @@ def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
     import dataclasses
 
     from s3router.packs import read_pack, write_pack
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
 
     model = load_routes(route_packs[:1])
     pack = dataclasses.replace(read_pack(route_packs[1]), route="new")

@@ -122,7 +122,7 @@ def test_scored_data_directories(packs, expected, capsys, tmp_path):
 def test_long_recordings_go_in_chunks(packs, capsys):
     from s3router.asr.ctc_decode import BatchOptions
     from s3router.data.recordings import find_recordings
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
     from s3router.serving.transcribe import transcribe
 
     model, recordings = load_routes(packs), find_recordings([FIVE])
@@ -140,26 +140,31 @@ def test_recordings_that_are_too_short_are_named_before_anything_is_decoded():
     from s3router.data.kaldi import Utterance
     from s3router.serving.transcribe import hear
 
-    model = SimpleNamespace(head=lambda route: None, routes=("es",))
+    model = SimpleNamespace(ctc_head=lambda route: None, routes=("es",), receptive_field=400)
     lengths = {"a": 2.0, "b": 0.01, "c": 0.02}
-    utts = [Utterance(name, f"{name}.wav", duration=seconds) for name, seconds in lengths.items()]
-    with pytest.raises(DataError, match=r"2 problems:\n  b\.wav: 160 samples .*\n  c\.wav: 320 samples"):
+    utts = [Utterance(f"{name}.wav", f"{name}.wav", duration=seconds) for name, seconds in lengths.items()]
+    with pytest.raises(DataError, match=r"2 problems:\n  b\.wav: 10 ms, shorter than 25 ms.*\n  c\.wav: 20 ms"):
         next(hear(model, utts, ["es"]))
 
 
-def test_confidence_is_of_the_best_path_a_token():
-    from s3router.serving.transcribe import hypothesis, rank
+def test_confidence_is_of_the_best_path_per_token():
+    from s3router.asr.ctc_decode import best_path, best_tokens
+    from s3router.serving.transcribe import Hypothesis, Ranking
 
-    ids, values = torch.tensor([0.0, 3, 3, 0, 3, 5, 0]), torch.tensor([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7])
-    found = hypothesis(ids, values)
+    ids, values = torch.tensor([0, 3, 3, 0, 3, 5, 0]), torch.tensor([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7])
+    log_probs = torch.full((7, 6), -9.0).scatter(1, ids[:, None], values[:, None])
+    found = Hypothesis(*best_path(best_tokens(log_probs)))
     assert found.tokens == [3, 3, 5]
     assert found.confidence == pytest.approx(-2.8 / 3)
-    nothing = hypothesis(torch.zeros(4), torch.full((4,), -0.01))
+    nothing = Hypothesis(*best_path(torch.stack((torch.zeros(4), torch.full((4,), -0.01)), -1)))
     assert nothing.confidence == -math.inf
-    assert list(rank({"a": nothing, "b": found}, {})) == ["b", "a"]
-    other = hypothesis(ids, values - 0.1)
-    assert list(rank({"a": found, "b": other}, {})) == ["a", "b"]
-    assert list(rank({"a": found, "b": other}, {"a": -0.5, "b": -1.0})) == ["b", "a"]
+    assert list(Ranking().scores({"a": nothing, "b": found})) == ["b", "a"]
+    other = Hypothesis([3, 3, 5], found.confidence - 0.1)
+    assert list(Ranking().scores({"a": found, "b": other})) == ["a", "b"]
+    assert list(Ranking({"a": -0.5, "b": -1.0}).scores({"a": found, "b": other})) == ["b", "a"]
+    weak = Ranking(weak={"a": 0.8})
+    assert list(weak.scores({"a": found, "b": other})) == ["b", "a"]
+    assert list(weak.scores({"a": found, "b": nothing})) == ["a", "b"]  # better than a route that heard nothing
 
 
 def test_language_identification(packs, expected, capsys, tmp_path):
@@ -195,7 +200,7 @@ def test_language_identification(packs, expected, capsys, tmp_path):
 def test_a_route_that_hears_nothing_has_no_usual_confidence(packs):
     from s3router.data.recordings import find_recordings
     from s3router.serving.langid import usual_confidence
-    from s3router.serving.speech_routes import load_routes
+    from s3router.serving.loading import load_routes
 
     model = load_routes(packs)
     with torch.no_grad():

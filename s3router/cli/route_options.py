@@ -1,0 +1,182 @@
+"""Options and output that the commands on routes share: ``transcribe``, ``classify`` and ``langid``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from s3router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from s3router.asr.ctc_decode import BatchOptions
+    from s3router.data.kaldi import Utterance
+    from s3router.serving.routed_model import RoutedModel
+
+T = TypeVar("T")
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """The recordings, what happens to bad ones, and where results go."""
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="audio files, folders, wav.scp files, Kaldi data directories")
+    add("--skip-bad", action="store_true", help="leave out recordings that cannot be read; they are named at the end")
+    add("--output", type=Path, help="a file instead of the screen, whole or not at all")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """``--routes``, the backbone, the device, batches."""
+    add = parser.add_argument
+    what = "mask packs (s3router pack), or experiment folders"
+    add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
+    add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
+    add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
+    add("--batch-seconds", type=float, default=80.0, help="audio in a batch, padding included; 0: singly (%(default)s)")
+    add("--bf16", action="store_true", help="bfloat16 autocast")
+
+
+def add_chunks(parser: argparse.ArgumentParser) -> None:
+    """How long recordings are cut."""
+    add = parser.add_argument
+    add("--max-seconds", type=float, default=30.0, help="longer recordings go in chunks of this length (%(default)s)")
+    add("--overlap-seconds", type=float, default=4.0, help="of neighbouring chunks (%(default)s)")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command with recordings as positional arguments.
+
+    What follows ``--`` is a recording, whatever it is called. So is what stands behind ``--routes`` and is no route:
+    ``--routes a.pack b.wav``.
+
+    Raises:
+        ConfigError: there is no pack behind ``--routes``.
+    """
+    argv, named = list(argv), []
+    if "--" in argv:
+        place = argv.index("--")
+        argv, named = argv[:place], argv[place + 1 :]
+    args = parser.parse_intermixed_args(argv)
+    given, args.routes = args.routes, [path for path in args.routes if _is_route(path)]
+    if not args.routes:
+        raise ConfigError(f"--routes {given[0]}: neither a mask pack (s3router pack writes them) nor an experiment")
+    args.inputs += [str(path) for path in given if path not in args.routes] + named
+    return args
+
+
+def _is_route(path: Path) -> bool:
+    """Whether a path among ``--routes`` is meant as one; a pack that is missing or damaged goes by its ending."""
+    from s3router.packs.container import looks_like_pack
+
+    if path.is_dir():
+        return any((path / name).exists() for name in ("config.yaml", "config.json", "selected"))
+    return path.suffix == ".pack" or looks_like_pack(path)
+
+
+def batch_options(args: argparse.Namespace) -> BatchOptions:
+    """What the options say of batches; raises ConfigError."""
+    from s3router.asr.ctc_decode import BatchOptions
+
+    chunks = {name: vars(args)[name] for name in ("max_seconds", "overlap_seconds") if name in args}
+    return BatchOptions(batch_seconds=args.batch_seconds, bf16=args.bf16, **chunks)
+
+
+def load(args: argparse.Namespace) -> RoutedModel:
+    """The resident model."""
+    from s3router.serving.loading import load_routes
+
+    return load_routes(args.routes, args.upstream, args.upstream_ckpt, args.device)
+
+
+def pairs(given: Sequence[str], option: str, what: str = "LANG", example: str = "es=data/es/test") -> dict[str, Path]:
+    """``["es=data/es/test"]`` -> {"es": Path("data/es/test")}; raises ConfigError."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, _, path = text.partition("=")
+        if not name or not path or name in found:
+            raise ConfigError(f"{option} {text}: expected {what}=DIR, each name once, as in {example}")
+        found[name] = Path(path)
+    return found
+
+
+class Inputs:
+    """The recordings of a command, and those among them that are left out.
+
+    Attributes:
+        recordings: with durations.
+        bad: index -> what is wrong with it, filled while they are read; None: it is an error.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        from s3router.data.recordings import find_recordings
+
+        self._unusable: list[str] | None = [] if args.skip_bad else None
+        self.bad: dict[int, str] | None = {} if args.skip_bad else None
+        self.recordings: list[Utterance] = find_recordings(args.inputs, self._unusable)
+
+    def in_order(self, found: Iterable[tuple[int, T]]) -> Iterator[T]:
+        """In the order of the inputs, each as soon as all before it are there."""
+        waiting, following = {}, 0
+        for index, result in found:
+            waiting[index] = result
+            while following in waiting or following in (self.bad or ()):
+                if following in waiting:
+                    yield waiting.pop(following)
+                following += 1
+        for index in sorted(waiting):  # what was left out last
+            yield waiting[index]
+
+    def report(self) -> int:
+        """Name what was left out on stderr; returns the exit status."""
+        problems = [*(self._unusable or ()), *(self.bad or {}).values()]
+        for problem in problems:
+            print(f"left out: {problem}", file=sys.stderr)
+        return 1 if problems else 0
+
+
+def write(lines: Iterable[str], output: Path | None) -> None:
+    """Print lines as they come, or write all of them to a file, whole or not at all."""
+    from s3router.files import write_lines
+
+    if output is not None:
+        write_lines(output, lines)
+        return
+    for line in lines:
+        print(line, flush=True)
+
+
+def cell(text: str) -> str:
+    r"""A name as a cell of a table: tabs and line breaks in it as ``\t``, ``\n``, ``\r``, backslashes doubled then."""
+    if not any(c in text for c in "\t\n\r"):
+        return text
+    return text.translate(str.maketrans(ESCAPES))
+
+
+ESCAPES: Mapping[str, str] = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def with_progress(items: Iterable[T], total: int, printed: bool) -> Iterator[T]:
+    """The same items; for many of them, how far it is and how long it takes still.
+
+    On a terminal only, and not where they are `printed` to the same one: that is progress enough.
+    """
+    from s3router.training.progress import clock
+
+    shown = total > 8 and sys.stderr.isatty() and not (printed and sys.stdout.isatty())
+    started = time.monotonic()
+    for number, item in enumerate(items, 1):
+        if shown:
+            left = (time.monotonic() - started) / number * (total - number)
+            bar = "#" * (30 * number // total)
+            print(f"\r[{bar:30}] {number}/{total}  {clock(left)} left ", end="", file=sys.stderr, flush=True)
+        yield item
+    if shown:
+        print(file=sys.stderr)

@@ -1,0 +1,180 @@
+"""From an experiment, of speech recognition or classification, to a mask pack."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from s3router.errors import ConfigError, PackError
+from s3router.packs import MaskPack, PackMeta, read_pack, write_pack
+from s3router.serving.route_heads import validation_metrics, validation_set
+from s3router.training.experiment import Experiment, TrainedParts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LIBRARIES = ("s3router", "torch", "espnet", "espnet-s3prl", "transformers")
+_MASKED = ("router", "frozen")
+
+
+def pack_experiment(
+    exp: Experiment, route: str, checkpoint: str | os.PathLike | None = None, **details: object
+) -> MaskPack:
+    """The pack of what an experiment has learnt.
+
+    Args:
+        exp: of method ``router`` or ``frozen`` (then without masks).
+        route: the language's or task's name.
+        checkpoint: a name in its folder or a path; by default the best on the validation set.
+        details: ``corpus``, ``licence``, ``metrics``, as of `pack_of`.
+
+    Raises:
+        CheckpointError: a damaged checkpoint, or one that holds more than a pack can.
+        ConfigError: the experiment trained weights, or its head is not one linear layer.
+    """
+    refuse_weights(exp)
+    return pack_of(exp, exp.parts(checkpoint), route, checkpoint, **details)
+
+
+def refuse_weights(exp: Experiment) -> None:
+    """Raise ConfigError where an experiment has trained the weights themselves."""
+    if exp.method not in _MASKED:
+        raise ConfigError(
+            f"{exp.path}: method {exp.method} trains the weights themselves, and a pack holds masks on frozen weights; "
+            f"s3router bake {exp.path} -o FOLDER writes it as a plain model"
+        )
+
+
+def pack_of(
+    exp: Experiment,
+    parts: TrainedParts,
+    route: str,
+    checkpoint: str | os.PathLike | None = None,
+    corpus: str = "",
+    licence: str = "",
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+) -> MaskPack:
+    """The pack of an experiment's `parts`; weights that it trained are in its ``delta``.
+
+    Args:
+        checkpoint: the one that `parts` are of, for its metrics.
+        corpus: what it was trained on; by default what the experiment says.
+        licence: of the pack.
+        metrics: set -> metric -> value, added to those that the folder holds.
+
+    Raises:
+        CheckpointError: a result in the folder is damaged.
+    """
+    from s3router.packs.fingerprint import weights_hash
+
+    found = {name: dict(values) for name, values in exp.metrics(checkpoint).items()}
+    for name, values in (metrics or {}).items():
+        found[name] = {**found.get(name, {}), **values}
+    source, valid = exp.upstream_ckpt, exp.options.get("valid_dir")
+    meta = PackMeta(
+        backbone=exp.upstream,
+        fingerprint=exp.fingerprint or weights_hash(parts.backbone),
+        # a repository's name as it is; of a path, which means nothing elsewhere, the last part
+        checkpoint=None if source is None else Path(source).name if Path(source).exists() else source,
+        mask=parts.mask,
+        preprocessing=parts.preprocessing,
+        labels=parts.labels,
+        corpus=corpus or parts.corpus,
+        metrics=found,
+        training=parts.training | ({"valid_set": Path(valid).name} if valid else {}),
+        versions=_versions(),
+        licence=licence,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
+    tensors = (parts.masks, parts.delta, parts.featurizer, parts.head)
+    return MaskPack(route, *tensors, parts.tokens, meta, parts.bpe_model)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing a pack found in the place of it.
+
+    Attributes:
+        kept: the usual confidence that ``s3router langid --store`` had written into a pack of this very model.
+        lost: the same of another model of this route, which does not hold for the new one.
+    """
+
+    kept: float | None = None
+    lost: float | None = None
+
+
+def write_experiment(
+    path: str | os.PathLike,
+    exp: Experiment,
+    route: str,
+    codec: str = "bits",
+    checkpoint: str | os.PathLike | None = None,
+    **details: object,
+) -> Written:
+    """Write the pack of an experiment, and read it back.
+
+    Args:
+        path: the file; one that exists is replaced, and the calibration in it is kept where it is of the same model.
+        codec: ``bits`` or ``coded`` (`s3router.packs.write_pack`).
+        exp, route, checkpoint, details: as of `pack_experiment`.
+
+    Raises:
+        PackError: what was read back is not what was written; and as `pack_experiment`.
+    """
+    refuse_weights(exp)
+    parts = exp.parts(checkpoint)
+    pack = pack_of(exp, parts, route, checkpoint, **details)
+    pack, written = _calibrated(path, pack, parts.backbone)
+    write_pack(path, pack, codec, parts.backbone)
+    again = read_pack(path, parts.backbone, fingerprint=pack.meta.fingerprint)
+    if not _same_model(again, pack):
+        raise PackError(f"{path}: what is read back is not what was written; check the disk, and pack again")
+    return written
+
+
+def _calibrated(path: str | os.PathLike, pack: MaskPack, backbone: nn.Module) -> tuple[MaskPack, Written]:
+    """The pack with the usual confidence that a pack of the same model in its place has, if it has none itself."""
+    if not os.path.exists(path) or "confidence" in validation_metrics(pack):
+        return pack, Written()
+    try:
+        old = read_pack(path, backbone, fingerprint=pack.meta.fingerprint)
+    except PackError:
+        return pack, Written()
+    value = validation_metrics(old).get("confidence")
+    if value is None or old.route != pack.route:
+        return pack, Written()
+    if not _same_model(old, pack):
+        return pack, Written(lost=value)
+    metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
+    metrics.setdefault(validation_set(pack), {})["confidence"] = value
+    return replace(pack, meta=replace(pack.meta, metrics=metrics)), Written(kept=value)
+
+
+def _same_model(one: MaskPack, other: MaskPack) -> bool:
+    """Whether two packs of one backbone give the same outputs."""
+    for name in ("masks", "delta", "featurizer", "head"):
+        a, b = getattr(one, name), getattr(other, name)
+        if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
+            return False
+    return (one.tokens, one.meta.labels) == (other.tokens, other.meta.labels)
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name == "s3router":  # run from its source
+                from s3router import __version__
+
+                found[name] = __version__
+    return found
