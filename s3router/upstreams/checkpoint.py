@@ -6,6 +6,7 @@ import argparse
 import os
 import pickle
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from s3router.errors import CheckpointError
 
 _NEW_STYLE = re.compile(r"parametrizations\.(?P<tensor>\w+)\.original(?P<part>[01])$")
 _OLD_STYLE = re.compile(r"(?P<tensor>\w+)_(?P<part>[gv])$")
+_loading = threading.Lock()  # torch keeps one list of allowed classes for all threads
 _SHOWN = 8  # keys listed in a message before it says "and n more"
 
 
@@ -47,7 +49,7 @@ def restricted_load(path: Path, allowed: list, mmap: bool = False) -> Any:
         allowed: classes, or (class, the name that stands for it in the file).
         mmap: leave the tensors on disk until they are used (files of torch 1.6 and later).
     """
-    with torch.serialization.safe_globals(allowed):
+    with _loading, torch.serialization.safe_globals(allowed):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 

@@ -1,9 +1,9 @@
 """Upstreams built by s3prl's own hub, with the reading of their checkpoints under our control.
 
 s3prl's experts open the checkpoint themselves, some of them load it with ``strict=False``, and names such as
-``xls_r_1b`` download it. So s3prl's own modules, and nothing outside of them, are given a ``torch`` whose ``load`` reads
-safely, a ``load_state_dict`` that refuses a partial checkpoint while an upstream is built in the same thread, and a
-downloader that says where to put a file that cannot be downloaded.
+``xls_r_1b`` download it. So s3prl's own modules, and nothing outside of them, are given a ``torch`` whose ``load``
+reads safely, a ``load_state_dict`` that refuses a partial checkpoint while an upstream is built in the same thread, and
+a downloader that says where to put a file that cannot be downloaded.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def load_s3prl(
     finally:
         _BUILD.reset(token)
     if not running.read and next(expert.parameters(), None) is not None:
-        logger.warning(
-            "upstream %s: s3prl fills it in a way of its own; nobody checked that no weights are lacking", name
-        )
+        logger.warning("upstream %s: s3prl fills it in its own way; whether weights are lacking was not checked", name)
     return expert
 
 

@@ -264,9 +264,9 @@ def test_torch_itself_is_never_replaced(s3prl_file, monkeypatch):
     build(ckpt=str(s3prl_file("hubert_custom")), upstream="hubert_custom")
     load_state = hubert_model.HubertModel.load_state_dict
 
-    def look(model, state, *args):
+    def look(model, state, **options):
         seen.append((torch.load, torch.nn.Module.load_state_dict))
-        return load_state(model, state, *args)
+        return load_state(model, state, **options)
 
     monkeypatch.setattr(hubert_model.HubertModel, "load_state_dict", look)
     upstream = build(ckpt=str(s3prl_file("hubert_custom")), upstream="hubert_custom")
