@@ -1,1 +1,5 @@
-"""Corpora: one module each, with `prepare(source, target)`, which makes Kaldi data directories."""
+"""Corpora, one module each: `prepare(source, target, …)` reads a corpus as its makers give it out and writes Kaldi
+directories.
+
+`s3router.corpora.sets` holds what they share. The command is `s3router prepare NAME SOURCE TARGET`.
+"""
