@@ -21,12 +21,13 @@ BELOW = {
     "masks": {"errors"},
     "packs": GROUND | {"masks"},
     "data": GROUND,
-    "corpora": GROUND | {"data"},
     "scoring": GROUND,
     "upstreams": GROUND | {"masks", "packs", "data"},
+    "corpora": GROUND | {"data", "upstreams"},  # of the latter, s3prl's own readers of corpora
     "training": FIRST | {"upstreams"},
     "submission": GROUND | {"scoring"},
     "asr": FIRST | {"upstreams", "training"},
+    "miniatures": FIRST | {"asr"},  # its language model
     "superb": FIRST | {"upstreams", "training", "submission"},
     "serving": FIRST | {"upstreams", "training", "asr", "superb", "submission"},
     "experiments": FIRST | {"upstreams", "training", "asr", "superb", "submission", "serving"},

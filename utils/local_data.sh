@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2154
-# Source this in a recipe's local/data.sh: its options, archives, and local/prepare.py. Sets here (the recipe's folder
+# shellcheck shell=bash disable=SC2034,SC2154
+# Source this in a recipe's local/data.sh: its options, archives, and `s3router prepare`. Sets here (the recipe's folder
 # local) and root (this clone). The script sets `usage`, its help text, and each of its options to the default.
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -40,9 +40,9 @@ unpack() {
     rm -rf "${work}"
 }
 
-# prepare OPTIONS...: local/prepare.py with the project's Python.
+# prepare NAME SOURCE TARGET OPTIONS...: `s3router prepare` with the project's Python.
 prepare() {
     local python=python3 venv=${S3ROUTER_VENV:-${root}/tools/venv}
     if [[ -x ${venv}/bin/python ]]; then python=${venv}/bin/python; fi
-    PYTHONPATH=${root}${PYTHONPATH:+:${PYTHONPATH}} "${python}" "${here}/prepare.py" "$@"
+    PYTHONPATH=${root}${PYTHONPATH:+:${PYTHONPATH}} "${python}" -m s3router prepare "$@"
 }

@@ -112,7 +112,7 @@ prepare_corpus() {
     corpus_options || return 0
     [ -z "${fold}" ] || opts+=(--fold "${fold}")
     [ -z "${lang}" ] || opts+=(--lang "${lang}")
-    run_once "${data}/prepare.log" --show --inputs local/data.sh local/prepare.py --outputs "${sets[@]/%//wav.scp}" -- \
+    run_once "${data}/prepare.log" --show --inputs local/data.sh "${S3ROUTER_ROOT}/s3router/corpora" --outputs "${sets[@]/%//wav.scp}" -- \
         local/data.sh ${opts[@]+"${opts[@]}"}
 }
 

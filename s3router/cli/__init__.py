@@ -41,6 +41,8 @@ COMMANDS = {
     "superb-table": ("s3router.superb.table", "results of trained tasks as a table; the mean of five folds"),
     "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),
     "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
+    "prepare": ("s3router.cli.prepare", "Kaldi directories out of a corpus, as its makers give it out"),
+    "prepare-mini": ("s3router.cli.prepare_mini", "a miniature of a corpus in its layout, to try a recipe out"),
     "validate": ("s3router.cli.validate", "check a Kaldi data directory, audio included"),
     "subset": ("s3router.cli.subset", "some minutes of a Kaldi data directory"),
     "format-wav": ("s3router.cli.format_wav", "a Kaldi data directory in the audio format that training reads"),

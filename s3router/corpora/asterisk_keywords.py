@@ -27,10 +27,10 @@ def prepare(
 
     Layout: ``source``/LANG/voice for the core sounds, ``voices``/PACKAGE for the unpacked packages.
 
-    Writes ``target``/{train,dev,test} with ``utt2label`` and ``target``/wav, all in telephone bandwidth. Each voice says
-    each word once. So the first voice is for training, its recordings played at several speeds (which moves the pitch
-    along); other speeds of the same recordings are for development; the second voice is the test set. What development
-    selects is therefore what suits the first voice.
+    Writes ``target``/{train,dev,test} with ``utt2label`` and ``target``/wav, all in telephone bandwidth. Each voice
+    says each word once. So the first voice is for training, its recordings played at several speeds (which moves the
+    pitch along); other speeds of the same recordings are for development; the second voice is the test set. What
+    development selects is therefore what suits the first voice.
 
     Args:
         source: downloads folder of egs/asterisk/asr1.

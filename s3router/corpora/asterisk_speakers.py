@@ -28,9 +28,9 @@ def prepare(
     Layout: ``source``/LANG/voice for the core sounds, ``voices``/PACKAGE for the unpacked packages.
 
     Writes ``target``/{train,dev,test} with ``utt2label`` and ``target``/wav. The side of a prompt is decided by its key
-    alone, so no sentence of the test set has been heard in training from any speaker. Everything is brought to telephone
-    bandwidth (nothing above 4 kHz): some packages hold 8 kHz recordings, and the bandwidth alone would tell their
-    speakers. What the codecs (G.722, GSM, PCM) leave is still there.
+    alone, so no sentence of the test set has been heard in training from any speaker. Everything is brought to
+    telephone bandwidth (nothing above 4 kHz): some packages hold 8 kHz recordings, and the bandwidth alone would tell
+    their speakers. What the codecs (G.722, GSM, PCM) leave is still there.
 
     Args:
         source: downloads folder of egs/asterisk/asr1.

@@ -55,9 +55,9 @@ def prepare(
     Layout of ``source``: the unpacked release, with LANG/{clips/*.mp3,train.tsv,dev.tsv,test.tsv}, or the folder LANG
     itself.
 
-    Writes ``target``/LANG/{train_SUBSET,dev,test} (``target``/LANG_phn for phonemes; train for all), each with ``words``
-    (the normalised sentences) and ``left_out.tsv`` (clips that cannot be used, with the reason) beside the usual files.
-    The recordings stay where they are. A set that was prepared before by the same rules is left alone.
+    Writes ``target``/LANG/{train_SUBSET,dev,test} (``target``/LANG_phn for phonemes; train for all), each with
+    ``words`` (the normalised sentences) and ``left_out.tsv`` (clips that cannot be used, with the reason) beside the
+    usual files. The recordings stay where they are. A set that was prepared before by the same rules is left alone.
 
     Args:
         source: the release, or the folder of the language in it.

@@ -19,10 +19,11 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     """Prepare Fluent Speech Commands for intent classification.
 
     Corpus: Fluent.ai gives it out on request
-    (https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research/); its licence asks
-    for non-commercial use.
+    (https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research/), under a licence
+    of its own.
 
-    Layout of ``source``: data/{train,valid,test}_data.csv and wavs/ in it, or in fluent_speech_commands_dataset/ under it.
+    Layout of ``source``: data/{train,valid,test}_data.csv and wavs/ in it, or in fluent_speech_commands_dataset/ under
+    it.
 
     Writes ``target``/{train,dev,test} with ``utt2label`` (``action ; object ; location``); the recordings stay where
     they are. An utterance's id is its file's name, as in a submission to SUPERB.

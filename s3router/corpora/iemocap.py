@@ -24,8 +24,8 @@ def prepare(source: StrPath, target: StrPath, *, fold: int, lists: StrPath | Non
 
     Layout of ``source``: Session1 … Session5 in it, or in IEMOCAP_full_release/ or IEMOCAP/ under it.
 
-    Writes ``target``/{train,dev,test} with ``utt2label``; the recordings stay where they are. The test set is one session.
-    Of the other four, a fifth is the validation set, drawn as SUPERB does (random_split after seed 0) from the
+    Writes ``target``/{train,dev,test} with ``utt2label``; the recordings stay where they are. The test set is one
+    session. Of the other four, a fifth is the validation set, drawn as SUPERB does (random_split after seed 0) from the
     utterances in the order of their ids. SUPERB's own lists are in the order in which its makers met the files, so its
     validation sets hold other utterances of the same sessions; give them to have those.
 

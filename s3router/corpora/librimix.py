@@ -35,7 +35,7 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: tables, turns or mixtures are missing or of another form.
     """
-    corpus, target = find_folder(Path(source).resolve(), "LibriMix", [TOP, "metadata/LibriSpeech"]), Path(target)
+    corpus, target = find_folder(Path(source).resolve(), "LibriMix", []), Path(target)
     sets, problems = {}, []
     for name, (part, origin) in SETS.items():
         mixtures = read_mixtures(corpus / TOP, part)

@@ -34,9 +34,9 @@ def prepare(source: StrPath, target: StrPath, *, subset: str, librilight: StrPat
     Layout of ``source``: dev-clean, dev-other, test-clean, test-other (and train-clean-100 for 100h), in it or in
     LibriSpeech/ under it, each with SPEAKER/BOOK/{*.flac,SPEAKER-BOOK.trans.txt}.
 
-    Writes ``target``/train_SUBSET, dev_clean, dev_other, test_clean, test_other, and dev (both dev sets). Transcripts are
-    normalised (`s3router.data.languages`). Recordings stay where they are. A set that was prepared from the same folders
-    by the same rules is left alone.
+    Writes ``target``/train_SUBSET, dev_clean, dev_other, test_clean, test_other, and dev (both dev sets). Transcripts
+    are normalised (`s3router.data.languages`). Recordings stay where they are. A set that was prepared from the same
+    folders by the same rules is left alone.
 
     Args:
         source: folder of LibriSpeech, or the one that holds it.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3router.corpora.sets import Prepared, StrPath, find_folder, read_text
 from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.data.slot_marks import marked
 from s3router.errors import DataError
 
 TEXTS = "all.iob.snips.txt"
@@ -23,8 +24,9 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
 
     Layout of ``source``: all.iob.snips.txt and {train,valid,test}/*.wav in it, or in SNIPS/ under it.
 
-    Writes ``target``/{train,dev,test}; a text has the marks ``B-slot`` and ``E-slot`` around each slot. Texts are cleaned
-    by s3prl's own function, and the voices of the sets are those of its settings. The recordings stay where they are.
+    Writes ``target``/{train,dev,test}; a text has the marks ``B-slot`` and ``E-slot`` around each slot. Texts are
+    cleaned by s3prl's own function, and the voices of the sets are those of its settings. The recordings stay where
+    they are.
 
     Args:
         source: folder of the corpus, or the one that holds it.
@@ -115,16 +117,3 @@ def read(corpus: Path, voices: dict[str, list[str]], uneven: list[str]) -> dict[
                     for row in csv.DictReader(file)
                 ]
     return found
-
-
-def marked(words: str, tags: str) -> str:
-    """Words with a mark where a slot begins and ends; neighbours with one tag are one slot.
-
-    ``PLAY BLUE NOTE`` with ``O album album`` becomes ``PLAY B-album BLUE NOTE E-album``.
-    """
-    found, tagged = [], list(zip(words.split(), tags.split(), strict=True))
-    for index, (word, tag) in enumerate(tagged):
-        before = tagged[index - 1][1] if index else "O"
-        after = tagged[index + 1][1] if index + 1 < len(tagged) else "O"
-        found += [f"B-{tag}"] * (tag not in ("O", before)) + [word] + [f"E-{tag}"] * (tag not in ("O", after))
-    return " ".join(found)

@@ -26,8 +26,8 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
 
     Layout of ``source``: iden_split.txt, and id1XXXX/VIDEO/NUMBER.wav in wav/, dev/wav/ or test/wav/.
 
-    Writes ``target``/{train,dev,test} with ``utt2label``, the speaker; the recordings stay where they are. An utterance's id
-    is ``speaker-video-number``, as in a submission.
+    Writes ``target``/{train,dev,test} with ``utt2label``, the speaker; the recordings stay where they are. An
+    utterance's id is ``speaker-video-number``, as in a submission.
 
     Args:
         source: folder of the corpus.
@@ -75,10 +75,7 @@ def prepare_verification(source: StrPath, target: StrPath) -> Prepared:
     corpus, target, done = Path(source).resolve(), Path(target), Prepared()
     listed = [m[2] for m in read_split(corpus)]
     form, origin = "<0|1> WAV WAV", "the trials, from openslr.org/49"
-    trials = [
-        (int(m[1]), m[2], m[3])
-        for m in read_list(corpus / TRIALS, rf"([01]) ({_WAV}) ({_WAV})", form, origin)
-    ]
+    trials = [(int(m[1]), m[2], m[3]) for m in read_list(corpus / TRIALS, rf"([01]) ({_WAV}) ({_WAV})", form, origin)]
     files, problems = Files(corpus), []
     known = [files.utterance(path, problems) for path in progress(listed, "recordings")]
     paths = sorted({path for _, one, other in trials for path in (one, other)})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from s3router.corpora import librimix as librimix_corpus
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import DataError
+from s3router.miniatures import superb_pairs
 from s3router.superb import diarization
 from s3router.superb.batches import collate, in_order
 from s3router.superb.evaluate import evaluate
@@ -23,7 +24,6 @@ from s3router.superb.tasks import task
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import train
-from tests.superb.test_recipes import ROOT, load
 
 TURNS = {
     "r0": [("a", 0.0, 0.4), ("b", 0.3, 0.9)],
@@ -201,27 +201,13 @@ def test_turns_behind_the_end_are_refused(tmp_path):
 @pytest.fixture(scope="session")
 def librimix(tmp_path_factory) -> Path:
     """A miniature of LibriMix."""
-    folder = ROOT / "tools/mini_corpora"
-    sys.path.insert(0, str(folder))
-    try:
-        top = tmp_path_factory.mktemp("librimix")
-        load(folder / "superb_pairs.py", "superb_pairs").librimix(top)
-    finally:
-        sys.path.remove(str(folder))
+    top = tmp_path_factory.mktemp("librimix")
+    superb_pairs.librimix(top)
     return top
 
 
-def prepare(corpus: Path, out: Path) -> None:
-    module = load(ROOT / "egs/superb/sd1/local/prepare.py", "prepare_sd")
-    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out)]
-    try:
-        assert module.main() == 0
-    finally:
-        sys.argv = argv
-
-
 def test_preparation(librimix, tmp_path):
-    prepare(librimix, tmp_path)
+    librimix_corpus.prepare(librimix, tmp_path)
     spec = task("sd")
     found = {name: read(tmp_path / name, spec) for name in ("train", "dev", "test")}
     assert {name: len(part.labels) for name, part in found.items()} == {"train": 4, "dev": 2, "test": 2}
@@ -255,5 +241,5 @@ def test_incomplete_corpora_are_refused(librimix, tmp_path, change, message):
     corpus = shutil.copytree(librimix, tmp_path / "corpus")
     change(corpus)
     with pytest.raises(DataError, match=message):
-        prepare(corpus, tmp_path / "out")
+        librimix_corpus.prepare(corpus, tmp_path / "out")
     assert not (tmp_path / "out").exists()

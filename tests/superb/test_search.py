@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from s3router.corpora import quesst14
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError
+from s3router.miniatures import superb_pairs
 from s3router.superb.qbe import search
 from s3router.superb.qbe.dtw import subsequence_costs
-from tests.superb.test_recipes import ROOT, load
 
 NAMES = ("dev", "documents", "test")
 
@@ -25,29 +26,15 @@ NAMES = ("dev", "documents", "test")
 @pytest.fixture(scope="session")
 def quesst(tmp_path_factory) -> Path:
     """A miniature of QUESST 2014."""
-    folder = ROOT / "tools/mini_corpora"
-    sys.path.insert(0, str(folder))
-    try:
-        top = tmp_path_factory.mktemp("quesst")
-        load(folder / "superb_pairs.py", "superb_pairs").quesst(top)
-    finally:
-        sys.path.remove(str(folder))
+    top = tmp_path_factory.mktemp("quesst")
+    superb_pairs.quesst(top)
     return top
-
-
-def prepare(corpus: Path, out: Path) -> None:
-    module = load(ROOT / "egs/superb/qbe1/local/prepare.py", "prepare_qbe")
-    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out)]
-    try:
-        assert module.main() == 0
-    finally:
-        sys.argv = argv
 
 
 @pytest.fixture(scope="session")
 def sets(quesst: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data")
-    prepare(quesst, out)
+    quesst14.prepare(quesst, out)
     return out
 
 
@@ -115,7 +102,7 @@ def test_preparation_takes_what_s3prl_takes(quesst, sets):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: shutil.rmtree(c / "scoring"), "not the folder quesst14Database"),
+        (lambda c: shutil.rmtree(c / "scoring"), "not QUESST 2014 .*expected scoring in it or in quesst14Database/"),
         (lambda c: next(c.rglob("quesst14_eval.rttm")).unlink(), "the ground truth belongs to the corpus"),
         (lambda c: next(c.rglob("quesst14_eval.rttm")).write_text("LEXEME x\n"), "line 1 is not 'LEXEME FILE"),
         (lambda c: next(c.rglob("quesst14_eval.rttm")).write_text(""), "none of the English queries"),
@@ -128,7 +115,7 @@ def test_incomplete_corpora_are_refused(quesst, tmp_path, change, message):
     corpus = shutil.copytree(quesst / "quesst14Database", tmp_path / "quesst14Database")
     change(corpus)
     with pytest.raises(DataError, match=message):
-        prepare(tmp_path, tmp_path / "out")
+        quesst14.prepare(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from s3router.corpora import voxceleb1
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import DataError
+from s3router.miniatures import superb_pairs
 from s3router.superb import verification
 from s3router.superb.batches import collate, in_order
 from s3router.superb.evaluate import evaluate
@@ -24,7 +25,6 @@ from s3router.training.parameters import trained_state
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import make_set, train
-from tests.superb.test_recipes import ROOT, load
 
 TRIALS = ["1 t0 t2", "0 t0 t1", "1 t1 t3", "0 t2 t3"]
 
@@ -169,29 +169,15 @@ def test_silence_is_cut_out_and_short_pauses_are_kept():
 @pytest.fixture(scope="session")
 def voxceleb(tmp_path_factory) -> Path:
     """A miniature of VoxCeleb1."""
-    folder = ROOT / "tools/mini_corpora"
-    sys.path.insert(0, str(folder))
-    try:
-        top = tmp_path_factory.mktemp("voxceleb")
-        load(folder / "superb_pairs.py", "superb_pairs").voxceleb(top)
-    finally:
-        sys.path.remove(str(folder))
+    top = tmp_path_factory.mktemp("voxceleb")
+    superb_pairs.voxceleb(top)
     return top
-
-
-def prepare(corpus: Path, out: Path) -> None:
-    module = load(ROOT / "egs/superb/sv1/local/prepare.py", "prepare_sv")
-    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out)]
-    try:
-        assert module.main() == 0
-    finally:
-        sys.argv = argv
 
 
 def test_preparation_takes_what_s3prl_takes(voxceleb, tmp_path, monkeypatch):
     from s3prl.dataio.corpus import voxceleb1sv
 
-    prepare(voxceleb, tmp_path)
+    voxceleb1.prepare_verification(voxceleb, tmp_path)
     monkeypatch.setattr(voxceleb1sv, "_download", lambda *_, **__: None)  # its lists lie in its cache
     theirs = voxceleb1sv.VoxCeleb1SV(str(voxceleb), str(voxceleb), force_download=False)
     spec = task("sv")
@@ -231,5 +217,5 @@ def test_incomplete_corpora_are_refused(voxceleb, tmp_path, change, message):
     corpus = shutil.copytree(voxceleb, tmp_path / "corpus")
     change(corpus)
     with pytest.raises(DataError, match=message):
-        prepare(corpus, tmp_path / "out")
+        voxceleb1.prepare_verification(corpus, tmp_path / "out")
     assert not (tmp_path / "out").exists()

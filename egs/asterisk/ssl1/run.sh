@@ -31,15 +31,17 @@ data() {
 }
 
 further_speech() {
-    local lang
+    local lang stamps=tuxpaint-stamps-default menardi=asterisk-prompt-it-menardi-wav
     for lang in ${langs}; do
         need "../asr1/data/${lang}/train/text" "./run.sh --stage 1"
-        python local/untranscribed.py --sounds "../asr1/downloads/${lang}/voice" --data "../asr1/data/${lang}" \
-            --out "data/${lang}/untranscribed"
+        python -m s3router prepare asterisk-untranscribed "../asr1/downloads/${lang}/voice" "data/${lang}/untranscribed" \
+            --prompts "../asr1/data/${lang}"
     done
-    python local/voices.py --downloads downloads --data data --prompts ../asr1/data
+    ../sid1/local/fetch.sh downloads "${stamps}" "${menardi}"
+    python -m s3router prepare tuxpaint "downloads/${stamps}" data/stamps
+    python -m s3router prepare asterisk-menardi "downloads/${menardi}" data/menardi --prompts ../asr1/data/it
     run_once data/synthetic.log --inputs data/stamps/wav.scp --outputs data/synthetic/wav.scp -- \
-        python local/synthesis.py --stamps downloads/tuxpaint-stamps-default --prompts ../asr1/data --out data/synthetic
+        python -m s3router prepare synthetic "downloads/${stamps}" data/synthetic --prompts ../asr1/data
 }
 
 pretrain() {

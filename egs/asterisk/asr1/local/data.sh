@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetch one language of the Asterisk voice prompts and write data/LANG/{train,dev,test} as Kaldi directories.
+# shellcheck disable=SC2034,SC2154 # utils/local_data.sh reads and sets them
 set -euo pipefail
 
 usage="usage: local/data.sh --lang en|es|fr|it|ru [options]
@@ -11,19 +12,8 @@ usage="usage: local/data.sh --lang en|es|fr|it|ru [options]
 A second run finds its work done. Delete data/L to prepare again, downloads/L to fetch again."
 
 lang='' sounds='' corpus='' transcripts='' downloads=downloads data=data
-die() { echo "local/data.sh: $*" >&2; exit 1; }
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        --help | -h) echo "$usage"; exit 0 ;;
-        --lang | --sounds | --corpus | --transcripts | --downloads | --data)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            printf -v "${1#--}" '%s' "$2"
-            shift 2
-            ;;
-        *) die "unknown option $1
-$usage" ;;
-    esac
-done
+. "$(dirname "${BASH_SOURCE[0]}")/../../../../utils/local_data.sh"
+local_options "lang sounds corpus transcripts downloads data" "$@"
 sounds=${sounds:-$corpus} # as run.sh calls it
 case $lang in
     en | es | fr | it | ru) ;;
@@ -31,11 +21,6 @@ case $lang in
     *) die "no Asterisk prompts in '$lang'; known: en, es, fr, it, ru" ;;
 esac
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../../../.." && pwd)
-python=python3
-venv=${S3ROUTER_VENV:-$root/tools/venv}
-if [[ -x $venv/bin/python ]]; then python=$venv/bin/python; fi
 mkdir -p "$downloads" "$data"
 if command -v flock >/dev/null; then # two runs at once: the second waits and finds the work done
     exec 9>>"$data/.$lang.lock"
@@ -44,7 +29,7 @@ fi
 
 # What was prepared by other rules or from elsewhere is prepared again.
 stamp=$data/$lang/.prepared
-rules=$(cat "$here/prepare.py" "$root/s3router/data/text.py" - <<<"$(realpath -m "$data") $sounds $transcripts" | sha256sum)
+rules=$(cat "$root"/s3router/{corpora/asterisk,data/text}.py - <<<"$(realpath -m "$data") $sounds $transcripts" | sha256sum)
 if [[ -f $stamp && -d $data/$lang/wav && -s $data/$lang/train/wav.scp && -s $data/$lang/dev/wav.scp &&
     -s $data/$lang/test/wav.scp && $(head -n 1 "$stamp") == "$rules" ]]; then
     tail -n +2 "$stamp"
@@ -67,8 +52,7 @@ else
 fi
 
 mkdir -p "$data/$lang"
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" "$here/prepare.py" \
-    --lang "$lang" --sounds "$sounds" --transcripts "$transcripts" --out "$data/$lang" | tee "$data/$lang/prepare.log"
+prepare asterisk "$sounds" "$data/$lang" --lang "$lang" --transcripts "$transcripts" | tee "$data/$lang/prepare.log"
 {
     echo "$rules"
     echo "$data/$lang is ready (drops: $data/$lang/dropped.tsv)"

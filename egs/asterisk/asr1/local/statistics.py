@@ -7,8 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prepare import SPEAKERS, SPLITS, overlap_with_train
-
+from s3router.corpora.asterisk import SPEAKERS, SPLITS, overlap_with_train
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError, S3RouterError
 

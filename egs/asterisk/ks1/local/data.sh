@@ -19,4 +19,4 @@ case $lang in
 esac
 [[ -d $prompts/$lang/voice ]] || (cd "$here/../../asr1" && local/fetch.sh "$lang" downloads)
 "$here/../../sid1/local/fetch.sh" "$downloads" "$package"
-prepare --lang "$lang" --prompts "$prompts" --downloads "$downloads" --out "$data/$lang"
+prepare asterisk-keywords "$prompts" "$data/$lang" --lang "$lang" --voices "$downloads"

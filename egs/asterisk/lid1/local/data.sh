@@ -12,4 +12,4 @@ local_options "prompts data" "$@"
 for lang in en es fr it ru; do
     [[ -s $prompts/$lang/train/wav.scp ]] || (cd "$here/../../asr1" && local/data.sh --lang $lang)
 done
-prepare --prompts "$prompts" --out "$data"
+prepare asterisk-languages "$prompts" "$data"

@@ -15,4 +15,4 @@ for lang in en es fr it ru; do
     [[ -d $prompts/$lang/voice ]] || (cd "$here/../../asr1" && local/fetch.sh $lang downloads)
 done
 "$here/fetch.sh" "$downloads" asterisk-prompt-es-co asterisk-prompt-fr-armelle asterisk-prompt-it-menardi-wav
-prepare --prompts "$prompts" --downloads "$downloads" --out "$data" ${limit:+--limit "$limit"}
+prepare asterisk-speakers "$prompts" "$data" --voices "$downloads" ${limit:+--limit "$limit"}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Write data/LANG[_phn]/{train_SUBSET,dev,test} from an unpacked Common Voice release.
+# shellcheck disable=SC2034,SC2154 # utils/local_data.sh reads and sets them
 set -euo pipefail
 
 usage="usage: local/data.sh --lang L --subset 1h --corpus RELEASE [options]
@@ -16,24 +17,11 @@ usage="usage: local/data.sh --lang L --subset 1h --corpus RELEASE [options]
 What is prepared already stays as it is. Delete data/L to prepare it again."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../../../../utils/local_data.sh"
-corpus=''
+corpus='' data=data lang='' subset='' token_type='' train_from='' dev_minutes='' test_minutes='' nj=''
+local_options "corpus data lang subset token-type train-from dev-minutes test-minutes nj" "$@"
 options=()
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        --help | -h) echo "$usage"; exit 0 ;;
-        --corpus)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            corpus=$2
-            shift 2
-            ;;
-        --lang | --subset | --token-type | --train-from | --dev-minutes | --test-minutes | --nj | --data)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            options+=("$1" "$2")
-            shift 2
-            ;;
-        *) die "unknown option $1
-$usage" ;;
-    esac
+for name in lang subset token_type train_from dev_minutes test_minutes nj; do
+    [[ -z ${!name} ]] || options+=("--${name//_/-}" "${!name}")
 done
 
 if [[ -z $corpus ]]; then
@@ -45,4 +33,4 @@ Get the archives of your languages from https://commonvoice.mozilla.org/datasets
     corpus=${found[0]}
 fi
 
-prepare --corpus "$corpus" ${options[@]+"${options[@]}"}
+prepare commonvoice "$corpus" "$data" ${options[@]+"${options[@]}"}

@@ -40,4 +40,4 @@ if [[ -z $corpus ]]; then
     corpus=$downloads
 fi
 
-prepare --corpus "$corpus" --subset "$subset" --out "$data/en" ${librilight:+--librilight "$librilight"}
+prepare librispeech "$corpus" "$data/en" --subset "$subset" ${librilight:+--librilight "$librilight"}

@@ -1,16 +1,4 @@
 #!/usr/bin/env bash
-# Fetch VoxCeleb1 and write data/{train,dev,test} for verification.
-# shellcheck disable=SC2034,SC2154 # ../../data.sh sets them
+# VoxCeleb1 for verification -> data/{train,dev,test}. Options: --help.
 set -euo pipefail
-usage="usage: local/data.sh [options]
-  --corpus DIR     folder with iden_split.txt, voxceleb1_test_v2.txt and */wav/id1XXXX/…/*.wav (dev/wav, test/wav;
-                   default: it is fetched)
-  --downloads DIR  cache of what is fetched (default: downloads)
-  --data DIR       where to write (default: data)"
-. "$(dirname "${BASH_SOURCE[0]}")/../../data.sh"
-
-if [[ -z $corpus ]]; then
-    "$fetch" https://www.openslr.org/resources/49/voxceleb1_test_v2.txt "$downloads"
-    . "$(dirname "${BASH_SOURCE[0]}")/../../voxceleb.sh"
-fi
-prepare --corpus "$corpus" --out "$data"
+. "$(dirname "${BASH_SOURCE[0]}")/../../data.sh" sv1 "$@"

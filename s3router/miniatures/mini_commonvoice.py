@@ -1,25 +1,14 @@
-#!/usr/bin/env python3
-"""Make a miniature Common Voice release in the official layout.
-
-    python tools/mini_corpora/commonvoice.py OUT --langs nl tr zh-TW
-
-leaves OUT/cv-corpus-0.0-mini/LANG/{clips/*.mp3,train.tsv,dev.tsv,test.tsv,validated.tsv}. ``--layout old`` writes the
-columns of early releases (no sentence_id). The voices are espeak-ng's. Error rates on it mean nothing; it is there to
-try the recipe out.
-"""
+"""A miniature of a Common Voice release."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from sentences import PARTS, Speaker, sentences
-
 from s3router.data.languages import language
+from s3router.files import write_lines
+from s3router.miniatures.sentences import PARTS, Speaker, sentences
 
 RELEASE, RATE = "cv-corpus-0.0-mini", 32000
 COLUMNS = {
@@ -63,21 +52,21 @@ def make_language(folder: Path, locale: str, clips: int, layout: str) -> None:
         tables["validated"] += tables[split]
     for split, rows in tables.items():
         lines = ["\t".join(COLUMNS[layout]), *("\t".join(row.values()) for row in rows)]
-        (folder / f"{split}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_lines(folder / f"{split}.tsv", lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--langs", nargs="+", default=sorted(PARTS), choices=sorted(PARTS), metavar="LANG")
-    parser.add_argument("--clips", type=int, default=40, help="for training, in each language (%(default)s)")
-    parser.add_argument("--layout", choices=sorted(COLUMNS), default="new", help="columns of the tables (%(default)s)")
-    args = parser.parse_args()
-    for locale in args.langs:
-        make_language(args.out / RELEASE / locale, locale, args.clips, args.layout)
-        print(f"{args.out / RELEASE / locale}: {args.clips} clips for training, 12 for development and test")
-    return 0
+def commonvoice(out: Path, langs: Sequence[str] = (), clips: int = 40, layout: str = "new") -> str:
+    """Languages of a release; returns a line about it.
 
+    Leaves ``out``/cv-corpus-0.0-mini/LANG/{clips/*.mp3,train.tsv,dev.tsv,test.tsv,validated.tsv}.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Args:
+        out: folder to write.
+        langs: locales (none: all that there are sentences in).
+        clips: for training, in each language; there are 12 for development and test.
+        layout: of the tables: "new", or "old" for the columns of early releases (no sentence_id).
+    """
+    langs = langs or sorted(PARTS)
+    for locale in langs:
+        make_language(out / RELEASE / locale, locale, clips, layout)
+    return f"{out / RELEASE}: {clips} clips for training, 12 for development and test, in {' '.join(langs)}"

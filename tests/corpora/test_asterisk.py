@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3router.corpora import asterisk
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError
@@ -18,18 +18,10 @@ from s3router.errors import DataError
 LOCAL = Path(__file__).resolve().parents[2] / "egs/asterisk/asr1/local"
 
 
-@pytest.fixture(scope="module")
-def prepare():
-    spec = importlib.util.spec_from_file_location("prepare", LOCAL / "prepare.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_split_never_changes(prepare):
+def test_the_split_never_changes():
     # the shipped upstream was pretrained on the train side: a prompt that moves would leak into a test
     sides = {
-        key: prepare.side_of(key) for key in ("activated", "agent-loginok", "conf-invalid", "digits/1", "vm-press")
+        key: asterisk.side_of(key) for key in ("activated", "agent-loginok", "conf-invalid", "digits/1", "vm-press")
     }
     assert sides == {
         "activated": "train",
@@ -38,24 +30,24 @@ def test_the_split_never_changes(prepare):
         "digits/1": "train",
         "vm-press": "test",
     }
-    shares = [prepare.side_of(f"key-{i}") for i in range(4000)]
+    shares = [asterisk.side_of(f"key-{i}") for i in range(4000)]
     assert shares.count("train") / 4000 == pytest.approx(0.75, abs=0.02)
     assert shares.count("dev") / 4000 == pytest.approx(0.10, abs=0.02)
 
 
-def test_equal_texts_stay_on_one_side(prepare):
+def test_equal_texts_stay_on_one_side():
     texts = {f"key-{i}": f"text {i % 40}" for i in range(400)}
-    sides = prepare.assign_sides(texts)
+    sides = asterisk.assign_sides(texts)
     for text in set(texts.values()):
         assert len({sides[key] for key in texts if texts[key] == text}) == 1
     assert len(set(sides.values())) == 3
 
 
-def test_transcript_files(prepare, tmp_path):
+def test_transcript_files(tmp_path):
     (tmp_path / "t.txt").write_text(
         "\ufeff; a remark\n\nhello: Hello: world\ndigits/0: zero\ndigits/0: ten\nmenu: menu: press\nno colon\n"
     )
-    raw, twice = prepare.read_transcripts(tmp_path / "t.txt")
+    raw, twice = asterisk.read_transcripts(tmp_path / "t.txt")
     assert raw == {"hello": "Hello: world", "digits/0": "zero", "menu": "press"}
     assert twice == {"digits/0"}
 
@@ -69,9 +61,9 @@ def test_transcript_files(prepare, tmp_path):
         ("[tone]", "not speech"),
     ],
 )
-def test_transcripts_that_leave_open_what_was_said(prepare, transcript, reason):
+def test_transcripts_that_leave_open_what_was_said(transcript, reason):
     with pytest.raises(DataError, match=f"^{reason}"):
-        prepare.spoken_text(transcript, "en")
+        asterisk.spoken_text(transcript, "en")
 
 
 @pytest.mark.parametrize(
@@ -83,22 +75,22 @@ def test_transcripts_that_leave_open_what_was_said(prepare, transcript, reason):
         (0.4, 0.1, "a short error beep", "not its transcript: 18 characters in 0.40 s"),
     ],
 )
-def test_recordings_that_are_no_reading(prepare, seconds, level, text, reason):
+def test_recordings_that_are_no_reading(seconds, level, text, reason):
     noise = np.random.default_rng(0).normal(0, level, int(seconds * 16000)).astype(np.float32)
     with pytest.raises(DataError, match=f"^{reason}"):
-        prepare.check_audio(noise, text)
+        asterisk.check_audio(noise, text)
 
 
-def test_a_pace_that_is_not_the_voices(prepare):
+def test_a_pace_that_is_not_the_voices():
     texts = {f"k{i}": "a" * 30 for i in range(10)} | {"cut": "a" * 30, "slow": "a" * 30, "brief": "aa"}
     paces = {f"k{i}": 14 + i / 10 for i in range(10)} | {"cut": 26.0, "slow": 8.0, "brief": 3.0}
-    assert sorted(prepare.off_pace(paces, texts)) == ["cut", "slow"]
+    assert sorted(asterisk.off_pace(paces, texts)) == ["cut", "slow"]
 
 
-def test_sentences_that_share_their_words(prepare):
+def test_sentences_that_share_their_words():
     texts = {"a": "press one for more", "b": "press two for more", "c": "one two three", "d": "yes"}
     sides = {"a": "train", "b": "test", "c": "test", "d": "test"}
-    assert prepare.overlap_with_train(sides, texts) == (1, 2)
+    assert asterisk.overlap_with_train(sides, texts) == (1, 2)
 
 
 @pytest.fixture

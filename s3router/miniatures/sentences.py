@@ -1,15 +1,18 @@
-"""Short made-up sentences in the languages of the recipes, and voices of espeak-ng to speak them.
-
-Three lists a language; a sentence is one entry of each, in this order. They are for trying the recipes out, no more.
-"""
+"""Short made-up sentences in the languages of the recipes, and voices of espeak-ng that speak them."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from s3router.data.audio import resample, write_audio
+from s3router.data.espeak import synthesize
+from s3router.files import replacing
+
+RATE = 16000
 PARTS = {
     "en": (
         ["The old man", "My sister", "A small dog", "Nobody"],
@@ -72,6 +75,7 @@ PARTS = {
         ["la maison verte", "deux pommes", "une longue lettre", "l'île du roi"],
     ),
 }
+"""Three lists for each language; a sentence is one entry of each, in this order."""
 VARIANTS = [f"{sex}{number}" for number in range(1, 5) for sex in "fm"]
 
 
@@ -90,9 +94,6 @@ class Speaker:
 
     def say(self, text: str, voice: str, rate: int) -> np.ndarray:
         """float32 (samples,) at ``rate`` Hz."""
-        from s3router.data.audio import resample
-        from s3router.data.espeak import synthesize
-
         samples, native = synthesize(
             text, f"{voice}+{self.variant}", words_per_minute=self.words_per_minute, pitch=self.pitch
         )
@@ -100,8 +101,20 @@ class Speaker:
 
 
 def sentences(locale: str, count: int, seed: int = 0) -> list[str]:
-    """The first ``count`` of a shuffled list of all, round and round; always the same ones."""
+    """The first ``count`` of a shuffled list of all, over and over; always the same ones."""
     blank = "" if locale.startswith("zh") else " "
     whole = [blank.join((a, b, c)) for a in PARTS[locale][0] for b in PARTS[locale][1] for c in PARTS[locale][2]]
     random.Random(f"{locale} {seed}").shuffle(whole)
     return [whole[i % len(whole)] for i in range(count)]
+
+
+def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
+    """Write float32 (samples,) as wav or flac, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, samples, rate)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text, with its folders."""
+    with replacing(path) as file:
+        file.write(text)

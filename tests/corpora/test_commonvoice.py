@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from s3router.corpora import commonvoice, commonvoice_release
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError
+from s3router.miniatures import mini_commonvoice
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "egs/commonvoice/asr1/local"
@@ -24,10 +25,8 @@ RELEASE = "cv-corpus-0.0-mini"
 def mini(tmp_path_factory) -> Path:
     """Dutch and Mandarin in the columns of now, Turkish in those of early releases."""
     out = tmp_path_factory.mktemp("cv")
-    script = ROOT / "tools/mini_corpora/commonvoice.py"
-    for options in (["--langs", "nl", "zh-TW"], ["--langs", "tr", "--layout", "old"]):
-        command = [sys.executable, str(script), str(out), *options, "--clips", "30"]
-        subprocess.run(command, check=True, capture_output=True)
+    mini_commonvoice.commonvoice(out, ["nl", "zh-TW"], clips=30)
+    mini_commonvoice.commonvoice(out, ["tr"], clips=30, layout="old")
     return out / RELEASE
 
 
@@ -35,20 +34,6 @@ def mini(tmp_path_factory) -> Path:
 def release(mini: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(mini, tmp_path / RELEASE))
-
-
-@pytest.fixture(scope="module")
-def local():
-    """The modules of the recipe's local/: release and prepare."""
-    modules = {}
-    for name in ("release", "prepare"):
-        spec = importlib.util.spec_from_file_location(name, LOCAL / f"{name}.py")
-        modules[name] = importlib.util.module_from_spec(spec)
-        sys.modules[name] = modules[name]  # prepare imports release by its name, as it does when it is run
-        spec.loader.exec_module(modules[name])
-    yield modules
-    for name in modules:
-        del sys.modules[name]
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
@@ -110,12 +95,11 @@ def test_a_second_run_changes_nothing_and_another_table_does(release: Path, tmp_
 
 
 @pytest.mark.parametrize("minutes", [0.2, 0.5, 0.7, None])
-def test_the_draw_is_that_of_data_directories(local, mini: Path, minutes: float | None):
-    release, prepare = local["release"], local["prepare"]
+def test_the_draw_is_that_of_data_directories(mini: Path, minutes: float | None):
     table = mini / "nl/train.tsv"
-    clips = release.with_files(release.read_table(table), table)
-    part = prepare.draw(clips, "nl", "char", minutes, nj=2)
-    whole = DataDir(mini, prepare.draw(clips[::-1], "nl", "char", None, nj=1).utts)
+    clips = commonvoice_release.with_files(commonvoice_release.read_table(table), table)
+    part = commonvoice.draw(clips, "nl", "char", minutes, nj=2)
+    whole = DataDir(mini, commonvoice.draw(clips[::-1], "nl", "char", None, nj=1).utts)
     expected = whole if minutes is None else whole.subset(minutes)
     assert sorted(u.utt for u in part.utts) == sorted(u.utt for u in expected.utts)
     assert part.seconds == pytest.approx(expected.seconds)
@@ -149,14 +133,14 @@ def test_shared_speakers_are_told_and_validated_leaves_them_out(release: Path, t
     train.write_text(train.read_text(encoding="utf-8") + row + "\n", encoding="utf-8")
     command = ["--lang", "nl", "--corpus", str(release), "--subset", "all"]
     done = run(tmp_path, *command)
-    assert "WARNING: 1 speakers are both in train and in test" in done.stdout
+    assert "WARNING: 1 speakers are both in train and in test" in done.stderr
     assert "sentences: 1 of 6 test clips read a sentence that is in train, too" in done.stdout
     done = run(tmp_path, *command, "--train-from", "validated")
     assert "speakers: none is in two of train, dev and test" in done.stdout
     assert len(texts(tmp_path / "data/nl/train")) == 30
 
 
-def test_large_splits_are_compared_in_passing(local, tmp_path: Path):
+def test_large_splits_are_compared_in_passing(tmp_path: Path):
     """A whole training table of a large language has a million rows, its test table 16,000."""
     (tmp_path / "a.mp3").touch()
     folders = {split: tmp_path / split for split in ("train", "dev", "test")}
@@ -167,7 +151,7 @@ def test_large_splits_are_compared_in_passing(local, tmp_path: Path):
             lines = [f"{split}-{row:05} {str(content).format(row)}\n" for row in rows]
             (folder / name).write_text("".join(lines), encoding="utf-8")
     begun = time.process_time()
-    assert "20000 of 20000 test clips" in local["prepare"].overlaps(folders)[-1]
+    assert "20000 of 20000 test clips" in commonvoice.overlaps(folders)[0][-1]
     assert time.process_time() - begun < 5
 
 
@@ -243,15 +227,15 @@ def test_which_release(mini: Path, tmp_path: Path):
     assert f"perhaps {mini} is meant" in done.stderr
 
 
-def test_early_releases_leave_out_the_ending_of_a_file(local, release: Path):
+def test_early_releases_leave_out_the_ending_of_a_file(release: Path):
     table = release / "tr/dev.tsv"
     table.write_text(table.read_text(encoding="utf-8").replace(".mp3", ""), encoding="utf-8")
-    clips = local["release"].with_files(local["release"].read_table(table), table)
+    clips = commonvoice_release.with_files(commonvoice_release.read_table(table), table)
     assert all(clip.path.is_file() for clip in clips)
     for clip in clips[:2]:
         clip.path.unlink()
     with pytest.raises(DataError, match="2 problems"):
-        local["release"].with_files(clips, table)
+        commonvoice_release.with_files(clips, table)
 
 
 def test_no_voice_for_a_language(release: Path, tmp_path: Path):

@@ -1,25 +1,11 @@
-#!/usr/bin/env python3
-"""Make miniatures of SUPERB's corpora of sequence tasks in their official layouts.
-
-    python tools/mini_corpora/superb_sequences.py OUT [--only pr asr sf]
-
-leaves OUT/pr and OUT/asr (LibriSpeech/{train-clean-100,dev-clean,test-clean}; for pr with lexicon.txt) and OUT/sf
-(SNIPS: all.iob.snips.txt, slots.txt, {train,valid,test}/*.wav). The voices are espeak-ng's. Error rates on them mean
-nothing; they are there to try the recipes out.
-"""
+"""Miniatures of SUPERB's corpora with texts: phonemes, letters and slots."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from librispeech import write_speaker
-from miniatures import RATE, command
-from sentences import Speaker, sentences
-
-from s3router.data.audio import write_audio
+from s3router.miniatures.mini_librispeech import write_speaker
+from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
 
 PARTS = {"train-clean-100": 3, "dev-clean": 1, "test-clean": 1}  # speakers
 UTTERANCES = 2
@@ -64,32 +50,24 @@ def libri(out: Path) -> None:
             write_speaker(out / "LibriSpeech" / part, done, texts[done * UTTERANCES : (done + 1) * UTTERANCES])
             lines.append(f"{1000 + done} | {'FM'[done % 2]} | {part} | 0.10 | Voice {done}\n")
             done += 1
-    (out / "LibriSpeech/SPEAKERS.TXT").write_text("".join(lines), encoding="utf-8")
+    save_text(out / "LibriSpeech/SPEAKERS.TXT", "".join(lines))
 
 
 def phonemes(out: Path) -> None:
     """The same and its lexicon."""
     libri(out)
-    (out / "lexicon.txt").write_text(LEXICON, encoding="utf-8")
+    save_text(out / "lexicon.txt", LEXICON)
 
 
 def snips(out: Path) -> None:
     """Each voice says three requests; tags stand after a tab, between BOS and EOS and the intent."""
     lines, top = [], out / "SNIPS"
     for name, speakers in SPEAKERS.items():
-        (top / name).mkdir(parents=True, exist_ok=True)
         for who, speaker in enumerate(speakers):
             for number, (words, tags, intent) in enumerate(REQUESTS):
                 utt = f"{speaker}-snips-{name}-{number}"
-                write_audio(top / name / f"{utt}.wav", Speaker.number(who).say(words.lower(), "en-us", RATE), RATE)
+                save(top / name / f"{utt}.wav", Speaker.number(who).say(words.lower(), "en-us", RATE))
                 lines.append(f"{utt} BOS {words} EOS\tO {tags} {intent}\n")
-    (top / "all.iob.snips.txt").write_text("".join(lines), encoding="utf-8")
+    save_text(top / "all.iob.snips.txt", "".join(lines))
     names = sorted({tag for _, tags, _ in REQUESTS for tag in tags.split()})
-    (top / "slots.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-
-
-CORPORA = {"pr": phonemes, "asr": libri, "sf": snips}
-
-
-if __name__ == "__main__":
-    sys.exit(command(__doc__, CORPORA))
+    save_text(top / "slots.txt", "".join(f"{name}\n" for name in names))

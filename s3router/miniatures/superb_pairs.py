@@ -1,24 +1,12 @@
-#!/usr/bin/env python3
-"""Make miniatures of SUPERB's corpora of pairs (voices; two at once; queries and documents) in their official layouts.
-
-    python tools/mini_corpora/superb_pairs.py OUT [--only sv sd qbe]
-
-leaves OUT/sv (VoxCeleb1: iden_split.txt, voxceleb1_test_v2.txt, dev/wav, test/wav), OUT/sd (LibriMix: mixtures of two
-voices in Libri2Mix/wav16k/max, metadata/LibriSpeech/*.rttm) and OUT/qbe (quesst14Database). The voices are espeak-ng's.
-Figures on them mean nothing; they are there to try the recipes out.
-"""
+"""Miniatures of SUPERB's corpora of verification, diarisation and query by example."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from miniatures import RATE, command, save
-from sentences import Speaker, sentences
+from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
 
 MIXTURES = "mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length\n"
 TERMS = ("green house", "two apples", "long letter", "king's boat", "old man", "small dog")
@@ -35,8 +23,8 @@ def voxceleb(out: Path) -> None:
             split.append(f"{code} {path}\n")
     one, same, other, more = (line.split()[1] for line in split[-4:])
     trials = [f"1 {one} {same}\n", f"0 {one} {other}\n", f"1 {other} {more}\n", f"0 {more} {same}\n"]
-    (out / "iden_split.txt").write_text("".join(split), encoding="utf-8")
-    (out / "voxceleb1_test_v2.txt").write_text("".join(trials), encoding="utf-8")
+    save_text(out / "iden_split.txt", "".join(split))
+    save_text(out / "voxceleb1_test_v2.txt", "".join(trials))
 
 
 def librimix(out: Path) -> None:
@@ -68,8 +56,7 @@ def librimix(out: Path) -> None:
             (top / "metadata", f"mixture_{part}_mix_both.csv", MIXTURES, rows),
             (out / "metadata/LibriSpeech", f"{source}.rttm", "", turns),
         ):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text(head + "".join(lines), encoding="utf-8")
+            save_text(folder / file, head + "".join(lines))
 
 
 def quesst(out: Path) -> None:
@@ -96,14 +83,6 @@ def quesst(out: Path) -> None:
                 if term in text
             ]
         folder = top / "scoring" / f"groundtruth_quesst14_{side}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"quesst14_{side}.rttm").write_text("".join(truth), encoding="utf-8")
+        save_text(folder / f"quesst14_{side}.rttm", "".join(truth))
     for name, lines in lists.items():
-        (top / "scoring" / f"language_key_{name}.lst").write_text("".join(lines), encoding="utf-8")
-
-
-CORPORA = {"sv": voxceleb, "sd": librimix, "qbe": quesst}
-
-
-if __name__ == "__main__":
-    sys.exit(command(__doc__, CORPORA))
+        save_text(top / "scoring" / f"language_key_{name}.lst", "".join(lines))

@@ -1,25 +1,16 @@
-#!/usr/bin/env python3
-"""Make a miniature LibriSpeech, the Libri-light limited subsets and the language model, in the official layout.
-
-    python tools/mini_corpora/librispeech.py OUT
-
-leaves OUT/LibriSpeech/{train-clean-100,dev-clean,dev-other,test-clean,test-other}/SPEAKER/BOOK/*.flac with
-SPEAKER-BOOK.trans.txt, OUT/librispeech_finetuning/{1h/{0..5},9h}/{clean,other}/…, and OUT/LM/4-gram.arpa.gz. The voices
-are espeak-ng's. Error rates on it mean nothing; it is there to try the recipe out.
-"""
+"""A miniature of LibriSpeech, of Libri-light's limited subsets, and of the language model."""
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import numpy as np
 
-from sentences import Speaker, sentences
-
+from s3router.asr.lm import estimate, write_arpa
 from s3router.data.audio import write_audio
+from s3router.files import replacing, write_lines
+from s3router.miniatures.sentences import Speaker, sentences
 
 RATE = 16000
 PARTS = {"train-clean-100": 4, "dev-clean": 2, "dev-other": 2, "test-clean": 2, "test-other": 2}  # speakers
@@ -28,8 +19,6 @@ FOLDS, FOLD_SPEAKERS, REST_SPEAKERS = 6, 2, 3  # as in Libri-light, whose 9h has
 
 def write_speaker(folder: Path, speaker: int, texts: list[str], noise: float = 0.0) -> None:
     """One reader with one book: ``folder/SPEAKER/BOOK/SPEAKER-BOOK-0000.flac …`` and the transcripts beside them."""
-    import numpy as np
-
     number, book = 1000 + speaker, 20000 + speaker
     target = folder / str(number) / str(book)
     target.mkdir(parents=True, exist_ok=True)
@@ -38,12 +27,17 @@ def write_speaker(folder: Path, speaker: int, texts: list[str], noise: float = 0
         utt = f"{number}-{book}-{index:04d}"
         samples = Speaker.number(speaker).say(text, "en-us", RATE)
         write_audio(target / f"{utt}.flac", samples + noise * random.standard_normal(len(samples)), RATE)
-        lines.append(f"{utt} {text.upper()}\n")
-    (target / f"{number}-{book}.trans.txt").write_text("".join(lines), encoding="utf-8")
+        lines.append(f"{utt} {text.upper()}")
+    write_lines(target / f"{number}-{book}.trans.txt", lines)
 
 
-def make(out: Path, utterances: int) -> None:
-    """All of it: every speaker reads ``utterances`` sentences, the "other" halves with some noise."""
+def librispeech(out: Path, utterances: int = 2) -> str:
+    """Every speaker reads ``utterances`` sentences, the "other" halves with some noise; returns a line about it.
+
+    Leaves ``out``/LibriSpeech/{train-clean-100,dev-clean,dev-other,test-clean,test-other}/SPEAKER/BOOK/*.flac with
+    SPEAKER-BOOK.trans.txt, ``out``/librispeech_finetuning/{1h/{0..5},9h}/{clean,other}/…, and
+    ``out``/LM/4-gram.arpa.gz.
+    """
     folders = [(out / "LibriSpeech" / part, 0.01 * part.endswith("other"), count) for part, count in PARTS.items()]
     sides = [(f"1h/{fold}", FOLD_SPEAKERS) for fold in range(FOLDS)] + [("9h", REST_SPEAKERS)]
     folders += [
@@ -59,29 +53,14 @@ def make(out: Path, utterances: int) -> None:
             write_speaker(folder, done, texts[done * utterances : (done + 1) * utterances], noise)
             done += 1
     write_language_model(out / "LM/4-gram.arpa.gz", sentences("en", 60, seed=1))
-    print(f"{out}: {done} speakers, {done * utterances} utterances")
+    return f"{out}: {done} speakers, {done * utterances} utterances"
 
 
 def write_language_model(path: Path, texts: list[str]) -> None:
     """A 4-gram model over capital words, as OpenSLR's is."""
-    from s3router.asr.lm import estimate, write_arpa
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = path.with_suffix("")
+    plain.parent.mkdir(parents=True, exist_ok=True)
     write_arpa(plain, estimate([text.upper().split() for text in texts], 4))
-    with gzip.open(path, "wb") as file:
-        file.write(plain.read_bytes().replace(b"<unk>", b"<UNK>"))
+    with replacing(path, "wb") as file:
+        file.write(gzip.compress(plain.read_bytes().replace(b"<unk>", b"<UNK>")))
     plain.unlink()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--utterances", type=int, default=2, help="of each speaker (%(default)s)")
-    args = parser.parse_args()
-    make(args.out, args.utterances)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

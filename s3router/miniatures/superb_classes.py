@@ -1,25 +1,16 @@
-#!/usr/bin/env python3
-"""Make miniatures of SUPERB's corpora of utterance classification in their official layouts.
-
-    python tools/mini_corpora/superb_classes.py OUT [--only ks ic sid er]
-
-leaves OUT/ks (speech_commands_v0.01, speech_commands_test_set_v0.01), OUT/ic (fluent_speech_commands_dataset), OUT/sid
-(VoxCeleb1: iden_split.txt, dev/wav, test/wav) and OUT/er (IEMOCAP_full_release). The voices are espeak-ng's, emotions
-are pace and pitch. Accuracies on them mean nothing; they are there to try the recipes out.
-"""
+"""Miniatures of SUPERB's corpora for the classification of utterances; emotions are pace and pitch."""
 
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from miniatures import RATE, command, save
-from sentences import Speaker, sentences
+from s3router.data.audio import resample
+from s3router.data.espeak import synthesize
+from s3router.files import replacing
+from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 INTENTS = [
@@ -57,8 +48,7 @@ def fluent(out: Path) -> None:
                 path = f"wavs/speakers/speaker{who}/{who}{number}-44b3-11e9.wav"
                 save(top / path, Speaker.number(who).say(text, "en-us", RATE))
                 rows.append([len(rows), path, f"speaker{who}", text, action, thing, place])
-        (top / "data").mkdir(parents=True, exist_ok=True)
-        with (top / "data" / f"{name}_data.csv").open("w", encoding="utf-8", newline="") as file:
+        with replacing(top / "data" / f"{name}_data.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["", "path", "speakerId", "transcription", "action", "object", "location"])
             writer.writerows(rows)
@@ -75,14 +65,11 @@ def voxceleb(out: Path) -> None:
                 Speaker.number(who).say(next(texts), "en-us", RATE),
             )
             lines.append(f"{code} {speaker}/{video}/00001.wav\n")
-    (out / "iden_split.txt").write_text("".join(lines), encoding="utf-8")
+    save_text(out / "iden_split.txt", "".join(lines))
 
 
 def iemocap(out: Path) -> None:
     """Five sessions of one dialog with two turns of each emotion, and of one that is not used."""
-    from s3router.data.audio import resample
-    from s3router.data.espeak import synthesize
-
     texts = iter(sentences("en", 5 * 2 * len(EMOTIONS)))
     for session in range(1, 6):
         folder, dialog = out / "IEMOCAP_full_release" / f"Session{session}", f"Ses{session:02d}F_impro01"
@@ -94,12 +81,4 @@ def iemocap(out: Path) -> None:
             lines.append(f"[{turn}.0000 - {turn + 1}.0000]\t{utt}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n")
             lines.append(f"C-E2:\t{emotion};\t()\n\n")
         path = folder / "dialog/EmoEvaluation" / f"{dialog}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
-
-
-CORPORA = {"ks": speech_commands, "ic": fluent, "sid": voxceleb, "er": iemocap}
-
-
-if __name__ == "__main__":
-    sys.exit(command(__doc__, CORPORA))
+        save_text(path, "".join(lines))

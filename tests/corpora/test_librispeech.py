@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3router.data.kaldi import DataDir
+from s3router.miniatures import mini_librispeech
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "egs/librispeech/asr1/local"
@@ -22,8 +23,7 @@ EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("libri")
-    script = ROOT / "tools/mini_corpora/librispeech.py"
-    subprocess.run([sys.executable, str(script), str(out), "--utterances", "1"], check=True, capture_output=True)
+    mini_librispeech.librispeech(out, utterances=1)
     return out
 
 
@@ -98,7 +98,7 @@ def damage(corpus: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("part", "dev-other missing; unpack these archives there, too"),
+        ("part", "dev-other missing; LibriSpeech has it: unpack the archives again"),
         ("flac", "-0000.flac: missing, but"),
         ("text", "-0000.flac: no transcript for it"),
         ("truncated", "-0000.flac: damaged or truncated"),
@@ -130,8 +130,8 @@ def test_transcripts_of_what_libri_light_left_out_are_no_mistake(corpus: Path, t
         (["--subset", "1h", "--lang", "fr"], "LibriSpeech is English, not 'fr'"),
         (["--subset", "1h", "--corpsu", "x"], "unknown option --corpsu"),
         (["--subset"], "--subset needs a value"),
-        (["--subset", "1h", "--corpus", "."], "not LibriSpeech (there: nothing); --librispeech names the folder"),
-        (["--subset", "1h", "--corpus", "none"], "not LibriSpeech (there: no such folder)"),
+        (["--subset", "1h", "--corpus", "."], "not LibriSpeech (there: nothing); expected dev-clean, dev-other"),
+        (["--subset", "1h", "--corpus", "none"], "none: no such folder; name the one that holds LibriSpeech"),
     ],
 )
 def test_refused(tmp_path: Path, options: list[str], message: str):

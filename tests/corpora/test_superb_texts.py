@@ -6,44 +6,36 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from s3router.cli.prepare_mini import SUPERB
+from s3router.corpora import librispeech, snips
 from s3router.errors import DataError
 from s3router.superb import sequences
 from s3router.superb.labels import LabelledDir
 from s3router.superb.tasks import TASKS
 from s3router.upstreams.s3prl_engine import load as load_s3prl
 from s3router.upstreams.s3prl_engine import problem
-from tests.superb.test_recipes import ROOT, load
 
+ROOT = Path(__file__).parents[2]
 SETS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 
 
 @pytest.fixture(scope="module")
 def miniatures(tmp_path_factory) -> Path:
-    folder, top = ROOT / "tools/mini_corpora", tmp_path_factory.mktemp("mini")
-    sys.path.insert(0, str(folder))
-    try:
-        for name, make in load(folder / "superb_sequences.py", "superb_sequences").CORPORA.items():
-            make(top / name)
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("librispeech", None)  # the recipes have another module of that name
+    top = tmp_path_factory.mktemp("mini")
+    for task in ("pr", "asr", "sf"):
+        SUPERB[task][0](top / task)
     return top
 
 
-def prepare(task: str, corpus: Path, out: Path, *more: str) -> dict[str, LabelledDir]:
-    module = load(ROOT / f"egs/superb/{task}1/local/prepare.py", f"prepare_{task}")
-    argv, sys.argv = sys.argv, ["prepare.py", "--corpus", str(corpus), "--out", str(out), *more]
-    if task == "pr" and not more:
-        sys.argv += ["--lexicon", str(corpus / "lexicon.txt")]
-    try:
-        assert module.main() == 0
-    finally:
-        sys.argv = argv
+def prepare(task: str, corpus: Path, out: Path) -> dict[str, LabelledDir]:
+    if task == "sf":
+        snips.prepare(corpus, out)
+    else:
+        librispeech.prepare_superb(corpus, out, lexicon=[corpus / "lexicon.txt"] if task == "pr" else [])
     return {name: sequences.read(out / name, TASKS[task]) for name in SETS}
 
 
@@ -121,15 +113,19 @@ def test_words_that_s3prl_cleans_away_need_no_tag(miniatures, tmp_path):
         ("pr", lambda c: (c / "lexicon.txt").unlink(), "lexicon.txt: no such file"),
         ("pr", lambda c: (c / "lexicon.txt").write_text("THE\n"), "line 1 is not 'WORD P1 P2"),
         ("pr", lambda c: (c / "lexicon.txt").write_text("THE DH AH0\n"), "APPLES is not in the lexicon"),
-        ("asr", lambda c: shutil.rmtree(c / "LibriSpeech/dev-clean"), "dev-clean missing; unpack these"),
+        ("asr", lambda c: shutil.rmtree(c / "LibriSpeech/dev-clean"), "dev-clean missing; LibriSpeech has it"),
         (
             "asr",
             lambda c: shutil.rmtree(c / "LibriSpeech/train-clean-100"),
-            "not LibriSpeech; expected train-clean-100",
+            "train-clean-100 missing; LibriSpeech has it",
         ),
         ("asr", lambda c: next((c / "LibriSpeech/test-clean").rglob("*.flac")).unlink(), "missing, but"),
-        ("sf", lambda c: (c / "SNIPS/all.iob.snips.txt").unlink(), "not Audio SNIPS; expected all.iob.snips.txt"),
-        ("sf", lambda c: shutil.rmtree(c / "SNIPS/valid"), "valid missing; unpack the corpus again"),
+        ("sf", lambda c: (c / "SNIPS/all.iob.snips.txt").unlink(), "all.iob.snips.txt missing; Audio SNIPS has it"),
+        (
+            "sf",
+            lambda c: shutil.rmtree(c / "SNIPS/valid"),
+            "valid missing; Audio SNIPS has it: unpack",
+        ),
         ("sf", lambda c: rewrite(c, "EOS\tO O album album", "EOS\tO O album"), "has 8 words, but 7 tags"),
         (
             "sf",
