@@ -7,6 +7,7 @@ This file is copied into the folder, and imports nothing of s3router.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import sys
@@ -70,7 +71,7 @@ def read_tokens(folder: str | Path) -> list[str]:
 
 
 def text_of(log_probs: torch.Tensor, tokens: list[str], token_type: str = "char") -> str:
-    """Greedy decoding of one utterance (frames, tokens): the best token a frame, repeats merged, blanks dropped."""
+    """Greedy decoding of one utterance (frames, tokens): each frame's best token, repeats merged, blanks dropped."""
     best = [token for token, _ in itertools.groupby(log_probs.argmax(-1).tolist()) if token]
     words = [tokens[index] for index in best if tokens[index] != "<sos/eos>"]
     if token_type == "phn":
@@ -80,17 +81,31 @@ def text_of(log_probs: torch.Tensor, tokens: list[str], token_type: str = "char"
     return " ".join("".join(" " if token == "<space>" else token for token in words).split())
 
 
-def main() -> None:
-    import soundfile
+def read_wave(path: str) -> torch.Tensor:
+    """A recording at 16 kHz with one channel -> (1, samples); ends the program with one line where it is none."""
+    try:
+        import soundfile
+    except ImportError:
+        sys.exit("reading audio takes soundfile: pip install soundfile")
+    try:
+        wave, rate = soundfile.read(path, dtype="float32")
+    except (OSError, RuntimeError) as error:  # soundfile's own errors are of the latter kind
+        sys.exit(f"{path}: cannot be read ({error})")
+    if rate != 16000 or wave.ndim != 1:
+        channels = 1 if wave.ndim == 1 else wave.shape[1]
+        sys.exit(f"{path}: {rate} Hz, {channels} channel(s); bring it to 16 kHz and one channel first")
+    return torch.from_numpy(wave)[None]
 
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recordings", nargs="+", metavar="WAV", help="16 kHz, one channel")
+    recordings = parser.parse_args().recordings
     folder = Path(__file__).parent
     model, tokens = CTC.load(folder), read_tokens(folder)
-    for path in sys.argv[1:]:
-        wave, rate = soundfile.read(path, dtype="float32")
-        if rate != 16000 or wave.ndim != 1:
-            sys.exit(f"{path}: {rate} Hz, {wave.ndim} dimensions; bring it to 16 kHz and one channel first")
+    for path in recordings:
         with torch.inference_mode():
-            log_probs = model(torch.from_numpy(wave)[None])[0]
+            log_probs = model(read_wave(path))[0]
         print(path, text_of(log_probs, tokens, model.settings["token_type"]))
 
 

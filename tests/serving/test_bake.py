@@ -102,6 +102,21 @@ def test_the_copied_module_needs_no_s3router(bake, small_upstream, wave):
     torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-4, rtol=0)
 
 
+def test_the_copied_program_explains_itself_and_its_errors(bake, tmp_path):
+    folder, _ = bake()
+    five = Path(__file__).parents[1] / "fixtures" / "five" / "audio"
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    for given, status, said in (
+        ("--help", 0, "usage: ctc.py"),
+        (tmp_path / "none.wav", 1, "none.wav: cannot be read"),
+        (tmp_path / "broken.wav", 1, "broken.wav: cannot be read"),
+        (next(five.iterdir()), 0, ".flac"),
+    ):
+        done = subprocess.run([sys.executable, folder / "ctc.py", given], capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_the_last_layer_is_a_ctc_model_of_transformers(bake, small_upstream, wave):
     from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 

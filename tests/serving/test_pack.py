@@ -11,8 +11,11 @@ import torch
 
 from s3router import cli
 from s3router.asr.experiment import ASRExperiment
+from s3router.data.recordings import find_recordings
 from s3router.masks import masks_of
 from s3router.packs import read_pack
+from s3router.serving.langid import store_confidence, usual_confidence
+from s3router.serving.loading import load_routes
 from s3router.upstreams.digest import bare_backbone
 from s3router.upstreams.hub import load_expert
 
@@ -99,6 +102,24 @@ def test_inspect(exp, tmp_path, capsys):
     assert rows[2].startswith("| bits | bits | bits | 0.300 | 0.005 | 1.0000 | 0.8811 |")
     assert cli.main(["inspect", str(tmp_path / "none.pack")]) == 1
     assert "no such pack" in capsys.readouterr().err
+
+
+def test_packing_again_keeps_the_calibration_of_the_same_model(exp, tmp_path, capsys):
+    path = tmp_path / "it.pack"
+    assert cli.main(["pack", str(exp), "-o", str(path)]) == 0
+    five = ROOT / "tests" / "fixtures" / "five"
+    model = load_routes([path])
+    with torch.no_grad():
+        model.ctc_head("it").bias[0] = -1e4  # this one writes something
+    store_confidence(path, usual_confidence(model, "it", find_recordings([five])), model)
+    stored = read_pack(path).meta.metrics["five"]["confidence"]
+    capsys.readouterr()
+    assert cli.main(["pack", str(exp), "-o", str(path)]) == 0
+    assert "kept of the pack that was there: usual confidence" in capsys.readouterr().out
+    assert read_pack(path).meta.metrics["five"]["confidence"] == stored
+    assert cli.main(["pack", str(exp), "-o", str(path), "--checkpoint", "latest.pth"]) == 0  # another model
+    assert "measure it again: s3router langid" in capsys.readouterr().err
+    assert "five" not in read_pack(path).meta.metrics
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,116 @@ def test_a_route_that_hears_nothing_has_no_usual_confidence(packs):
         model.head("it").bias[0] = 1e4  # blanks only
     with pytest.raises(DataError, match="it: writes nothing"):
         usual_confidence(model, "it", find_recordings([FIVE]))
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    """Recordings with names, and one with contents, that tables and commands stumble over."""
+    names = {"dash": "-dash.flac", "tab": "a\tb.flac", "line": "a\nb.flac", "back": "a\\b\tc.flac", "blank": "a b.flac"}
+    return {key: Path(shutil.copy(AUDIO[0], folder / name)) for key, name in names.items()}
+
+
+def test_what_follows_two_dashes_is_a_recording(packs, expected, capsys, tmp_path, monkeypatch):
+    odd_files(tmp_path)
+    route = packs[2]
+    monkeypatch.chdir(tmp_path)
+    status, lines, err = run(capsys, "--routes", route, "--", "-dash.flac")
+    assert (status, lines) == (0, [f"-dash.flac\t{expected['it'][AUDIO[0].stem]}"]), err
+
+
+def test_routes_do_not_swallow_recordings(packs, expected, capsys, tmp_path):
+    text = expected["it"][AUDIO[0].stem]
+    status, lines, _ = run(capsys, "--routes", packs[2], AUDIO[0])
+    assert (status, lines) == (0, [f"{AUDIO[0]}\t{text}"])
+    renamed = shutil.copy(packs[2], tmp_path / "it.model")  # a pack is known by its content
+    status, lines, _ = run(capsys, "--routes", renamed, AUDIO[0])
+    assert (status, lines) == (0, [f"{AUDIO[0]}\t{text}"])
+    status, _, err = run(capsys, "--routes", AUDIO[0])
+    assert (status, f"--routes {AUDIO[0]}: neither a mask pack" in err) == (1, True)
+    status, _, err = run(capsys, AUDIO[0], "--routes", tmp_path / "none.pack")
+    assert (status, "none.pack" in err) == (1, True)
+
+
+def test_names_cannot_break_the_table(packs, expected, capsys, tmp_path):
+    files = odd_files(tmp_path)
+    text = expected["it"][AUDIO[0].stem]
+    status, lines, _ = run(capsys, files["tab"], files["line"], files["back"], "--routes", packs[2])
+    assert status == 0
+    names = [r"a\tb.flac", r"a\nb.flac", r"a\\b\tc.flac"]
+    assert lines == [f"{tmp_path}/{name}\t{text}" for name in names]
+    status, lines, err = run(capsys, files["blank"], "--routes", packs[2], "--kaldi")
+    assert (status, lines) == (1, [])
+    assert "cannot be an id" in err
+    status, lines, _ = run(capsys, files["blank"], "--routes", packs[2])
+    assert (status, lines) == (0, [f"{files['blank']}\t{text}"])
+
+
+def test_bad_recordings_can_be_left_out(packs, expected, capsys, tmp_path):
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    good = [Path(shutil.copy(AUDIO[k], folder / f"{k}.flac")) for k in (0, 1)]
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "short.wav", np.zeros(300, np.float32), 16000)
+    (folder / "broken.wav").write_bytes(b"no audio")
+    assert run(capsys, folder, "--routes", packs[2])[0] == 1
+    status, lines, err = run(capsys, folder, "--routes", packs[2], "--skip-bad")
+    assert status == 1
+    assert lines == [f"{path}\t{expected['it'][AUDIO[int(path.stem)].stem]}" for path in good]
+    reported = [line for line in err.splitlines() if line.startswith("left out: ")]
+    assert len(reported) == 3
+    for name in ("nan", "short", "broken"):
+        assert sum(f"{name}.wav" in line for line in reported) == 1
+    status, lines, err = run(capsys, *good, "--routes", packs[2], "--skip-bad")
+    assert (status, len(lines), err) == (0, 2, "")
+
+
+def with_metrics(path: str, **metrics: float) -> None:
+    """Write metrics on the development set into a pack."""
+    import dataclasses
+
+    from s3router.packs import read_pack, write_pack
+
+    pack = read_pack(path)
+    write_pack(path, dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics={"dev": metrics})))
+
+
+def test_a_route_that_is_mostly_wrong_is_guessed_last(packs, expected, capsys):
+    writing = [path for path in packs if any(expected[Path(path).stem].values())]
+    surest = json.loads(run(capsys, AUDIO[0], "--routes", *writing, "--lang", "auto", "--json")[1][0])["lang"]
+    for path in writing:
+        with_metrics(path, cer=0.8 if Path(path).stem == surest else 0.3)
+    status, [line], err = run(capsys, AUDIO[0], "--routes", *writing, "--lang", "auto", "--json")
+    scores = json.loads(line)["scores"]
+    heard = [route for route, score in scores.items() if score is not None]
+    assert (status, heard[-1]) == (0, surest)
+    assert f"route {surest} has 80 % errors on its development set, and is taken only where" in err
+    assert "their error rates are used instead" in err
+    own = next(path for path in writing if Path(path).stem == surest)
+    _, _, err = run(capsys, AUDIO[0], "--routes", own)  # where it is asked for, too
+    assert err == f"warning: route {surest} has 80 % errors on its development set; train it longer\n"
+    for path in writing:  # the smaller error rates count
+        with_metrics(path, cer=0.0 if Path(path).stem == heard[0] else 0.59)
+    first = json.loads(run(capsys, AUDIO[0], "--routes", *writing, "--lang", "auto", "--json")[1][0])["scores"]
+    assert first[surest] == pytest.approx(scores[surest] + math.log(0.41) - math.log(0.2), abs=1e-3)
+
+
+def test_langid_writes_what_it_measured_without_a_test_set(packs, expected, capsys, tmp_path):
+    route = next(route for route, texts in expected.items() if any(texts.values()))
+    path = next(path for path in packs if Path(path).stem == route)
+    output = tmp_path / "usual.json"
+    assert main(["langid", "--routes", path, "--dev", f"{route}={FIVE}", "--output", str(output)]) == 0
+    found = json.loads(output.read_text())["usual_confidence"]
+    assert capsys.readouterr().out == f"{route}: usual confidence {found[route]:.3f} (5 recordings)\n"
+
+
+def test_transcribing_and_classifying_import_neither_engine(packs):
+    import subprocess
+    import sys
+
+    code = "import sys; from s3router import cli; import s3router.serving.classify"
+    code += f"; status = cli.main(['transcribe', {str(AUDIO[0])!r}, '--routes', {packs[2]!r}])"
+    code += "; sys.exit(status or bool({name.split('.')[0] for name in sys.modules} & {'espnet2', 's3prl'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
