@@ -24,7 +24,7 @@ def build(size: str, cache: str | None):
     import torch
 
     from s3router.masks import MaskConfig, attach
-    from s3router.upstreams.extractor import CacheConfig
+    from s3router.upstreams.front_end import CacheConfig
     from s3router.upstreams.huggingface import HuggingFaceUpstream
     from s3router.upstreams.routed import RoutedUpstream
 

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from s3router.errors import ConfigError
 from s3router.packs import MaskPack, read_pack
 from s3router.serving.route_heads import ClassHead, CTCHead, RouteHead, route_head
-from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
-from s3router.upstreams.packed_masks import give_back_memory
+from s3router.upstreams.memory import give_back_memory
 from s3router.upstreams.routed import RoutedUpstream
 
 Head = TypeVar("Head", bound=RouteHead)
@@ -69,8 +68,7 @@ class RoutedModel(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Samples behind one frame, which a recording has to have; 1 where the upstream has no convolutions."""
-        found = find_feature_extractor(self.upstream.backbone)
-        return ConvGeometry.of(found[1]).receptive_field if found else 1
+        return self.upstream.anatomy.receptive_field
 
     def add(self, pack: MaskPack | str | os.PathLike) -> str:
         """Take in a pack, or the file of one; returns its route's name. Raises as `RoutedUpstream.add_route`."""

@@ -11,7 +11,6 @@ from s3router.errors import ConfigError
 from s3router.superb.tasks import Settings, TaskSpec
 from s3router.training.parameters import apply_method
 from s3router.upstreams import hub
-from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
 from s3router.upstreams.s3prl_engine import load, problem
 
 _NN = load("s3prl.nn.upstream")
@@ -62,8 +61,7 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
     @property
     def receptive_field(self) -> int:
         """Samples that the upstream needs for one frame; 1 where it has no convolutions to read it off."""
-        found = find_feature_extractor(self.routed.backbone)
-        return ConvGeometry.of(found[1]).receptive_field if found else 1
+        return self.routed.anatomy.receptive_field
 
 
 class FrameModel(BenchmarkModel):

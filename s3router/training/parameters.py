@@ -22,8 +22,6 @@ METHODS = {
 """Method -> what it trains. The head is everything outside the upstream: layer weights, output layer."""
 
 SCORES = ".scores"
-FEATURE_EXTRACTOR = "feature_extractor"
-"""Name of the convolutional front end in every wav2vec2-like model: fairseq, HuggingFace and torchaudio alike."""
 
 
 class RoutedModel(Protocol):
@@ -62,20 +60,18 @@ def apply_method(model: nn.Module, method: str) -> None:
                 "is not the s3prl upstream 's3router'"
             )
     else:
+        from s3router.upstreams.anatomy import Anatomy
+
+        anatomy = Anatomy.of(upstream)
         for name, parameter in inside:
-            parameter.requires_grad_(method == "scratch" or (method == "weight" and not in_feature_extractor(name)))
-        if method == "weight" and not any(in_feature_extractor(name) for name, _ in inside):
+            parameter.requires_grad_(method == "scratch" or (method == "weight" and not anatomy.in_front_end(name)))
+        if method == "weight" and anatomy.front_end is None:
             raise ConfigError("method weight: found no feature extractor to freeze in the upstream")
     if method != "scratch":
         for module in upstream.modules():
             # HuggingFace's feature encoders otherwise ask for gradients of the waveform, in vain
             if hasattr(module, "_requires_grad") and hasattr(module, "_freeze_parameters"):
                 module._freeze_parameters()
-
-
-def in_feature_extractor(name: str) -> bool:
-    """Whether a parameter belongs to the convolutional front end."""
-    return FEATURE_EXTRACTOR in name.split(".")
 
 
 def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -1,21 +1,42 @@
-"""Finding the parts of a speech backbone by name, in the naming of HuggingFace, s3prl/fairseq and torchaudio."""
+"""The parts of a speech encoder, found by the names that HuggingFace, s3prl/fairseq and torchaudio give them.
+
+Everything that has to know where an upstream's front end, layers or mask embedding are, or how many frames so many
+samples give, asks an `Anatomy`. A new kind of model is described here, and nowhere else.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 # Modules whose output is what the transformer encoder gets, first match wins. `dropout_input` is s3prl's and fairseq's
 # (it follows post_extract_proj, which is absent where no change of width is needed).
-_PROJECTIONS = ("feature_projection", "dropout_input", "post_extract_proj")
+_ENCODER_INPUTS = ("feature_projection", "dropout_input", "post_extract_proj")
 _MASK_EMBEDDINGS = ("masked_spec_embed", "mask_emb", "mask_embedding")
 
 
+class Lengths(Protocol):
+    """What a front end makes of lengths."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples behind the first frame: fewer give no frame at all."""
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+
+    def frames(self, samples: int) -> int:
+        """Frames that come out for that many samples, never less than 0."""
+
+
 @dataclass(frozen=True)
-class ConvGeometry:
-    """What a stack of convolutions does to lengths.
+class ConvLengths:
+    """`Lengths` of convolutions over the waveform that follow each other.
 
     Args:
         layers: (kernel, stride, padding, dilation) of each, in samples of its input, from the waveform upwards.
@@ -24,84 +45,101 @@ class ConvGeometry:
     layers: tuple[tuple[int, int, int, int], ...]
 
     @classmethod
-    def of(cls, extractor: nn.Module) -> ConvGeometry:
-        """Read it off the Conv1d modules of a feature extractor, which must follow each other."""
+    def of(cls, front_end: nn.Module) -> ConvLengths:
+        """Read off the Conv1d modules of a front end, in their order."""
         return cls(
             tuple(
                 (conv.kernel_size[0], conv.stride[0], int(conv.padding[0]), conv.dilation[0])
-                for conv in extractor.modules()
+                for conv in front_end.modules()
                 if isinstance(conv, nn.Conv1d)
             )
         )
 
-    def frames(self, samples: int) -> int:
-        """Frames that come out for that many samples, never less than 0."""
-        for kernel, stride, padding, dilation in self.layers:
-            samples = (samples + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        return max(samples, 0)
-
     @property
     def receptive_field(self) -> int:
-        """Samples behind the first frame: fewer give no frame at all (without padding)."""
         samples = 1
         for kernel, stride, padding, dilation in reversed(self.layers):
             samples = (samples - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
         return max(samples, 1)
 
+    @property
+    def stride(self) -> int:
+        return math.prod(stride for _, stride, _, _ in self.layers)
 
-def find_feature_extractor(backbone: nn.Module) -> tuple[str, nn.Module] | None:
-    """(name, module) of the convolutions over the waveform, or None where the backbone has none."""
-    return _first_named(backbone, ("feature_extractor",), lambda m: any(isinstance(c, nn.Conv1d) for c in m.modules()))
-
-
-def find_projection(backbone: nn.Module) -> tuple[str, nn.Module] | None:
-    """(name, module) whose output (B, T, C), or the first item of it, enters the transformer encoder, or None."""
-    return _first_named(backbone, _PROJECTIONS, lambda module: True)
-
-
-def find_stacked_positions(backbone: nn.Module) -> list[nn.Conv1d]:
-    """The positional convolutions of a model that stacks several (data2vec); empty for a single one, or none."""
-    found = _first_named(backbone, ("pos_conv", "pos_conv_embed"), lambda module: True)
-    convolutions = [module for module in found[1].modules() if isinstance(module, nn.Conv1d)] if found else []
-    return convolutions if len(convolutions) > 1 else []
+    def frames(self, samples: int) -> int:
+        for kernel, stride, padding, dilation in self.layers:
+            samples = (samples + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        return max(samples, 0)
 
 
-def find_layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(name, module) of every transformer layer, the lowest first; empty where there is no list of them."""
-    found = _first_named(
-        backbone,
-        ("layers",),
-        lambda m: isinstance(m, nn.ModuleList) and any(isinstance(part, nn.Linear) for part in m.modules()),
-    )
-    return [(f"{found[0]}.{index}", layer) for index, layer in enumerate(found[1])] if found else []
+@dataclass(frozen=True)
+class Anatomy:
+    """Where the parts of a backbone are: names of modules in it, None (or empty) where it has no such part.
 
-
-def find_mask_embedding(backbone: nn.Module) -> tuple[nn.Module, str] | None:
-    """(module, attribute) of the vector (C,) that stood for masked frames in pretraining, or None."""
-    for module in backbone.modules():
-        for name in _MASK_EMBEDDINGS:
-            if isinstance(getattr(module, name, None), nn.Parameter):
-                return module, name
-    return None
-
-
-def _first_named(backbone: nn.Module, names: tuple[str, ...], fits) -> tuple[str, nn.Module] | None:
-    modules = sorted(backbone.named_modules(), key=lambda item: item[0].count("."))
-    for wanted in names:
-        for name, module in modules:
-            if name.rsplit(".", 1)[-1] == wanted and fits(module):
-                return name, module
-    return None
-
-
-def exact_padding_mask(geometry: ConvGeometry, original, features: Tensor, padding_mask: Tensor) -> Tensor:
-    """Padding of samples (B, samples) -> padding of frames (B, T): True past an utterance's last whole frame.
-
-    In place of ``forward_padding_mask`` of s3prl's HuBERT, WavLM and UniSpeech-SAT, which cut the samples into as many
-    equal chunks as there are frames, so that up to two frames past the end of a shorter utterance count as speech, and
-    its features depend on the longest one of the batch. wav2vec 2.0, data2vec and transformers count as here.
+    Args:
+        front_end: from waveforms to frames, below the transformer. It is frozen unless an upstream is trained from
+            random weights, all routes share it, and its output is what the feature cache keeps.
+        encoder_input: its output (B, T, C), or the first item of that, enters the transformer. Features are masked
+            there.
+        layers: the transformer layers, the lowest first.
+        mask_embedding: the parameter (C,) that stood for masked frames in pretraining.
+        stacked_positions: positional convolutions, where there are several on top of each other (data2vec).
+        lengths: what the front end makes of lengths.
     """
-    if features.size(1) != geometry.frames(padding_mask.size(1)):  # another frame rate (multi-resolution HuBERT)
-        return original(features, padding_mask)
-    frames = torch.tensor([geometry.frames(samples) for samples in (~padding_mask).sum(1).tolist()])
-    return torch.arange(features.size(1), device=features.device) >= frames.to(features.device)[:, None]
+
+    front_end: str | None = None
+    encoder_input: str | None = None
+    layers: tuple[str, ...] = ()
+    mask_embedding: str | None = None
+    stacked_positions: tuple[str, ...] = ()
+    lengths: Lengths | None = None
+
+    @classmethod
+    def of(cls, backbone: nn.Module) -> Anatomy:
+        """Look a backbone, or what wraps one, over."""
+        front_end = _first_named(backbone, ("feature_extractor",), _has(nn.Conv1d))
+        layers = _first_named(backbone, ("layers",), lambda m: isinstance(m, nn.ModuleList) and _has(nn.Linear)(m))
+        return cls(
+            front_end,
+            _first_named(backbone, _ENCODER_INPUTS),
+            () if layers is None else tuple(f"{layers}.{n}" for n in range(len(backbone.get_submodule(layers)))),
+            _mask_embedding(backbone),
+            _stacked_positions(backbone),
+            None if front_end is None else ConvLengths.of(backbone.get_submodule(front_end)),
+        )
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that give one frame; 1 where the lengths are not known."""
+        return 1 if self.lengths is None else self.lengths.receptive_field
+
+    def in_front_end(self, name: str) -> bool:
+        """Whether the parameter or module of that name belongs to the front end."""
+        return self.front_end is not None and f"{name}.".startswith(f"{self.front_end}.")
+
+
+def _has(kind: type[nn.Module]) -> Callable[[nn.Module], bool]:
+    return lambda module: any(isinstance(part, kind) for part in module.modules())
+
+
+def _first_named(
+    backbone: nn.Module, wanted: tuple[str, ...], fits: Callable[[nn.Module], bool] = lambda module: True
+) -> str | None:
+    """The module that bears the first of these names that is there at all, the outermost of them."""
+    modules = sorted(backbone.named_modules(), key=lambda item: item[0].count("."))
+    fitting = (name for end in wanted for name, m in modules if name.rsplit(".", 1)[-1] == end and fits(m))
+    return next(fitting, None)
+
+
+def _mask_embedding(backbone: nn.Module) -> str | None:
+    names = (name for name, _ in backbone.named_parameters() if name.rsplit(".", 1)[-1] in _MASK_EMBEDDINGS)
+    return next(names, None)
+
+
+def _stacked_positions(backbone: nn.Module) -> tuple[str, ...]:
+    found = _first_named(backbone, ("pos_conv", "pos_conv_embed"))
+    if found is None:
+        return ()
+    inside = backbone.get_submodule(found).named_modules(prefix=found)
+    names = tuple(name for name, module in inside if isinstance(module, nn.Conv1d))
+    return names if len(names) > 1 else ()

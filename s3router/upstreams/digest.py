@@ -1,12 +1,10 @@
-"""Content hashes of weights. They are made in `s3router.packs.fingerprint`, since packs carry them."""
+"""The backbone inside of what wraps it, and the content hash of its weights."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from s3router.packs.fingerprint import tensor_bytes, weights_hash
-
-__all__ = ["bare_backbone", "fingerprint", "tensor_bytes", "weights_hash"]
+from s3router.packs.fingerprint import weights_hash
 
 
 def fingerprint(module: nn.Module) -> str:

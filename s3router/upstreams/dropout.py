@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError
-from s3router.upstreams.anatomy import find_feature_extractor, find_layers
+from s3router.upstreams.anatomy import Anatomy
 
 _PLAIN = ("hidden", "attention", "activation", "input")
 
@@ -63,7 +63,8 @@ def set_dropout(backbone: nn.Module, config: DropoutConfig) -> None:
     Raises:
         ConfigError: the model has no dropout of a kind that is asked for, or no layers to skip.
     """
-    places = _places(backbone)
+    anatomy = Anatomy.of(backbone)
+    places = _places(backbone, anatomy)
     everywhere = len({getattr(config, kind) for kind in _PLAIN}) == 1
     for kind in _PLAIN:
         probability = getattr(config, kind)
@@ -75,10 +76,10 @@ def set_dropout(backbone: nn.Module, config: DropoutConfig) -> None:
         for module, name in found:
             setattr(module, name, probability)
     if config.layerdrop:
-        layers = find_layers(backbone)
-        if not layers:
+        if not anatomy.layers:
             raise ConfigError(f"dropout layerdrop: {type(backbone).__name__} has no transformer layers; leave it out.")
-        for _, layer in layers:
+        for name in anatomy.layers:
+            layer = backbone.get_submodule(name)
             kind = type(layer)
             layer.__class__ = type(f"Skipped{kind.__name__}", (_Skipped, kind), {"__module__": kind.__module__})
             layer.skip_probability = config.layerdrop
@@ -103,13 +104,11 @@ class _Skipped:
         return (torch.where(skipped, x, output[0]), *output[1:])
 
 
-def _places(backbone: nn.Module) -> list[tuple[str, nn.Module, str]]:
-    """(kind, module, attribute) of every dropout outside of the feature extractor."""
-    found = find_feature_extractor(backbone)
-    spared = set(found[1].modules()) if found else set()
+def _places(backbone: nn.Module, anatomy: Anatomy) -> list[tuple[str, nn.Module, str]]:
+    """(kind, module, attribute) of every dropout above the front end."""
     places = []
     for name, module in backbone.named_modules():
-        if module in spared:
+        if anatomy.in_front_end(name):
             continue
         attributes = ["dropout", "attention_dropout", "activation_dropout"]
         if type(module).__name__.endswith("Dropout"):

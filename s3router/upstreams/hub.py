@@ -26,8 +26,8 @@ from torch import nn
 from s3router.errors import CheckpointError, ConfigError
 from s3router.masks import MaskConfig, attach
 from s3router.upstreams.dropout import DropoutConfig, set_dropout
-from s3router.upstreams.extractor import CacheConfig
 from s3router.upstreams.formats import load_any
+from s3router.upstreams.front_end import CacheConfig
 from s3router.upstreams.huggingface import FAMILIES, load_huggingface
 from s3router.upstreams.public import catalogue, find_public, load_public, local_copy
 from s3router.upstreams.random_init import reinitialise
@@ -101,7 +101,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs anew as well
         expert = load_expert(upstream, ckpt, refresh, random_init, options)
-    routed = RoutedUpstream(expert, specaug_config, cache, train_feature_extractor=random_init)
+    routed = RoutedUpstream(expert, specaug_config, cache, train_front_end=random_init)
     if dropouts is not None:
         set_dropout(routed.backbone, dropouts)
     if mask is not None:
@@ -149,7 +149,3 @@ def tiny_folder() -> Path:
             "pretrain it with egs/asterisk/ssl1/run.sh, or let S3ROUTER_TINY name a HuBERT folder."
         )
     return folder
-
-
-if __name__ == "__main__":
-    print("\n".join(all_names()))

@@ -21,10 +21,10 @@ from s3router.masks import iterate
 from s3router.masks.functions import compute_dtype
 from s3router.packs.contents import MaskPack
 from s3router.packs.fingerprint import plain_name, weights_hash
-from s3router.upstreams.anatomy import find_feature_extractor
-from s3router.upstreams.chosen_route import Selection
-from s3router.upstreams.packed_masks import pack_mask
-from s3router.upstreams.working_copy import RouteWeights, WorkingCopy
+from s3router.upstreams.anatomy import Anatomy
+from s3router.upstreams.mask_bits import pack_mask
+from s3router.upstreams.route_weights import RouteWeights, WorkingCopy
+from s3router.upstreams.thread_choice import ThreadChoice
 
 
 class Routes:
@@ -48,7 +48,7 @@ class Routes:
         self._fingerprint = fingerprint
         self._routes: dict[str, RouteWeights] = {}
         self._trainable: tuple[str, ...] = ()  # parameters that were frozen when the first route came
-        self._selection = Selection()
+        self._choice = ThreadChoice()
         self._fresh()
 
     def _fresh(self) -> None:
@@ -112,8 +112,8 @@ class Routes:
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise PackError(f"{where}: the backbone has no {', '.join(wrong[:5])}{more}; it cannot be that pack's")
-        extractor = find_feature_extractor(self.backbone)
-        inside = [name for name in tensors if extractor is not None and name.startswith(f"{extractor[0]}.")]
+        anatomy = Anatomy.of(self.backbone)
+        inside = [name for name in tensors if anatomy.in_front_end(name)]
         if inside:
             raise PackError(f"{where}: changes {inside[0]}, but all routes share the feature extractor; train without")
         return names
@@ -145,8 +145,8 @@ class Routes:
         Raises:
             ConfigError: there are routes, and this thread or task has selected none of them.
         """
-        if self._selection.made:
-            return self.check(self._selection.current)
+        if self._choice.made:
+            return self.check(self._choice.current)
         if self._routes:
             raise ConfigError(
                 f"no route is selected in this thread; select one with route(name) or using(name), or the bare "
@@ -156,11 +156,11 @@ class Routes:
 
     def select(self, name: str | None) -> None:
         """Use this route from now on, in this thread or task; None: the bare backbone."""
-        self._selection.set(self.check(name))
+        self._choice.set(self.check(name))
 
     def using(self, name: str | None) -> contextlib.AbstractContextManager[None]:
         """`select` for the length of a ``with`` block; after it, what was selected before."""
-        return self._selection.using(self.check(name))
+        return self._choice.using(self.check(name))
 
     @contextlib.contextmanager
     def applied(self, name: str | None) -> Iterator[None]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError
-from s3router.upstreams.anatomy import find_mask_embedding, find_projection
+from s3router.upstreams.anatomy import Anatomy
+from s3router.upstreams.padding import RunningBatch
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,27 @@ class SpecAug(nn.Module):
 
     Args:
         config: how much to mask.
-        backbone: a model with a feature projection.
+        backbone: the model whose features are masked.
+        anatomy: where its parts are.
+        batch: valid frames of the utterances that are going through it.
 
     Raises:
-        ConfigError: no projection is found in the backbone.
+        ConfigError: the model has no place where features enter the transformer.
     """
 
-    def __init__(self, config: SpecAugConfig, backbone: nn.Module):
+    def __init__(self, config: SpecAugConfig, backbone: nn.Module, anatomy: Anatomy, batch: RunningBatch):
         super().__init__()
-        found = find_projection(backbone)
-        if found is None:
+        if anatomy.encoder_input is None:
             raise ConfigError(
                 f"specaug: {type(backbone).__name__} has no feature projection that could be masked. Leave specaug out."
             )
         self.config = config
-        self.frames: list[int] | None = None  # valid frames of each utterance of the running batch
-        self._embedding = find_mask_embedding(backbone)  # in a tuple: not a submodule of ours, so not registered twice
-        found[1].register_forward_hook(self._hook)
+        self._batch = batch
+        self._embedding: tuple[nn.Module, str] | None = None  # in a tuple: not registered here a second time
+        if anatomy.mask_embedding is not None:
+            owner, _, name = anatomy.mask_embedding.rpartition(".")
+            self._embedding = backbone.get_submodule(owner), name
+        backbone.get_submodule(anatomy.encoder_input).register_forward_hook(self._hook)
 
     def _hook(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         if not self.training:
@@ -106,7 +111,9 @@ class SpecAug(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C) with spans masked; frames past an utterance's end stay as they are."""
         batch, total, channels = features.shape
-        frames = self.frames if self.frames is not None and len(self.frames) == batch else [total] * batch
+        frames = self._batch.frames
+        if frames is None or len(frames) != batch:
+            frames = [total] * batch
         time = torch.zeros(batch, total, dtype=torch.bool)
         for row, valid in zip(time, frames, strict=True):
             valid = min(valid, total)

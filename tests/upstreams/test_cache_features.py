@@ -29,7 +29,7 @@ def test_training_finds_every_utterance(data, tmp_path, hf_folder, capsys):
         assert "3 utterances, 0.00 h: all in" in capsys.readouterr().out
     upstream = hub.build(str(hf_folder()), upstream="hf_hubert_custom", feature_cache=str(tmp_path / "cache")).eval()
     calls = []
-    upstream._extractor.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
+    upstream.front_end.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
     from s3router.data.audio import read_audio
 
     upstream([torch.from_numpy(read_audio(str(tmp_path / f"{n}.wav"))) for n in range(3)])

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm as new_weight_norm
 
+from s3router.packs.fingerprint import weights_hash
 from s3router.upstreams import fingerprint, hub
-from s3router.upstreams.digest import weights_hash
 
 
 def test_masks_and_types_do_not_change_the_fingerprint(hf_folder):

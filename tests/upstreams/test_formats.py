@@ -273,7 +273,9 @@ def test_quiet_recordings_are_normalised_as_in_pretraining(made, wavs):
     torch.testing.assert_close(hidden(load_any(folder).eval(), quiet)[-1], expected, **TOLERANCE)
     other = hidden(load_any(folder, normalize_eps=1e-7).eval(), quiet)[-1]
     assert (other - expected).abs().max() > 1e-3
-    assert "eps 1e-05" in hub.build(ckpt=str(folder), upstream="auto")._control.settings  # the feature cache knows
+    assert (
+        "eps 1e-05" in hub.build(ckpt=str(folder), upstream="auto").front_end.control.settings
+    )  # the feature cache knows
 
 
 @pytest.mark.parametrize(("family", "mode"), KINDS)

@@ -205,7 +205,7 @@ def test_the_feature_extractor_is_frozen_and_builds_no_graph(registered, tiny, s
     for conf in ({}, {"ckpt": str(s3prl_file("hubert_custom")), "upstream": "hubert_custom"}):
         upstream = hub.build(**conf).train()
         seen = []
-        upstream._extractor.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
+        upstream.front_end.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
         hidden = upstream(wavs)["hidden_states"]
         assert hidden[-1].requires_grad
         assert not seen[0].requires_grad
@@ -227,7 +227,7 @@ def test_random_init(registered, tiny, s3prl_file, wavs, name):
     assert torch.isfinite(hidden).all()
     assert hidden.std() > 0.01
     hidden.pow(2).sum().backward()
-    assert all(p.grad is not None for p in fresh._extractor.parameters())  # scratch trains the convolutions too
+    assert all(p.grad is not None for p in fresh.front_end.parameters())  # scratch trains the convolutions too
 
 
 def test_random_init_needs_no_weights(hf_folder, tmp_path):
@@ -268,5 +268,5 @@ def test_a_copy_is_independent(tiny, tmp_path, wavs):
         torch.manual_seed(0)
         torch.testing.assert_close(upstream(wavs)["hidden_states"][-1], before)
     assert twin.specaug is not upstream.specaug
-    assert twin._control is not upstream._control
-    assert twin._extractor.control is twin._control
+    assert twin._batch is not upstream._batch
+    assert twin.front_end.control.batch is twin.specaug._batch is twin._batch

@@ -16,9 +16,9 @@ from s3router.errors import ConfigError, PackError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import plain_name
-from s3router.upstreams import fingerprint, hub, packed_masks
-from s3router.upstreams.chosen_route import Selection
-from s3router.upstreams.packed_masks import pack_mask, write_masked
+from s3router.upstreams import fingerprint, hub, mask_bits
+from s3router.upstreams.mask_bits import pack_mask, write_masked
+from s3router.upstreams.thread_choice import ThreadChoice
 
 LANGUAGES = ("es", "en", "ru")
 FORMATS = [
@@ -79,7 +79,7 @@ def hubert(hf_folder):
 def router(hubert):
     """Nothing is selected in it at the beginning."""
     router, _ = hubert
-    router.routes._selection = type(router.routes._selection)()
+    router.routes._choice = ThreadChoice()
     yield router
     router.routes.working_copies = 1
     router.routes._copies.clear()
@@ -297,14 +297,14 @@ def test_copies_have_routes_of_their_own(router, hubert, wavs):
     assert torch.equal(run(other, wavs), run(hubert[1]["en"], wavs))
 
 
-def test_selections_are_copied_within_a_thread_and_never_pickled():
-    selection = Selection()
-    assert not copy.deepcopy(selection).made
-    selection.set("es")
-    other = copy.deepcopy(selection)
-    selection.set("en")
-    assert (other.current, selection.current) == ("es", "en")
-    assert not pickle.loads(pickle.dumps(selection)).made
+def test_choices_are_copied_within_a_thread_and_never_pickled():
+    choice = ThreadChoice()
+    assert not copy.deepcopy(choice).made
+    choice.set("es")
+    other = copy.deepcopy(choice)
+    choice.set("en")
+    assert (other.current, choice.current) == ("es", "en")
+    assert not pickle.loads(pickle.dumps(choice)).made
 
 
 def test_a_removed_route_is_unknown_at_once(router, wavs):
@@ -392,7 +392,7 @@ def test_the_convolutions_are_computed_once_for_all_routes(norm, hf_folder, wavs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (512, 300)])  # the last one in more than one block
 def test_masked_weights_are_exact(dtype, shape, monkeypatch):
-    monkeypatch.setattr(packed_masks, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(mask_bits, "_BLOCK", 1 << 12)
     weight, mask = torch.randn(shape), torch.rand(shape) > 0.4
     out = torch.full(shape, float("nan"), dtype=dtype)
     version = out._version

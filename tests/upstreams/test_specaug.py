@@ -5,7 +5,8 @@ import torch
 
 from s3router.errors import ConfigError
 from s3router.upstreams import hub
-from s3router.upstreams.anatomy import find_mask_embedding, find_projection
+from s3router.upstreams.anatomy import Anatomy
+from s3router.upstreams.padding import RunningBatch
 from s3router.upstreams.specaug import SpecAug, SpecAugConfig, span_mask
 
 
@@ -54,11 +55,11 @@ def test_short_utterances_keep_something(size):
 
 def test_masked_frames_become_the_embedding_and_channels_zero():
     model, features = Toy(), torch.ones(3, 100, 96)
-    specaug = SpecAug(SpecAugConfig(), model)
-    specaug.frames = [100, 60, 12]
+    batch = RunningBatch(frames=[100, 60, 12])
+    SpecAug(SpecAugConfig(), model, Anatomy.of(model), batch)
     torch.manual_seed(0)
     out = model(features)
-    for row, frames in enumerate(specaug.frames):
+    for row, frames in enumerate(batch.frames):
         zero = (out[row] == 0).all(0)
         assert zero.sum() in (0, 48)  # half of the 96 channels are the most that a span takes
         rest = out[row][:, ~zero]
@@ -74,7 +75,7 @@ def test_masked_frames_become_the_embedding_and_channels_zero():
 
 def test_evaluation_is_not_masked_and_zeros_stand_in_for_an_embedding():
     model = Toy(embedding=False)
-    specaug = SpecAug(SpecAugConfig(channel_prob=0.0), model)
+    specaug = SpecAug(SpecAugConfig(channel_prob=0.0), model, Anatomy.of(model), RunningBatch())
     features = torch.ones(1, 100, 96)
     assert set(model(features).unique().tolist()) == {0.0, 1.0}
     specaug.eval()
@@ -84,18 +85,16 @@ def test_evaluation_is_not_masked_and_zeros_stand_in_for_an_embedding():
 @pytest.mark.parametrize("name", ["hf_hubert_custom", "hf_wav2vec2_custom", "hf_wavlm_custom", "hf_data2vec_custom"])
 def test_the_places_in_huggingface_models(name, hf_folder, wavs):
     upstream = hub.build(str(hf_folder(name)), upstream=name, specaug={"channel_length": 8}, dropout=0.0)
-    assert find_projection(upstream.backbone)[0] == "feature_projection"
-    owner, attribute = find_mask_embedding(upstream.backbone)
-    assert getattr(owner, attribute) is upstream.backbone.masked_spec_embed
+    assert upstream.anatomy.encoder_input == "feature_projection"
+    assert upstream.anatomy.mask_embedding == "masked_spec_embed"
     check_masking(upstream, wavs)
 
 
 @pytest.mark.parametrize("name", ["hubert_custom", "wav2vec2_custom", "data2vec_custom", "wavlm_local"])
 def test_the_places_in_s3prl_models(name, s3prl_file, wavs):
     upstream = hub.build(str(s3prl_file(name)), upstream=name, specaug={"channel_length": 8}, dropout=0.0)
-    assert find_projection(upstream.backbone)[0] == "dropout_input"
-    owner, attribute = find_mask_embedding(upstream.backbone)
-    assert getattr(owner, attribute) is upstream.backbone.mask_emb
+    assert upstream.anatomy.encoder_input == "dropout_input"
+    assert upstream.anatomy.mask_embedding == "mask_emb"
     check_masking(upstream, wavs)
 
 
@@ -105,10 +104,10 @@ def test_the_mask_embedding_trains_along_where_the_mask_says_so(name, hf_folder,
     mask = {"sparsity": 0.1, "train": ["mask_embedding"]}
     upstream = hub.build(str(path), upstream=name, specaug={"channel_length": 8}, mask=mask).train()
     upstream(wavs)["last_hidden_state"].sum().backward()
-    owner, attribute = find_mask_embedding(upstream.backbone)
-    assert getattr(owner, attribute).grad.abs().sum() > 0
+    embedding = upstream.anatomy.mask_embedding
+    assert upstream.backbone.get_parameter(embedding).grad.abs().sum() > 0
     trained = {key for key, p in upstream.backbone.named_parameters() if p.grad is not None}
-    assert {key for key in trained if not key.endswith(".scores")} == {attribute}
+    assert {key for key in trained if not key.endswith(".scores")} == {embedding}
 
 
 def check_masking(upstream, wavs) -> None:
@@ -122,10 +121,11 @@ def check_masking(upstream, wavs) -> None:
         torch.manual_seed(3)
         assert torch.equal(upstream(wavs)["hidden_states"][-1], masked)
         assert (masked - plain).abs().max() > 0.1
+        assert upstream._batch == RunningBatch()  # nothing of a batch is kept
         upstream.specaug.eval()
         torch.testing.assert_close(upstream(wavs)["hidden_states"][-1], plain)
 
 
 def test_a_model_without_projection():
     with pytest.raises(ConfigError, match="Linear has no feature projection"):
-        SpecAug(SpecAugConfig(), torch.nn.Linear(1, 1))
+        SpecAug(SpecAugConfig(), torch.nn.Linear(1, 1), Anatomy(), RunningBatch())

@@ -14,7 +14,6 @@ from s3router.errors import DataError, S3RouterError
 from s3router.files import write_lines
 from s3router.packs.pack_file import read_parts
 from s3router.training.checkpoints import read_states
-from s3router.upstreams.anatomy import find_feature_extractor
 from s3router.upstreams.hub import build
 
 HERE = Path(__file__).resolve().parents[1]
@@ -35,10 +34,9 @@ def test_set(recipe: Path, tag: str) -> Path:
 
 def numbers(upstream: str, ckpt: str | None) -> tuple[int, int]:
     """(parameters of the upstream, those of its feature extractor, which finetuning leaves alone)."""
-    backbone = build(ckpt=ckpt, upstream=upstream).backbone
-    found = find_feature_extractor(backbone)
-    inside = found[1].parameters() if found else ()
-    return sum(p.numel() for p in backbone.parameters()), sum(p.numel() for p in inside)
+    built = build(ckpt=ckpt, upstream=upstream)
+    inside = () if built.front_end is None else built.front_end.parameters()
+    return sum(p.numel() for p in built.backbone.parameters()), sum(p.numel() for p in inside)
 
 
 def row_of(recipe: Path, tag: str, work: Path) -> dict:

@@ -196,7 +196,6 @@ def _hidden(args: argparse.Namespace, sets: Sequence[DataDir]) -> list[HiddenSta
     from s3router.superb.qbe.hidden import store
     from s3router.training.processes import processes
     from s3router.upstreams import hub
-    from s3router.upstreams.anatomy import ConvGeometry, find_feature_extractor
     from s3router.upstreams.s3prl_engine import load
 
     theirs = load("s3prl.nn.upstream")  # before the hub: it spares what s3prl imports in vain
@@ -204,8 +203,7 @@ def _hidden(args: argparse.Namespace, sets: Sequence[DataDir]) -> list[HiddenSta
     with processes(args.device) as (_, _, device):
         extra = {"upstream": args.upstream}
         upstream = theirs.S3PRLUpstream("s3router", args.upstream_ckpt, extra_conf=extra).to(device)
-        convolutions = find_feature_extractor(upstream.upstream.backbone)
-        needed = ConvGeometry.of(convolutions[1]).receptive_field if convolutions else 1
+        needed = upstream.upstream.anatomy.receptive_field
         found = []
         for data in sets:
             print(f"{data.path}: hidden states of {len(data.utts)} recordings", flush=True)

@@ -39,7 +39,7 @@ def measure(contender: str, args: argparse.Namespace) -> dict[str, float]:
     from s3router.asr import engine
     from s3router.asr.experiment import ASRExperiment
     from s3router.serving.loading import load_routes
-    from s3router.upstreams.packed_masks import give_back_memory
+    from s3router.upstreams.memory import give_back_memory
 
     logging.disable(logging.WARNING)  # ESPnet says for each model that it has no decoder
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Which of several things is chosen in the running thread or asyncio task."""
+"""A choice that every thread and asyncio task makes for itself."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
-# (key of a `Selection`) -> what is chosen. Never changed in place: contexts share it. One variable for all, since
+# (key of a `ThreadChoice`) -> what is chosen. Never changed in place: contexts share it. One variable for all, since
 # contexts keep theirs for ever.
 _CHOSEN: ContextVar[Mapping[int, str | None]] = ContextVar("s3router_chosen", default=MappingProxyType({}))
 _KEYS = itertools.count()
 
 
-class Selection:
+class ThreadChoice:
     """A name, or None, for each thread and each asyncio task; nothing in a thread that has not chosen."""
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Selection:
             else:
                 _CHOSEN.set({key: value for key, value in _CHOSEN.get().items() if key != self._key})
 
-    def __deepcopy__(self, memo: dict) -> Selection:
+    def __deepcopy__(self, memo: dict) -> ThreadChoice:
         """Another one that starts with what this thread or task has chosen here."""
-        copy = Selection()
+        copy = ThreadChoice()
         if self.made:
             copy.set(self.current)
         return copy
 
-    def __reduce__(self) -> tuple[type[Selection], tuple[()]]:
-        return Selection, ()  # in a pickle: nothing chosen, and never the key of another process
+    def __reduce__(self) -> tuple[type[ThreadChoice], tuple[()]]:
+        return ThreadChoice, ()  # in a pickle: nothing chosen, and never the key of another process

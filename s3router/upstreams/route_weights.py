@@ -1,4 +1,4 @@
-"""What is kept of a route, and the masked weights that are made of it."""
+"""The bits that are kept of a route, and the masked weights that are made of them for a forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from s3router.masks.functions import compute_dtype
-from s3router.upstreams.packed_masks import write_masked
+from s3router.upstreams.mask_bits import write_masked
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 
 from s3router.errors import ConfigError
 from s3router.upstreams import hub
-from s3router.upstreams.anatomy import ConvGeometry
-from s3router.upstreams.extractor import CacheConfig, ExtractorControl, control_extractor, wav_key
+from s3router.upstreams.front_end import CacheConfig, FrontEndControl, control_front_end, wav_key
+from s3router.upstreams.padding import RunningBatch
 
 FORMATS = ["hf-layer", "hf-group", "hubert_custom", "wavlm_local"]
 
@@ -24,7 +24,7 @@ def place(request, hf_folder, s3prl_file):
 def outputs_of(upstream, wavs) -> tuple[torch.Tensor, torch.Tensor]:
     """(convolutional features (B, C, T), last hidden state)."""
     seen = []
-    handle = upstream._extractor.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    handle = upstream.front_end.register_forward_hook(lambda module, inputs, output: seen.append(output))
     hidden = upstream(wavs)["hidden_states"][-1]
     handle.remove()
     return seen[0], hidden
@@ -53,7 +53,7 @@ def test_features_through_the_cache_are_the_live_ones_in_bfloat16(place, tmp_pat
 def test_hits_skip_the_convolutions(tmp_path, hf_folder, wavs):
     upstream = hub.build(str(hf_folder()), upstream="hf_hubert_custom", feature_cache=str(tmp_path)).eval()
     calls = []
-    upstream._extractor.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
+    upstream.front_end.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
     upstream(wavs)
     assert len(calls) == 3
     first = upstream([wavs[1], wavs[0]])["hidden_states"][-1]
@@ -61,7 +61,7 @@ def test_hits_skip_the_convolutions(tmp_path, hf_folder, wavs):
     upstream([wavs[1], wavs[0], wavs[1] * 0.5, wavs[1] * 0.5])  # a new one, twice
     assert len(calls) == 4
     again = hub.build(str(hf_folder()), upstream="hf_hubert_custom", feature_cache=str(tmp_path)).eval()
-    again._extractor.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
+    again.front_end.conv_layers[0].register_forward_hook(lambda *_: calls.append(1))
     assert torch.equal(again([wavs[1], wavs[0]])["hidden_states"][-1], first)
     assert len(calls) == 4
 
@@ -97,7 +97,7 @@ def test_each_upstream_and_normalisation_has_its_own_store(tmp_path, hf_folder, 
 
 def test_a_trained_extractor_is_not_cached(tmp_path, hf_folder, wavs):
     upstream = hub.build(str(hf_folder()), upstream="hf_hubert_custom", feature_cache=str(tmp_path))
-    upstream._extractor.requires_grad_(True)
+    upstream.front_end.requires_grad_(True)
     with pytest.raises(ConfigError, match="is being trained"):
         upstream(wavs)
 
@@ -140,22 +140,11 @@ def test_torchaudios_extractor(tmp_path, wavs):
     )  # fmt: skip
     extractor = model.eval().feature_extractor.requires_grad_(False)
     singles = [extractor(wav[None], torch.tensor([len(wav)]))[0][0] for wav in wavs]
+    control = FrontEndControl(RunningBatch(wavs))
+    control_front_end(extractor, control)
     for cache in (None, CacheConfig(str(tmp_path))):
-        if cache is None:
-            control = ExtractorControl(ConvGeometry.of(extractor))
-            control_extractor(extractor, control)
-        control.cache, control.wavs = cache, wavs
+        control.cache = cache
         features, lengths = extractor(pad_sequence(wavs, batch_first=True), torch.tensor([len(wav) for wav in wavs]))
         assert lengths.tolist() == [len(single) for single in singles]
         for row, single in enumerate(singles):
             torch.testing.assert_close(features[row, : len(single)], single, rtol=1e-2, atol=1e-6)
-
-
-def test_geometry_counts_frames_as_torch_does():
-    convs = torch.nn.Sequential(torch.nn.Conv1d(1, 1, 10, 5), torch.nn.Conv1d(1, 1, 3, 2, padding=1, dilation=2))
-    geometry = ConvGeometry.of(convs)
-    for samples in (40, 41, 55, 56, 300):
-        assert geometry.frames(samples) == convs(torch.zeros(1, 1, samples)).size(-1)
-    public = ConvGeometry(tuple((k, s, 0, 1) for k, s in ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))))
-    assert public.receptive_field == 400
-    assert [public.frames(n) for n in (0, 399, 400, 719, 720, 16000)] == [0, 0, 1, 1, 2, 49]

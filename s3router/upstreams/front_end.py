@@ -1,4 +1,4 @@
-"""The convolutions over the waveform, made aware of utterance lengths, of being frozen, and of the feature cache."""
+"""The front end (waveforms to frames), made aware of utterance lengths, of being frozen, and of the feature cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3router.errors import ConfigError
-from s3router.upstreams.anatomy import ConvGeometry
-from s3router.upstreams.digest import weights_hash
+from s3router.packs.fingerprint import weights_hash
 from s3router.upstreams.feature_cache import KEY_BYTES, FeatureCache
+from s3router.upstreams.padding import RunningBatch
 
 
 @dataclass(frozen=True)
@@ -48,43 +48,34 @@ class FeaturesStored(Exception):
 
 
 @dataclass
-class ExtractorControl:
-    """What a `RoutedUpstream` tells its feature extractor.
+class FrontEndControl:
+    """What an `Upstream` tells its front end.
 
     Args:
-        geometry: lengths of samples -> lengths of frames.
+        batch: the waveforms that are going through the upstream, and their lengths.
         settings: all that shapes the features besides the weights (kind of the upstream, normalisation).
         cache: where features are kept, or None.
-        wavs: the waveforms of the running batch as they came in, [(samples,)]; None outside of a batch.
-        frames: valid frames of each of them.
-        only_store: end the forward pass once the features are in the cache.
-        shared: where the output is left by the first of several passes over one batch, and found by the others; None:
-            each pass computes its own.
     """
 
-    geometry: ConvGeometry
+    batch: RunningBatch
     settings: str = ""
     cache: CacheConfig | None = None
-    wavs: list[Tensor] | None = None
-    frames: list[int] | None = None
-    only_store: bool = False
-    shared: dict[str, Any] | None = None
     store: FeatureCache | None = field(default=None, repr=False)
 
 
 class _Controlled:
-    """Mixed into the class of a feature extractor: (B, samples) -> (B, C, T), torchaudio: -> (B, T, C) and lengths.
+    """Mixed into the class of a front end: (B, samples) -> (B, C, T), torchaudio: -> (B, T, C) and lengths.
 
-    - Frozen convolutions build no graph.
-    - Where the norm runs over time (group norm), each length is computed without its padding, so an utterance's
+    - A frozen one builds no graph.
+    - Where the norm runs over time (group norm), each length is computed without its padding, so that an utterance's
       features do not depend on the batch it is in.
-    - With a cache, features are computed once an utterance, in float32, and read back ever after.
+    - With a cache, features are computed once per utterance, in float32, and read back ever after.
     """
 
-    control: ExtractorControl
+    control: FrontEndControl
 
     def forward(self, x: Tensor, *length: Tensor | None) -> Any:
-        shared = self.control.shared
+        shared = self.control.batch.shared
         if shared is None:
             return self._extract(x, *length)
         if "features" not in shared:
@@ -92,8 +83,9 @@ class _Controlled:
         return shared["features"]
 
     def _extract(self, x: Tensor, *length: Tensor | None) -> Any:
-        control = self.control
-        wavs = control.wavs if control.wavs is not None and len(control.wavs) == x.size(0) else None
+        control, wavs = self.control, self.control.batch.wavs
+        if wavs is not None and len(wavs) != x.size(0):
+            wavs = None
         trained = any(parameter.requires_grad for parameter in self.parameters())
         if control.cache is not None and trained:
             raise ConfigError(
@@ -149,7 +141,7 @@ class _Controlled:
                     value = self._frames_major(x[row : row + 1, : len(wavs[row])].float())[0]
                 new[key] = value.detach().cpu().to(torch.bfloat16)
         store.add(new)
-        if self.control.only_store:
+        if self.control.batch.only_store:
             raise FeaturesStored
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type):
@@ -158,32 +150,22 @@ class _Controlled:
         batch = [new[key] if key in new else found[key] for key in keys]
         return [value.to(device=x.device, dtype=dtype, copy=True) for value in batch]
 
-    def open_store(self) -> FeatureCache:
+    def open_store(self) -> FeatureCache | None:
         """The store for these weights and settings, opened at first use: weights set after that are not noticed."""
         control = self.control
-        if control.store is None:
-            name = extractor_key(self, control.settings)
+        if control.store is None and control.cache is not None:
+            name = store_name(self, control.settings)
             channels = [module for module in self.modules() if isinstance(module, nn.Conv1d)][-1].out_channels
             limit = None if control.cache.max_gb is None else int(control.cache.max_gb * 1e9)
             control.store = FeatureCache(Path(control.cache.path) / name, channels, limit)
         return control.store
 
 
-def control_extractor(extractor: nn.Module, control: ExtractorControl) -> None:
-    """Make ``extractor`` obey ``control``, in place. Names, state dict and its place in the model stay as they are."""
-    kind = type(extractor)
-    extractor.__class__ = type(f"Controlled{kind.__name__}", (_Controlled, kind), {"__module__": kind.__module__})
-    extractor.control = control
-
-
-def silence_padding(control: ExtractorControl, conv: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-    """Pre-hook for a convolution over frames, (B, C, T): zeros past the end of each utterance, as alone in a batch."""
-    (x,) = inputs
-    frames = control.frames
-    if frames is None or len(frames) != x.size(0) or len(set(frames)) == 1 or x.size(2) < max(frames):
-        return None
-    beyond = torch.arange(x.size(2), device=x.device) >= torch.tensor(frames, device=x.device)[:, None]
-    return (x.masked_fill(beyond[:, None], 0),)
+def control_front_end(front_end: nn.Module, control: FrontEndControl) -> None:
+    """Make ``front_end`` obey ``control``, in place. Names, state dict and its place in the model stay as they are."""
+    kind = type(front_end)
+    front_end.__class__ = type(f"Controlled{kind.__name__}", (_Controlled, kind), {"__module__": kind.__module__})
+    front_end.control = control
 
 
 def wav_key(wav: Tensor) -> bytes:
@@ -192,8 +174,8 @@ def wav_key(wav: Tensor) -> bytes:
     return hashlib.blake2b(samples.data, digest_size=KEY_BYTES).digest()
 
 
-def extractor_key(extractor: nn.Module, settings: str) -> str:
-    """The name of an extractor's store: everything that shapes its features, hashed."""
+def store_name(front_end: nn.Module, settings: str) -> str:
+    """The name of a front end's store: everything that shapes its features, hashed."""
     # The text of a module states its strides, norms and activations.
-    content = f"{weights_hash(extractor)}\n{extractor}\n{settings}"
+    content = f"{weights_hash(front_end)}\n{front_end}\n{settings}"
     return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()

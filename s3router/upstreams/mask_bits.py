@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 
 import numpy as np
@@ -21,17 +20,6 @@ def pack_mask(mask: Tensor) -> Tensor:
     return torch.from_numpy(pack_bits(mask))
 
 
-def give_back_memory() -> None:
-    """Give freed memory back to the system, where the C library (glibc) can be told to.
-
-    Bits that stay among masks that were freed otherwise kept most of the latter's memory in the process: 0.9 GB after
-    eleven packs at base size.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 @torch.no_grad()
 def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     """``out = weight where the mask keeps it, else 0``, in the dtype of `out`, on the device of both.
@@ -41,7 +29,7 @@ def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     Args:
         weight: any shape, floating point.
         bits: the packed mask (`pack_mask`), on the device of `weight`.
-        out: contiguous, the shape of `weight`; 16, 32 or 64 bits a value.
+        out: contiguous, the shape of `weight`; 16, 32 or 64 bits per value.
     """
     weight = weight.detach()
     if weight.device.type == "cpu":
