@@ -16,6 +16,8 @@ import re
 import signal
 import struct
 import subprocess
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -237,6 +239,7 @@ def _existing(path: Path) -> Path:
 
 
 _running: set[int] = set()  # process groups of pipes
+_refused = threading.Event()  # see `no_pipes`
 
 
 def _run(command: str) -> bytes:
@@ -250,6 +253,8 @@ def _run(command: str) -> bytes:
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(shell, **pipes, start_new_session=True) as process:
         _running.add(process.pid)
+        if _refused.is_set():
+            _end_group(process.pid)
         try:
             out, err = process.communicate(timeout=limit)
         except BaseException as error:
@@ -270,10 +275,16 @@ def _run(command: str) -> bytes:
     return out
 
 
-def stop_pipes() -> None:
-    """End the pipes that other threads are reading; they then fail there."""
+@contextlib.contextmanager
+def no_pipes() -> Iterator[None]:
+    """The pipes that other threads read end, and none begins, while the block runs; they fail in those threads."""
+    _refused.set()
     for group in list(_running):
         _end_group(group)
+    try:
+        yield
+    finally:
+        _refused.clear()
 
 
 def _end_group(group: int) -> None:

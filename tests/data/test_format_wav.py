@@ -134,8 +134,8 @@ def test_broken_audio_is_named_and_no_directory_appears(mixed, tmp_path, capsys)
 def test_long_ids_in_other_scripts(five, tmp_path):
     utts = [replace(u, utt=f"{'ы' * 100}-{i}") for i, u in enumerate(DataDir.read(five).utts)]
     audio = [soundfile.read(u.source)[0] for u in utts]
-    utts[1:2] = [replace(utts[1], source=f"cat {utts[1].source} |")]
-    utts[2:3] = [replace(utts[2], source=f"cat {utts[2].source} |")]
+    utts[1:2] = [replace(utts[1], source=f"cat '{utts[1].source}' |")]
+    utts[2:3] = [replace(utts[2], source=f"cat '{utts[2].source}' |")]
     done = format_dir(DataDir(five, utts).write(tmp_path / "long").path, tmp_path / "out").data
     assert [u.utt for u in done.utts] == [u.utt for u in utts]
     for u, samples in zip(done.utts, audio, strict=True):

@@ -23,7 +23,7 @@ def test_files_folders_scp_and_data_directories(tmp_path):
     shutil.copytree(FIVE / "audio", tmp_path / "audio" / "below")
     (tmp_path / "audio" / "notes.txt").write_text("not audio")
     scp = tmp_path / "some.scp"
-    scp.write_text(f"b {AUDIO[1]}\n\na cat {AUDIO[0]} |\n")
+    scp.write_text(f"b {AUDIO[1]}\n\na cat '{AUDIO[0]}' |\n")
     found = find_recordings([AUDIO[2], tmp_path / "audio", scp, FIVE])
     assert [utt.utt for utt in found[:1]] == [str(AUDIO[2])]
     assert [Path(utt.utt).name for utt in found[1:6]] == [path.name for path in AUDIO]
