@@ -64,4 +64,4 @@ for mode in ${modes}; do
 done
 [ "${dry_run}" = false ] || exit 0
 [ ! -s local/results_head.md ] || head=(--head local/results_head.md)
-python -m s3router.superb.table "${tags[@]}" ${head[@]+"${head[@]}"} --output "${output}"
+python -m s3router superb-table "${tags[@]}" ${head[@]+"${head[@]}"} --output "${output}"

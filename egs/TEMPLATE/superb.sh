@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # Train one task of SUPERB's kind (utterance classification; phonemes, letters or slots with CTC; verification;
-# diarisation) on a frozen, finetuned or routed upstream, predict the test set, and score.
+# diarisation) on a frozen, finetuned or routed upstream, predict the test sets, and score.
 #
 # Sourced by the run.sh of a recipe, with the names of its sets and then the options that the user gave:
-#   ./run.sh --mode router --sparsity 0.1 --lr "1e-3 1e-4"
+#   ./run.sh --method router --sparsity 0.1 --lr "1e-3 1e-4"
 #   ./run.sh --skip-data-prep --train-set /my/train --valid-set /my/dev --test-sets "/my/test1 /my/test2"
 # Stages: 1 corpus, 2 checks, 3 training (with several learning rates: one run each), 4 selection on the validation set,
-# 5 prediction of the test sets, 6 table. What is finished is skipped, what was interrupted goes on. All of one model
-# lies in exp/NAME. Paths are relative to the recipe's folder.
+# 5 prediction of the test sets, 6 table. What is finished is skipped, what was interrupted goes on. All files of a model
+# are in exp/NAME. Paths are relative to the recipe's folder.
 set -euo pipefail
 
 S3ROUTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -33,16 +33,19 @@ valid_set=dev         # the same (sv: with trials); selects the best checkpoint 
 test_sets="test"      # the same as that, to predict; separated by spaces, which the path of a folder may have, too
 classes=              # list of classes (default: those of the training labels)
 # model
-mode=frozen           # what trains besides the head: frozen (nothing), weight, or router (masks)
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (mode router; default: 0.10)
+method=frozen         # what trains besides the head: frozen (nothing), router (masks), weight, or scratch (random upstream)
+mode=                 # former name of --method
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.1)
+mask_conf=            # further fields of MaskConfig as JSON, such as '{"granularity": "2:4"}' (method router)
 upstream=tiny         # the upstream: tiny, or a name that s3router upstream list prints, or s3prl's
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 lr=                   # learning rate of the head; several in quotes are all tried (default: the benchmark's)
 upstream_lr=          # of scores or weights; several in quotes are all tried
 max_updates=          # optimizer steps (default: the benchmark's)
 seed=0                # of initialisation, batches and dropout
-crop=                 # seconds to which training utterances are cut at random (modes weight and router)
+crop=                 # seconds to which training utterances are cut at random (not with method frozen)
 cache=true            # keep what the frozen feature extractor or upstream gives in dump/features
+config=               # YAML file with options of s3router superb-train; those given here go before it
 train_args=           # further options of s3router superb-train, such as "--batch-size 8"
 tag=                  # name of the experiment's folder (default: made from the options)
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
@@ -61,8 +64,9 @@ main() {
 
 check_options() {
     local value
+    method=${mode:-${method}}
     option_is_one_of task ks ic sid er pr asr sf sv sd cls
-    option_is_one_of mode frozen weight router
+    option_is_one_of method frozen router weight scratch
     option_is_word upstream
     [ -z "${lang}" ] || option_is_word lang
     [ -z "${tag}" ] || option_is_word tag
@@ -72,14 +76,12 @@ check_options() {
     option_is_count nproc
     option_is_folder corpus
     [ -z "${classes}" ] || need "${classes}" "you (or leave out --classes)"
+    [ -z "${config}" ] || need "${config}" "you (or leave out --config)"
     option_is_checkpoint upstream_ckpt
-    if [ "${mode}" = router ]; then
-        sparsity=${sparsity:-0.10}
-        option_in_range sparsity 0 1
-    elif [ -n "${sparsity}" ]; then
-        die "--sparsity is for --mode router: with ${mode} there are no masks"
-    fi
-    [ "${mode}" != frozen ] || [ -z "${upstream_lr}" ] || die "--upstream-lr: with --mode frozen the upstream does not train"
+    [ -z "${sparsity}" ] || option_in_range sparsity 0 1
+    [ "${method}" = router ] || [ -z "${sparsity}${mask_conf}" ] ||
+        die "--sparsity and --mask-conf are for --method router: with ${method} there are no masks"
+    [ "${method}" != frozen ] || [ -z "${upstream_lr}" ] || die "--upstream-lr: with --method frozen the upstream does not train"
     for value in ${lr} ${upstream_lr}; do
         [[ ${value} =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || die "learning rate '${value}' is not a number such as 1e-3"
     done
@@ -88,23 +90,22 @@ check_options() {
 }
 
 name_everything() {
-    local head up
+    local head up masks rates folder
     data=data${lang:+/${lang}}${fold:+/fold${fold}}
     mapfile -t sets < <(each_set "${test_sets}")
     sets=("$(locate "${train_set}")" "$(locate "${valid_set}")" ${sets[@]+"${sets[@]}"})
     name_sets
     [ ${#sets[@]} -gt 2 ] || die "nothing to predict: name test sets"
-    exp=exp/${tag:-${lang:+${lang}_}${upstream}_${mode}${sparsity:+_s${sparsity}}${fold:+_fold${fold}}_seed${seed}}
+    masks=${sparsity:+_s${sparsity}}${mask_conf:+_m$(printf %s "${mask_conf}" | sha256sum | cut -c -6)}
+    exp=exp/${tag:-${lang:+${lang}_}${upstream}_${method}${masks}${fold:+_fold${fold}}_seed${seed}}
     for head in ${lr:-default}; do
-        for up in ${upstream_lr:-default}; do runs+=("${head} ${up}"); done
+        for up in ${upstream_lr:-default}; do
+            rates='' folder=${exp}/lr_${head}
+            [ "${head}" = default ] || rates="--lr ${head}"
+            [ "${up}" = default ] || rates+=" --upstream-lr ${up}" folder+=_${up}
+            runs+=("${rates}") folders+=("${folder}")
+        done
     done
-}
-
-folder_of() { # folder_of "HEAD UPSTREAM": of the run with these learning rates
-    local head up
-    read -r head up <<<"$1"
-    up=${up#default}
-    echo "${exp}/lr_${head}${up:+_${up}}"
 }
 
 prepare_corpus() {
@@ -116,45 +117,38 @@ prepare_corpus() {
         local/data.sh ${opts[@]+"${opts[@]}"}
 }
 
-train() {
-    local i head up more opts command=(python) folder content shipped=()
-    [ "${upstream}" != tiny ] || shipped=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
+train() { # all is checked before the first update, the test sets, too
+    local i more opts rates command=(python)
     need_sets
     # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
     read -a more <<<"${train_args}"
-    content=$(cat "${sets[0]}/${labels}" "${sets[1]}/${tested}" ${shipped[@]+"${shipped[@]}"} | sha256sum | cut -c -16)
-    if [ "${ngpu}" -gt 1 ] || [ "${nproc}" -gt 1 ]; then
+    [ "${ngpu}" -le 1 ] && [ "${nproc}" -le 1 ] ||
         command=(torchrun --standalone --nproc-per-node "$((ngpu > 0 ? ngpu : nproc))")
-    fi
+    opts=(--task "${task}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
+        --train-dir "${sets[0]}" --valid-dir "${sets[1]}" --test-dirs "${sets[@]:2}")
+    [ -z "${config}" ] || opts+=(--config "${config}")
+    [ -z "${sparsity}" ] || opts+=(--sparsity "${sparsity}")
+    [ -z "${mask_conf}" ] || opts+=(--mask-conf "${mask_conf}")
+    [ -z "${classes}" ] || opts+=(--classes "${classes}")
+    [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
+    [ -z "${max_updates}" ] || opts+=(--max-updates "${max_updates}")
+    [ "${method}" = frozen ] || [ -z "${crop}" ] || { opts+=(--max-seconds "${crop}") && cache=false; }
+    [ "${cache}" = false ] || [ "${method}" = scratch ] || opts+=(--feature-cache dump/features)
+    [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
     for i in "${!runs[@]}"; do
-        read -r head up <<<"${runs[i]}"
-        folder=$(folder_of "${runs[i]}")
-        opts=(--task "${task}" --mode "${mode}" --upstream "${upstream}" --seed "${seed}"
-            --train-dir "${sets[0]}" --valid-dir "${sets[1]}" ${more[@]+"${more[@]}"})
-        [ "${mode}" != router ] || opts+=(--sparsity "${sparsity}")
-        [ -z "${classes}" ] || opts+=(--classes "${classes}")
-        [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
-        [ -z "${max_updates}" ] || opts+=(--max-updates "${max_updates}")
-        [ "${head}" = default ] || opts+=(--lr "${head}")
-        [ "${up}" = default ] || opts+=(--upstream-lr "${up}")
-        [ "${mode}" = frozen ] || [ -z "${crop}" ] || { opts+=(--max-seconds "${crop}") && cache=false; }
-        [ "${cache}" = false ] || opts+=(--feature-cache dump/features)
-        log "  run $((i + 1)) of ${#runs[@]}: ${folder}"
-        same_settings "${folder}" "${opts[*]} --content_of_labels_and_tiny ${content}"
-        [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
-        run_once "${folder}/console.log" --show --outputs "${folder}/best.pth" "${folder}/best.json" --inputs \
-            "${sets[0]}/wav.scp" "${sets[0]}/${labels}" "${sets[1]}/wav.scp" "${sets[1]}/${tested}" -- \
-            "${command[@]}" -m s3router.superb.train "${opts[@]}" --output-dir "${folder}"
+        read -ra rates <<<"${runs[i]}"
+        log "  run $((i + 1)) of ${#runs[@]}: ${folders[i]}"
+        run_once "${folders[i]}/console.log" --show --outputs "${folders[i]}/best.pth" "${folders[i]}/best.json" --inputs \
+            "${sets[0]}/wav.scp" "${sets[0]}/${labels}" "${sets[1]}/wav.scp" "${sets[1]}/${tested}" \
+            ${config:+"${config}"} -- "${command[@]}" -m s3router superb-train "${opts[@]}" ${rates[@]+"${rates[@]}"} \
+            ${more[@]+"${more[@]}"} --output-dir "${folders[i]}"
     done
 }
 
 select_best() {
-    local run folders=()
-    for run in "${runs[@]}"; do
-        need "$(folder_of "${run}")/best.json" "this command with --stage 3"
-        folders+=("$(folder_of "${run}")")
-    done
-    python -m s3router.superb.select "${folders[@]}" --output "${exp}/selected" || die "no selection: see above"
+    local folder
+    for folder in "${folders[@]}"; do need "${folder}/best.json" "this command with --stage 3"; done
+    python -m s3router superb-select "${folders[@]}" --output "${exp}/selected" || die "no selection: see above"
 }
 
 predict() {
@@ -165,7 +159,7 @@ predict() {
     for ((i = 2; i < ${#sets[@]}; i++)); do
         run_once "${exp}/predict_${names[i]}/log" --show --inputs "${exp}/selected/best.pth" "${sets[i]}/wav.scp" \
             "${sets[i]}/${tested}" --outputs "${exp}/predict_${names[i]}/result.json" -- \
-            python -m s3router.superb.predict --exp-dir "${exp}/selected" --data-dir "${sets[i]}" \
+            python -m s3router superb-predict --exp-dir "${exp}" --data-dir "${sets[i]}" \
             --output-dir "${exp}/predict_${names[i]}" ${opts[@]+"${opts[@]}"}
     done
 }
@@ -173,7 +167,7 @@ predict() {
 report() {
     local name
     for name in "${names[@]:2}"; do need "${exp}/predict_${name}/result.json" "this command with --stage 5"; done
-    python -m s3router.superb.table "${exp}" --output "${exp}/RESULTS.md"
+    python -m s3router superb-table "${exp}" --output "${exp}/RESULTS.md"
 }
 
 need_sets() {
@@ -186,7 +180,7 @@ need_sets() {
     for set in "${sets[@]:1}"; do need "${set}/${tested}" "${how}"; done
 }
 
-names=() runs=() labels=utt2label
+names=() runs=() folders=() labels=utt2label
 case ${task} in pr | asr | sf) labels=text ;; sd) labels=rttm ;; esac
 tested=${labels} # what validation and test sets are compared with
 [ "${task}" != sv ] || tested=trials

@@ -73,10 +73,10 @@ check_options() {
     work=exp/${tag}
 }
 
-run_recipe() { # run_recipe FOLDER MODE OPTIONS...: the recipe's own run.sh
-    local folder=$1 mode=$2 opts pair
+run_recipe() { # run_recipe FOLDER METHOD OPTIONS...: the recipe's own run.sh
+    local folder=$1 method=$2 opts pair
     read -ra opts <<<"${run_args}"
-    opts+=(--mode "${mode}" --upstream "${upstream}" --seed "${seed}" --tag "${tag}_${mode}" "${@:3}")
+    opts+=(--method "${method}" --upstream "${upstream}" --seed "${seed}" --tag "${tag}_${method}" "${@:3}")
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ -z "${max_updates}" ] || opts+=(--max-updates "${max_updates}")
     [ -z "${lr}" ] || opts+=(--lr "${lr}")
@@ -110,7 +110,7 @@ make_packs() {
         best=${folders[i]}/exp/${tag}_router/selected
         need "${best}/best.pth" "this command with --stage 1"
         run_once "${work}/packs/${names[i]}.log" --inputs "${best}/best.pth" --outputs "${work}/packs/${names[i]}.pack" -- \
-            python -m s3router.superb.packing "${best}" -o "${work}/packs/${names[i]}.pack" --route "${names[i]}"
+            python -m s3router pack "${best}" -o "${work}/packs/${names[i]}.pack" --route "${names[i]}"
     done
 }
 

@@ -16,13 +16,16 @@ from torch import Tensor
 from s3router.asr.ctc_decode import BatchOptions, plan_batches
 from s3router.data.audio import Seconds
 from s3router.data.kaldi import Utterance
-from s3router.data.utt2label import BETWEEN, Label
+from s3router.data.utt2label import Label
 from s3router.errors import ConfigError
-from s3router.files import write_json, write_lines
+from s3router.files import write_json
 from s3router.serving.reading import WaveReader
 from s3router.serving.route_heads import ClassHead
 from s3router.serving.routed_model import RoutedModel
-from s3router.superb.labels import LabelledDir, check
+from s3router.submission.tracks import method_of
+from s3router.superb.classification import Classification
+from s3router.superb.labels import LabelledDir
+from s3router.superb.tasks import task
 
 
 @dataclass(frozen=True)
@@ -113,28 +116,24 @@ def score_directory(
     Raises:
         DataError: audio that cannot be read.
     """
-    from s3router.superb import classification
-    from s3router.superb.predict import submission_lines
-    from s3router.superb.tasks import task
-
     head = model.class_head(route)
-    spec = task(head.task)
+    kind = _kind(head)
     utts = labelled.data.utts
     labels: dict[str, Label] = {}
     for index, logits in _logits(model, utts, {route: head}, options):
         labels[utts[index].utt] = best_labels(head, logits[route], 1)[0][0]
-    found = {utt: labels[utt] for utt in labelled.labels}
+    found = kind.predictions(labels, labelled)
+    track = head.training_settings.get("track")
     result = {
-        "task": spec.name,
-        **{key: head.training_settings.get(key, "") for key in ("mode", "track")},
+        "task": kind.name,
+        "method": method_of(head.training_settings),
+        **({} if track is None else {"track": track}),
         "upstream": head.upstream,
         "data_dir": str(labelled.data.path),
-        "n_utts": len(found),
-        **classification.figures(list(found.values()), list(labelled.labels.values()), spec),
+        "n_utts": len(labelled.labels),
+        **kind.metrics(found),
     }
-    write_lines(output / "utt2label", (f"{utt} {BETWEEN.join(label)}" for utt, label in found.items()))
-    if spec.folder:
-        write_lines(output / spec.folder.format(fold=fold) / spec.file, submission_lines(spec, found))
+    kind.write(found, output, fold)
     write_json(output / "result.json", result)
     return result
 
@@ -147,10 +146,18 @@ def read_directory(model: RoutedModel, route: str, folder: str | os.PathLike) ->
         DataError: labels that the pack does not know, clips that are too short, files that are missing or damaged.
     """
     head = model.class_head(route)
-    labelled = LabelledDir.read(folder, len(head.slots))
-    labelled = LabelledDir(labelled.data.with_durations(), labelled.labels)
-    check(None, [labelled], head.classes, model.receptive_field)
+    kind = _kind(head)
+    labelled = kind.read(folder)
+    kind.check(None, [labelled], head.classes, model.receptive_field)
     return labelled
+
+
+def _kind(head: ClassHead) -> Classification:
+    """The task that trained a head. Raises ConfigError where this version does not know it."""
+    kind = task(head.task)
+    if not isinstance(kind, Classification):
+        raise ConfigError(f"task {kind.name} is no utterance classification")
+    return kind
 
 
 def _logits(

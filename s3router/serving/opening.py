@@ -7,9 +7,10 @@ from pathlib import Path
 
 from s3router.asr.experiment import ASRExperiment
 from s3router.errors import CheckpointError
+from s3router.superb.experiment import TaskExperiment
 from s3router.training.experiment import Experiment
 
-KINDS: tuple[type[Experiment], ...] = (ASRExperiment,)
+KINDS: tuple[type[Experiment], ...] = (ASRExperiment, TaskExperiment)
 
 
 def open_experiment(path: str | os.PathLike) -> Experiment:

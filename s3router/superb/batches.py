@@ -1,65 +1,106 @@
-"""Batches of waveforms and class ids, in the form that s3prl's tasks take, in an order that a resumed run repeats."""
+"""Datasets in the form that s3prl's Tasks take, and batches of them in an order that a resumed run repeats."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from s3router.data.audio import SAMPLE_RATE, read_audio
-from s3router.data.utt2label import BETWEEN
 from s3router.superb.labels import LabelledDir
 from s3router.upstreams.s3prl_engine import load
 
 
 class Clips(Dataset):
-    """(epoch, index) -> the item of s3prl's dataset of that utterance.
+    """(epoch, index) -> the item of s3prl's dataset for that utterance.
 
     Args:
         labelled: the utterances, in its order.
-        encoder: s3prl's, of one slot or of several.
-        gain_db: applied to the waveform.
+        target: utterance -> what the Task takes besides the waveform.
+        gain_db: gain applied to the waveform.
         max_seconds: crop longer ones, at a place that seed, epoch and index decide; None: never.
-        seed: of the crops.
+        seed: seed of the crops.
+        trim: (samples,) -> (samples,), applied before the crop.
     """
 
     def __init__(
-        self, labelled: LabelledDir, encoder, gain_db: float = 0.0, max_seconds: float | None = None, seed: int = 0
+        self,
+        labelled: LabelledDir,
+        target: Callable[[str], dict[str, Any]],
+        gain_db: float = 0.0,
+        max_seconds: float | None = None,
+        seed: int = 0,
+        trim: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
-        self.utts, self.labels = labelled.data.utts, labelled.labels
-        self.encoder, self.max_seconds, self.seed = encoder, max_seconds, seed
-        self.gain = np.float32(10 ** (gain_db / 20))
+        self.labelled, self.utts, self.target, self.trim = labelled, labelled.data.utts, target, trim
+        self.gain, self.max_seconds, self.seed = np.float32(10 ** (gain_db / 20)), max_seconds, seed
 
     def __len__(self) -> int:
         return len(self.utts)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         epoch, index = key
-        wav = self.read(index)
+        wav = read_audio(self.utts[index].source, SAMPLE_RATE) * self.gain
+        if self.trim is not None:
+            wav = self.trim(wav)
         if self.max_seconds is not None and len(wav) > (limit := round(self.max_seconds * SAMPLE_RATE)):
             start = random.Random(f"{self.seed} {epoch} {index}").randrange(len(wav) - limit + 1)
             wav = wav[start : start + limit]
         return self.item(index, torch.from_numpy(wav), len(wav))
 
-    def read(self, index: int) -> np.ndarray:
-        """float32 (samples,) of utterance number ``index``, before it is cropped."""
-        return read_audio(self.utts[index].source, SAMPLE_RATE) * self.gain
-
     def item(self, index: int, x: torch.Tensor, x_len: int) -> dict:
-        """What s3prl's task takes of utterance number ``index``."""
-        utt = self.utts[index]
-        label = self.labels[utt.utt]
-        item = {"x": x, "x_len": x_len, "unique_name": utt.utt}
-        if len(label) == 1:
-            return {**item, "class_id": self.encoder.encode(label[0]), "label": label[0]}
-        return {**item, "class_ids": torch.tensor(self.encoder.encode(list(label))), "labels": list(label)}
+        """What s3prl's Task takes for utterance number ``index``."""
+        utt = self.utts[index].utt
+        return {"x": x, "x_len": x_len, "unique_name": utt, **self.target(utt)}
+
+
+class Stretches(Dataset):
+    """(epoch, index) -> the item of s3prl's dataset for a stretch of a recording; whole frames only.
+
+    Args:
+        labelled: the recordings.
+        target: (recording, first frame, frame after the last) -> float32 (frames, speakers).
+        stride: samples per frame.
+        max_seconds: longer recordings are several stretches; None: each is one.
+        gain_db: gain applied to the waveform.
+    """
+
+    def __init__(
+        self,
+        labelled: LabelledDir,
+        target: Callable[[str, int, int], np.ndarray],
+        stride: int,
+        max_seconds: float | None = None,
+        gain_db: float = 0.0,
+    ):
+        self.target, self.stride, self.gain = target, stride, np.float32(10 ** (gain_db / 20))
+        self.spans, self.utts = [], []
+        for utt in labelled.data.utts:
+            total = max(int(utt.duration * SAMPLE_RATE) // stride, 1)
+            step = total if max_seconds is None else max(int(max_seconds * SAMPLE_RATE) // stride, 1)
+            for number, first in enumerate(range(0, total, step)):
+                last = min(first + step, total)
+                self.spans.append((number, first, last))
+                self.utts.append(replace(utt, duration=(last - first) * stride / SAMPLE_RATE))
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        utt, (number, first, last) = self.utts[key[1]], self.spans[key[1]]
+        wav = read_audio(utt.source, SAMPLE_RATE)[first * self.stride : last * self.stride] * self.gain
+        label = torch.from_numpy(self.target(utt.utt, first, last))
+        item = {"x": torch.from_numpy(wav), "x_len": len(wav), "label": label, "label_len": last - first}
+        return {**item, "record_id": utt.utt, "chunk_id": number, "unique_name": utt.utt}
 
 
 def collate(items: list[dict]) -> dict:
-    """Pad and stack with s3prl's own function: x (B, samples), x_len (B,), class_id (B,) or class_ids (B, slots)."""
+    """Pad and stack with s3prl's own function: x float32 (B, samples), x_len int64 (B,), and the targets."""
     return load("s3prl.dataio.collate_fn").default_collate_fn(items)
 
 
@@ -67,37 +108,16 @@ class TrainingBatches:
     """Batches without end; the n-th of them is the same in every run.
 
     Args:
-        clips: to draw from (`Clips`, or those of `s3router.superb.pooled`).
-        batch_size: of all ranks together.
-        balanced: s3prl's sampler that draws every class equally often; else every utterance once an epoch, shuffled.
-        seed: of the order.
+        clips: the dataset.
+        sampler: one of s3prl's; an epoch has as many batches as it gives.
         rank, world: this process takes every ``world``-th utterance of each batch. A batch that is too small for all
             lends its first utterance to the rest, with no weight in the loss.
         num_workers: processes that read audio; 0: this one.
-        sampler: another of s3prl's, whose batches have the size that it gives them.
     """
 
-    def __init__(
-        self,
-        clips: Dataset,
-        batch_size: int,
-        balanced: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        num_workers: int = 0,
-        sampler=None,
-    ):
-        self.clips, self.rank, self.world, self.num_workers = clips, rank, world, num_workers
-        samplers = load("s3prl.dataio.sampler")
-        if sampler is not None:
-            self.sampler = sampler
-        elif balanced:
-            names = [BETWEEN.join(clips.labels[u.utt]) for u in clips.utts]
-            self.sampler = samplers.BalancedWeightedSampler(names, batch_size, seed=1_000_003 * seed)
-        else:
-            self.sampler = samplers.FixedBatchSizeBatchSampler(clips, batch_size, shuffle=True, seed=1_000_003 * seed)
-        self.per_epoch = -(-len(clips) // batch_size) if sampler is None else len(sampler)
+    def __init__(self, clips: Dataset, sampler: Any, rank: int = 0, world: int = 1, num_workers: int = 0):
+        self.clips, self.sampler, self.rank, self.world, self.num_workers = clips, sampler, rank, world, num_workers
+        self.per_epoch = len(sampler)
 
     def starting_at(self, batch: int) -> Iterator[tuple[dict, float]]:
         """(batch, its weight) from number ``batch`` on; the ranks' weighted losses average to the whole batch's."""
@@ -117,3 +137,8 @@ def in_order(clips: Dataset, batch_size: int, rank: int = 0, world: int = 1, num
     by_length = sorted(range(len(clips)), key=lambda i: (clips.utts[i].duration or 0.0, i))[rank::world]
     parts = [[(0, i) for i in by_length[k : k + batch_size]] for k in range(0, len(by_length), batch_size)]
     return DataLoader(clips, batch_sampler=parts, num_workers=num_workers, collate_fn=collate)
+
+
+def to_device(batch: dict, device: str) -> dict:
+    """The batch with its tensors on ``device``."""
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}

@@ -1,4 +1,4 @@
-"""Upstream, weighted layer sum and head: s3prl's parts, put together with masks and low-precision arithmetic."""
+"""The model of a task: s3prl's upstream, featurizer and head, with masks and low-precision arithmetic."""
 
 from __future__ import annotations
 
@@ -8,26 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError
-from s3router.superb.tasks import Settings, TaskSpec
+from s3router.superb.kind import Kind, Settings
 from s3router.training.parameters import apply_method
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import load, problem
 
 _NN = load("s3prl.nn.upstream")
 
-MODES = {
-    "frozen": "the head alone (the benchmark's constrained track)",
-    "weight": "the upstream's weights but for its feature extractor, and the head",
-    "router": "scores of weight masks on a frozen upstream (S3-Router), and the head",
-}
-"""Mode -> what it trains. The head is the featurizer's layer weights and the benchmark's head."""
-
 
 class BenchmarkModel(_NN.UpstreamDownstreamModel):
-    """As s3prl's, (wav (B, samples), lengths (B,)) -> what the head gives; but
+    """s3prl's: (wav (B, samples), lengths (B,)) -> the head's output. Two differences:
 
-    - no graph is built where none is wanted (s3prl builds the upstream's in validation, too);
-    - ``autocast`` runs the upstream in bfloat16; featurizer, head and loss are float32 always.
+    - no graph is built where none is needed (s3prl builds the upstream's in validation, too);
+    - ``autocast`` runs the upstream in bfloat16; featurizer, head and loss are always float32.
     """
 
     UPSTREAM = "upstream"
@@ -65,7 +58,7 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
 
 
 class FrameModel(BenchmarkModel):
-    """Of heads that give logits (B, T, units) and valid frames (B,); frames behind an utterance's end say blank.
+    """A model with a CTC head: logits (B, T, units) and valid frames (B,); frames behind an utterance's end are blank.
 
     s3prl predicts one utterance at a time and takes the best unit of every frame; in a batch, frames of padding would
     speak, too. The loss does not see them.
@@ -83,37 +76,41 @@ class FrameModel(BenchmarkModel):
 
 
 def build_task(
-    spec: TaskSpec,
+    kind: Kind,
     settings: Settings,
     classes: list[list[str]],
-    mode: str,
+    method: str,
     extra_conf: dict[str, Any],
     upstream_ckpt: str | None = None,
-    bfloat16: bool = False,
+    autocast: bool = False,
 ) -> nn.Module:
-    """s3prl's Task (loss, predictions, metric) around a `BenchmarkModel`, with ``requires_grad`` set by the mode.
+    """s3prl's Task (loss, predictions) around a `BenchmarkModel`, with ``requires_grad`` set by the method.
 
     Args:
-        classes: of each slot.
-        mode: see `MODES`; ``extra_conf`` holds a mask for router, and for no other.
+        kind: the task.
+        classes: of each slot, or units.
+        method: one of `s3router.training.parameters.METHODS`; ``extra_conf`` holds a mask for router, and for no other.
         extra_conf: of the s3prl upstream ``s3router`` (`s3router.upstreams.hub.build`).
+        autocast: whether the upstream runs in bfloat16.
+
+    Returns:
+        The Task; its ``model`` is the `BenchmarkModel`, and its ``encoder`` the kind's encoder.
 
     Raises:
-        ConfigError: unknown mode, or one that does not fit the upstream.
+        ConfigError: unknown method, or one that does not fit the upstream.
     """
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
-    if (mode == "router") != ("mask" in extra_conf):
-        raise ConfigError("a mask belongs to mode router, and to no other")
+    if (method == "router") != ("mask" in extra_conf):
+        raise ConfigError("a mask belongs to method router, and to no other")
     hub.register()
     upstream = _NN.S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
     featurizer = _NN.Featurizer(upstream)
-    encoder = spec.of_kind().encoder(classes, spec)
-    theirs = problem(spec.problem)
-    head = theirs.build_downstream(settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate)
-    model = (FrameModel if spec.kind == "sequences" else BenchmarkModel)(
-        *(upstream, featurizer, head, mode != "frozen", bfloat16)
+    encoder = kind.encoder(classes)
+    head = problem(kind.problem).build_downstream(
+        settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate
     )
-    apply_method(model, mode)
-    kind = spec.of_kind()
-    return kind.build(theirs, model, encoder) if hasattr(kind, "build") else theirs.build_task({}, model, encoder)
+    wrapper = FrameModel if kind.ctc else BenchmarkModel
+    model = wrapper(upstream, featurizer, head, method != "frozen", autocast)
+    apply_method(model, method)
+    task = kind.build(model, encoder)
+    task.encoder = encoder
+    return task

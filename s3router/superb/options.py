@@ -1,91 +1,144 @@
-"""Options of the training command, and what they say about the upstream."""
+"""Options of ``superb-train``: command line, configuration file, defaults, and their meaning for the upstream."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
-from s3router.superb.tasks import TASKS, Settings, TaskSpec
+from s3router.submission.tracks import method_of
+from s3router.superb.kind import Settings
+from s3router.superb.tasks import TASKS, task
 from s3router.training.arithmetic import ARITHMETIC
+from s3router.training.parameters import METHODS
 
-MODE_NAMES = ("frozen", "weight", "router")
-DEFAULT_LRS = {"scores": 1e-3, "weights": 1e-5}
-"""Learning rates of the upstream by what trains in it; the benchmark itself, whose upstream is frozen, has none."""
-DECISIVE = (
-    *("task", "mode", "upstream", "upstream_ckpt", "sparsity", "mask_conf", "feature_masking", "upstream_dropout"),
-    *("train_dir", "valid_dir", "classes", "seed", "lr", "upstream_lr", "batch_size", "accum_grad", "max_updates"),
-    *("valid_interval", "max_seconds", "grad_clip", "head_conf"),
-)
-"""Options that make a run what it is: they must not change when it goes on."""
+DEFAULT_LRS = {"router": 1e-3, "weight": 1e-5, "scratch": 1e-4}
+"""Learning rates of the upstream by method; the benchmark, whose upstream is frozen, has none."""
+FROM_SETTINGS = ("batch_size", "accum_grad", "max_updates", "valid_interval", "grad_clip", "max_seconds")
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong command line with one line instead of all options."""
+
+    def error(self, message: str) -> None:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options. Those without a default follow the task's settings (`s3router.superb.tasks`)."""
-    made = argparse.ArgumentParser(prog="s3router superb-train", description="Train one task; resumes by itself.")
+    """The command's options. Those without a default follow the task's settings (`Kind.settings`)."""
+    made = Parser(prog="s3router superb-train", description="Train one task; called again, it resumes.")
     add = made.add_argument
-    add("--task", required=True, choices=sorted(TASKS), help="of SUPERB, or cls: any utterance classification")
+    add("--config", type=Path, metavar="YAML", help="options in a file, 'name: value'; those given here go before it")
+    add("--task", required=True, choices=sorted(TASKS), help="one of SUPERB's, or cls: any utterance classification")
     add("--train-dir", type=Path, required=True, help="Kaldi directory with utt2label (pr, asr, sf: text; sd: rttm)")
     add("--valid-dir", type=Path, required=True, help="the same (sv: with trials); selects the best checkpoint")
+    add("--test-dirs", type=Path, nargs="+", default=[], help="sets to predict later: checked before training begins")
     add("--output-dir", type=Path, required=True, help="checkpoints, log and settings")
     add("--classes", type=Path, help="list of classes (default: those of the training labels)")
-    add("--mode", choices=MODE_NAMES, default="frozen", help="what trains besides the head")
+    words = "; ".join(f"{name}: {what}" for name, what in METHODS.items())
+    add("--method", "--mode", dest="method", choices=METHODS, default="frozen", help=f"what trains ({words})")
     add("--upstream", default="tiny", help="tiny, a name of s3router upstream list, or one of s3prl")
     add("--upstream-ckpt", help="its checkpoint: path or URL")
-    add("--upstream-dropout", type=float, help="of the transformer (as its checkpoint says)")
-    add("--sparsity", type=float, help="share of weights removed (mode router; default: 0.1)")
-    add("--mask-conf", type=json.loads, default={}, metavar="JSON", help="other fields of MaskConfig")
+    add("--upstream-dropout", type=float, help="of the transformer (default: as its checkpoint says)")
+    add("--sparsity", type=float, help="share of weights removed (method router; default: MaskConfig's)")
+    add("--mask-conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as granularity")
     add("--feature-masking", type=json.loads, metavar="JSON", help="fields of SpecAugConfig (default: no masking)")
     add("--feature-cache", help="folder that keeps the frozen feature extractor's output")
     add("--pool-ahead", choices=("auto", "never"), default="auto", help="frozen upstream: compute means over time once")
     add("--lr", type=float, help="learning rate of head and featurizer")
-    add("--upstream-lr", type=float, help="of scores (default 1e-3) or weights (default 1e-5)")
-    add("--batch-size", type=int, help="utterances (default, as of all below without one: the benchmark's)")
-    add("--accum-grad", type=int, help="batches in an update")
+    lrs = ", ".join(f"{name} {lr:g}" for name, lr in DEFAULT_LRS.items())
+    add("--upstream-lr", type=float, help=f"learning rate of the upstream's scores or weights (default: {lrs})")
+    add("--batch-size", type=int, help="utterances (default, as for all below without one: the benchmark's)")
+    add("--accum-grad", type=int, help="batches per update")
     add("--max-updates", type=int, help="optimizer steps")
     add("--valid-interval", type=int, help="updates between validations")
     add("--save-interval", type=int, default=500, help="updates between checkpoints, besides those at validations")
     add("--progress-interval", type=int, default=25, help="updates between progress lines")
     add("--max-seconds", type=float, help="crop longer training utterances; 0: never")
     add("--grad-clip", type=float, help="largest norm of the gradients")
-    add("--head-conf", type=json.loads, metavar="JSON", help="in place of the benchmark's arguments of the head")
-    add("--amp-dtype", choices=ARITHMETIC, default="auto", help="auto: bfloat16 where hardware has it")
+    add("--head-conf", type=json.loads, metavar="JSON", help="arguments that replace the benchmark's for the head")
+    add("--amp-dtype", choices=ARITHMETIC, default="auto", help="auto: the faster one here; a resumed run keeps it")
     add("--num-workers", type=int, default=0, help="processes that read audio")
     add("--device", default="cpu", help="cpu or cuda; torchrun starts several processes")
-    add("--seed", type=int, default=0, help="of initialisation, batches and dropout")
+    add("--seed", type=int, default=0, help="seed of initialisation, batches and dropout")
     return made
 
 
-def complete(args: argparse.Namespace, spec: TaskSpec) -> Settings:
-    """Fill what was not given from the task's settings, in place, and check it all.
+def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; what it does not give comes from its ``--config`` file, if there is one.
+
+    Raises:
+        ConfigError: a configuration file that is missing, is not YAML, or has unknown options.
+    """
+    made = parser()
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    given, _ = first.parse_known_args(argv)
+    if given.config is None:
+        return made.parse_args(argv)
+    known = {name for action in made._actions for name in action.option_strings}  # argparse has no public list
+    return made.parse_args([*_written(given.config, known), *(argv or [])])
+
+
+def _written(path: Path, known: set[str]) -> list[str]:
+    """The options in a file as words of a command line."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected options, as 'name: value' lines")
+    words: list[str] = []
+    names = {str(name): f"--{str(name).replace('_', '-')}" for name in content}
+    if unknown := [name for name, option in names.items() if option not in known - {"--help", "--config"}]:
+        raise ConfigError(f"{path}: unknown {', '.join(unknown)}; superb-train --help lists the options")
+    for option, value in zip(names.values(), content.values(), strict=True):
+        if isinstance(value, list):
+            words += [option, *map(str, value)]
+        elif value is not None:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words.append(f"{option}={text}")
+    return words
+
+
+def complete(options: argparse.Namespace) -> Settings:
+    """Fill in what was not given from the task's settings, in place, and check everything.
+
+    Returns:
+        The settings of the task, with the head's arguments that were given.
 
     Raises:
         ConfigError: all problems at once.
     """
-    settings = spec.settings()
-    for name in ("batch_size", "accum_grad", "max_updates", "valid_interval", "grad_clip", "max_seconds"):
-        if getattr(args, name) is None:
-            setattr(args, name, getattr(settings, name))
-    args.lr = settings.head_lr if args.lr is None else args.lr
-    if args.max_seconds == 0:
-        args.max_seconds = None
-    if args.mode == "router":
-        args.sparsity = 0.1 if args.sparsity is None else args.sparsity
-    if args.upstream_lr is None and args.mode != "frozen":
-        args.upstream_lr = DEFAULT_LRS["scores" if args.mode == "router" else "weights"]
-    problems = _problems(args)
+    kind = task(options.task)
+    settings = kind.settings()
+    for name in FROM_SETTINGS:
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(settings, name))
+    options.lr = settings.head_lr if options.lr is None else options.lr
+    if options.max_seconds == 0:
+        options.max_seconds = None
+    if options.upstream_lr is None:
+        options.upstream_lr = DEFAULT_LRS.get(options.method)
+    problems = _problems(options) + kind.option_problems(options)
     if problems:
         raise ConfigError("; ".join(problems))
-    args.valid_interval = min(args.valid_interval, args.max_updates)
-    return settings if args.head_conf is None else replace(settings, head=merged(settings.head, args.head_conf))
+    options.valid_interval = min(options.valid_interval, options.max_updates)
+    if options.method == "router":
+        options.sparsity = mask_of(options)["sparsity"]
+    return settings if options.head_conf is None else replace(settings, head=merged(settings.head, options.head_conf))
 
 
-def merged(head: dict[str, Any], changes: Any, where: str = "--head-conf") -> dict[str, Any]:
-    """Arguments of a head with some in place of others, nested ones included.
+def merged(head: Mapping[str, Any], changes: Any, where: str = "--head-conf") -> dict[str, Any]:
+    """Arguments of a head with some of them replaced, nested ones included.
 
     Raises:
         ConfigError: an argument that the head does not have.
@@ -102,79 +155,84 @@ def merged(head: dict[str, Any], changes: Any, where: str = "--head-conf") -> di
     }
 
 
-def _problems(args: argparse.Namespace) -> list[str]:
+def _problems(options: argparse.Namespace) -> list[str]:
     found = []
     for name in ("batch_size", "accum_grad", "max_updates", "valid_interval", "save_interval", "progress_interval"):
-        if getattr(args, name) < 1:
-            found.append(f"--{name.replace('_', '-')} must be a whole number above 0, found {getattr(args, name)}")
+        if (value := getattr(options, name)) < 1:
+            found.append(f"--{name.replace('_', '-')} must be a whole number above 0, found {value}")
     for name in ("lr", "upstream_lr", "grad_clip", "max_seconds"):
-        value = getattr(args, name)
+        value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             found.append(f"--{name.replace('_', '-')} must be a number above 0, found {value}")
-    if args.num_workers < 0:
-        found.append(f"--num-workers must be 0 or more, found {args.num_workers}")
-    if args.mode == "router":
-        from s3router.masks import MaskConfig
-
+    if options.num_workers < 0:
+        found.append(f"--num-workers must be 0 or more, found {options.num_workers}")
+    method = options.method
+    if method == "router":
         try:
-            MaskConfig.from_dict(mask_conf(args))
+            mask_of(options)
         except ConfigError as error:
             found.append(str(error))
-    elif args.sparsity is not None or args.mask_conf:
-        found.append(f"--sparsity and --mask-conf are for --mode router, not {args.mode}; leave them out")
-    if args.mode == "frozen" and args.upstream_lr is not None:
-        found.append("--upstream-lr: with --mode frozen the upstream does not train; leave it out")
-    if args.mode == "frozen" and (args.feature_masking or args.upstream_dropout):
+    elif options.sparsity is not None or options.mask_conf:
+        found.append(f"--sparsity and --mask-conf are for --method router, not {method}; leave them out")
+    if method == "frozen" and options.upstream_lr is not None:
+        found.append("--upstream-lr: with --method frozen the upstream does not train; leave it out")
+    if method == "frozen" and (options.feature_masking or options.upstream_dropout):
         found.append("--feature-masking and --upstream-dropout have no effect on a frozen upstream; leave them out")
-    if TASKS[args.task].kind == "sequences":
-        if args.max_seconds:
-            found.append("--max-seconds: a cropped utterance would not hold all of its text; leave it out")
-        if args.classes is not None:
-            found.append(f"--classes: the units of {args.task} come from the texts; leave it out")
-        if args.batch_size < 2:
-            found.append("--batch-size must be 2 or more: batches of long utterances are half as large")
-    if args.feature_cache and args.max_seconds:
+    if method == "scratch" and options.feature_cache:
+        found.append("--feature-cache: with --method scratch the feature extractor trains, too; leave it out")
+    if options.feature_cache and options.max_seconds:
         found.append("--feature-cache: crops differ each time, so their features cannot be kept; add --max-seconds 0")
     return found
 
 
-def mask_conf(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of MaskConfig for mode router."""
-    return {"seed": args.seed, "sparsity": args.sparsity, **args.mask_conf}
+def mask_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The complete mask configuration of method router; ``--sparsity`` goes before that of ``--mask-conf``.
+
+    Raises:
+        ConfigError: as `s3router.masks.MaskConfig`.
+    """
+    from s3router.masks import MaskConfig
+
+    if not isinstance(options.mask_conf, dict):
+        raise ConfigError(f"--mask-conf: {options.mask_conf!r} is not an object of MaskConfig's fields")
+    given = {} if options.sparsity is None else {"sparsity": options.sparsity}
+    return MaskConfig.from_dict({"seed": options.seed, **options.mask_conf, **given}).to_dict()
 
 
-def extra_conf(args: argparse.Namespace) -> dict[str, Any]:
-    """What the s3prl upstream ``s3router`` is told (see `s3router.upstreams.hub`)."""
+def extra_conf(options: argparse.Namespace) -> dict[str, Any]:
+    """The configuration of the s3prl upstream ``s3router`` (see `s3router.upstreams.hub`)."""
     wanted = {
-        "upstream": args.upstream,
-        "mask": mask_conf(args) if args.mode == "router" else None,
-        "specaug": args.feature_masking,
-        "feature_cache": None if pools_ahead(args) else args.feature_cache,
-        "dropout": args.upstream_dropout,
-        "seed": args.seed,
+        "upstream": options.upstream,
+        "mask": mask_of(options) if options.method == "router" else None,
+        "specaug": options.feature_masking,
+        "feature_cache": None if pools_ahead(options) else options.feature_cache,
+        "random_init": True if options.method == "scratch" else None,
+        "dropout": options.upstream_dropout,
+        "seed": options.seed,
     }
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def pools_ahead(args: argparse.Namespace) -> bool:
-    """Whether training will go over the utterances once only (`s3router.superb.pooled`)."""
-    linear = TASKS[args.task].kind == "classification"
-    return linear and args.mode == "frozen" and args.pool_ahead == "auto" and args.max_seconds is None
+def pools_ahead(options: argparse.Namespace) -> bool:
+    """Whether training takes means over time that are computed once (`s3router.superb.pooled`)."""
+    wanted = options.pool_ahead == "auto" and options.method == "frozen" and options.max_seconds is None
+    return wanted and TASKS[options.task].linear_over_time
 
 
-def recorded(args: argparse.Namespace) -> dict[str, Any]:
-    """The options as plain values."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+def recorded(options: argparse.Namespace) -> dict[str, Any]:
+    """The options as plain values, for ``config.json``."""
 
-
-def check_same_run(now: dict[str, Any], before: dict[str, Any], where: Path) -> None:
-    """Refuse to go on with a run under other options. Raises ConfigError with every one that differs."""
-    differ = [
-        f"--{name.replace('_', '-')} was {before.get(name)}, is {now.get(name)}"
-        for name in DECISIVE
-        if before.get(name) != now.get(name)
-    ]
-    if differ:
-        raise ConfigError(
-            f"{where} holds a run with other options ({'; '.join(differ)}); take another --output-dir, or delete it"
+    def plain(value: Any) -> Any:
+        return (
+            [plain(v) for v in value] if isinstance(value, list) else str(value) if isinstance(value, Path) else value
         )
+
+    return {name: plain(value) for name, value in vars(options).items() if name != "config"}
+
+
+def read_recorded(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded options; those that an older version did not know have their defaults, and its ``mode`` is method."""
+    defaults = {action.dest: action.default for action in parser()._actions if action.dest not in ("help", "config")}
+    found = {**defaults, **options, "method": method_of(options)}
+    found.pop("mode", None)
+    return found

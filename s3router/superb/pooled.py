@@ -1,4 +1,4 @@
-"""For frozen upstreams: the mean over time of every layer, computed once an utterance instead of once an update.
+"""Means over time of a frozen upstream's layers, computed once per utterance instead of once per update.
 
 The benchmark's head of utterance classification is linear up to its mean over time, and so is the weighted sum of
 layers. So the mean may as well come first: with the means (layers, width) in place of the frames, s3prl's featurizer
@@ -28,7 +28,7 @@ class PooledClips(Dataset):
     """`Clips` whose ``x`` is (layers, width), with a length of one frame."""
 
     def __init__(self, clips: Clips, means: Tensor):
-        self.utts, self.labels, self.clips, self.means = clips.utts, clips.labels, clips, means
+        self.labelled, self.utts, self.clips, self.means = clips.labelled, clips.utts, clips, means
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -37,19 +37,13 @@ class PooledClips(Dataset):
         return self.clips.item(key[1], self.means[key[1]], 1)
 
 
-def can_pool(model: nn.Module, max_seconds: float | None) -> bool:
-    """Whether means may stand for frames in training this `s3router.superb.model.BenchmarkModel`."""
-    linear = type(model.downstream).__name__ == "MeanPoolingLinear"
-    return linear and not model.upstream_trainable and max_seconds is None
-
-
 def pooled(model: nn.Module, clips: Clips, batch_size: int, folder: Path | None, rank: int, world: int) -> PooledClips:
     """The clips with their means, computed by all processes together, or read from ``folder``.
 
     Args:
         model: a `s3router.superb.model.BenchmarkModel` on its device.
         batch_size: utterances that go through the upstream at once.
-        folder: keeps the means; None: they are computed anew in each run.
+        folder: keeps the means; None: each run computes them anew.
     """
     name = f"{_key(model, clips)}.pt"
     path = None if folder is None else folder / "means" / name
@@ -91,7 +85,7 @@ def _mean(hidden: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _key(model: nn.Module, clips: Clips) -> str:
-    """All that shapes the means, hashed: the upstream, its arithmetic, and each utterance's file as it is now."""
+    """Hash of everything that shapes the means: the upstream, its arithmetic, each utterance's file as it is now."""
     state = hashlib.blake2b(
         f"{model.routed.backbone_fingerprint} {model.autocast} {clips.gain}\n".encode(), digest_size=16
     )

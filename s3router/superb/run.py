@@ -1,14 +1,19 @@
-"""One training run of a task: preparation, updates, validations, checkpoints."""
+"""One training run of a task: preparation, updates, validations, checkpoints.
+
+s3prl's own loop is not used: it writes checkpoints in place (a kill leaves half of one), saves the whole upstream with
+them, begins an epoch anew when it resumes, and trains several processes on GPUs only. Everything that decides a result
+(head, loss, sampler, optimizer, settings) is s3prl's.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import itertools
-import json
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +21,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3router.errors import CheckpointError, S3RouterError
-from s3router.files import replacing
-from s3router.superb import options
-from s3router.superb.batches import Clips, TrainingBatches, in_order
-from s3router.superb.evaluate import evaluate, to_device
+from s3router.errors import S3RouterError
+from s3router.files import replacing, write_json
+from s3router.superb import options as superb_options
+from s3router.superb.batches import TrainingBatches, in_order, to_device
+from s3router.superb.evaluate import evaluate
+from s3router.superb.experiment import TaskExperiment
+from s3router.superb.kind import Kind, Settings
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
-from s3router.superb.pooled import PooledClips, can_pool, pooled
-from s3router.superb.tasks import TaskSpec, task
-from s3router.training.arithmetic import has_bfloat16
+from s3router.superb.pooled import pooled
+from s3router.superb.tasks import task
+from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.checkpoints import CHECKPOINT, read_states
 from s3router.training.parameters import load_trained, param_groups, trained_state
 from s3router.training.progress import Progress
+from s3router.upstreams.public import widths
 from s3router.upstreams.s3prl_engine import problem
 
 logger = logging.getLogger(__name__)
 
-BEST, CONFIG, RESULT = "best.pth", "config.json", "best.json"
 MAX_LEFT_OUT = 100  # steps without a finite gradient before training gives up
 
 
@@ -41,127 +48,168 @@ class TrainingError(S3RouterError):
     """Training cannot go on."""
 
 
-@dataclass
-class Run:
-    """What training needs; made by `prepare`."""
+@dataclass(frozen=True)
+class Sets:
+    """The directories of a run, and the classes or units of its task.
 
-    args: argparse.Namespace
-    spec: TaskSpec
-    task: nn.Module
-    optimizer: torch.optim.Optimizer
-    batches: TrainingBatches
+    Attributes:
+        train, valid: what it trains and is validated on.
+        tests: what it will predict; checked with the others, so that a mistake there shows before training.
+        classes: of each slot.
+    """
+
+    train: LabelledDir
     valid: LabelledDir
-    clips: Clips | PooledClips
-    rank: int
-    world: int
-    device: str
-    update: int = 0
-    best: dict[str, Any] | None = None
-    left_out: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
+    tests: list[LabelledDir]
+    classes: list[list[str]]
 
     @classmethod
-    def prepare(cls, args: argparse.Namespace, settings, rank: int = 0, world: int = 1, device: str = "cpu") -> Run:
-        """Check everything, build the model and take up an interrupted run. Writes ``config.json``.
+    def read(cls, kind: Kind, options: argparse.Namespace) -> Sets:
+        """Read and check them. Raises DataError."""
+        train, valid, *tests = map(kind.read, (options.train_dir, options.valid_dir, *options.test_dirs))
+        sets = cls(train, valid, tests, kind.inventory(train, options.classes))
+        sets.check(kind)
+        return sets
+
+    @property
+    def digest(self) -> str:
+        """Hash of the labels that training and validation use."""
+        labels = (self.train.labels, self.valid.labels, getattr(self.valid, "trials", ()))
+        return hashlib.blake2b(repr(labels).encode(), digest_size=16).hexdigest()
+
+    def check(self, kind: Kind, receptive_field: int = 1) -> None:
+        """Refuse what cannot be trained or scored; also what is too short, once the upstream is known."""
+        kind.check(self.train, [self.valid, *self.tests], self.classes, receptive_field)
+
+
+class Run:
+    """A run in the memory of one process; `prepare` makes it.
+
+    Args:
+        options: as `s3router.superb.options.complete` leaves them.
+        kind: the task.
+        settings: its settings.
+        sets: the directories.
+        task: s3prl's Task with the model in it, on its device.
+        place: (rank, number of processes, device).
+
+    Attributes:
+        update: updates done.
+        best: update, loss and metrics of the best validation so far.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        kind: Kind,
+        settings: Settings,
+        sets: Sets,
+        task: nn.Module,
+        place: tuple[int, int, str] = (0, 1, "cpu"),
+    ):
+        self.options, self.kind, self.sets, self.task = options, kind, sets, task
+        self.rank, self.world, self.device = place
+        self.folder = Path(options.output_dir)
+        self.update, self.left_out = 0, 0
+        self.best: dict[str, Any] | None = None
+
+        lrs = {"head": options.lr, "scores": options.upstream_lr, "weights": options.upstream_lr}
+        conf = {"name": settings.optimizer, "conf": {}}
+        self.optimizer = problem(kind.problem).build_optimizer(conf, param_groups(task.model, lrs))
+        clips = kind.clips(sets.train, task.encoder, settings, options.max_seconds, options.seed)
+        self.clips = kind.clips(sets.valid, task.encoder, settings)
+        if superb_options.pools_ahead(options):
+            kept = None if options.feature_cache is None else Path(options.feature_cache)
+            clips, self.clips = (
+                pooled(task.model, c, options.batch_size, kept, self.rank, self.world) for c in (clips, self.clips)
+            )
+        sampler = kind.sampler(clips, options.batch_size, settings, options.seed)
+        self.batches = TrainingBatches(clips, sampler, self.rank, self.world, options.num_workers)
+
+    @classmethod
+    def prepare(
+        cls, options: argparse.Namespace, settings: Settings, rank: int = 0, world: int = 1, device: str = "cpu"
+    ) -> Run:
+        """Check everything, build the model, and take up an interrupted run or begin one.
 
         Raises:
             ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
         """
-        spec = task(args.task)
-        args.amp_dtype = _arithmetic(args.amp_dtype, device)
-        kind = spec.of_kind()
-        train, valid = (read(folder, spec) for folder in (args.train_dir, args.valid_dir))
-        classes = kind.inventory(args.classes, train, spec)
-        kind.check(train, [valid], classes)
-        torch.manual_seed(args.seed)
+        kind = task(options.task)
+        before = TaskExperiment.interrupted(options.output_dir)
+        if options.amp_dtype == "auto":  # a resumed run keeps what was chosen when it began
+            kept = None if before is None else before.amp_dtype
+            options.amp_dtype = kept or choose_arithmetic(device, *widths(options.upstream, options.upstream_ckpt))
+        if before is not None:
+            before.check_same_run(vars(options))
+        sets = Sets.read(kind, options)
+        torch.manual_seed(options.seed)
         built = build_task(
-            spec,
-            settings,
-            classes,
-            args.mode,
-            options.extra_conf(args),
-            args.upstream_ckpt,
-            bfloat16=args.amp_dtype == "bfloat16",
+            *(kind, settings, sets.classes, options.method, superb_options.extra_conf(options)),
+            *(options.upstream_ckpt, options.amp_dtype == "bfloat16"),
         )
-        kind.check(train, [valid], classes, built.model.receptive_field)
-        config = {
-            "options": options.recorded(args),
-            "settings": asdict(settings),
-            "classes": classes,
-            "fingerprint": built.model.routed.backbone_fingerprint,
-        }
-        _refuse_another(args.output_dir, config)
-        built.to(device)
-        lrs = {"head": args.lr, "scores": args.upstream_lr, "weights": args.upstream_lr}
-        optimizer = problem(spec.problem).build_optimizer(
-            {"name": settings.optimizer, "conf": {}}, param_groups(built.model, lrs)
-        )
-        encoder = getattr(built, "encoder", None) or kind.encoder(classes, spec)
-        clips = kind.clips(train, encoder, settings, args.max_seconds, args.seed)
-        valid_clips = kind.clips(valid, encoder, settings, None, 0)
-        if options.pools_ahead(args) and can_pool(built.model, args.max_seconds):
-            folder = None if args.feature_cache is None else Path(args.feature_cache)
-            clips, valid_clips = (
-                pooled(built.model, c, args.batch_size, folder, rank, world) for c in (clips, valid_clips)
-            )
-        sampler = None if spec.sampler is None else kind.sampler(train, args.batch_size, settings, args.seed, spec)
-        batches = TrainingBatches(
-            *(clips, args.batch_size, spec.balanced, args.seed, rank, world, args.num_workers, sampler)
-        )
-        run = cls(
-            *(args, spec, built, optimizer, batches, valid, valid_clips),
-            *(rank, world, device),
-            extra=config,
-        )
-        run._continue()
+        sets.check(kind, built.model.receptive_field)
+        if before is not None:
+            before.check_same_sets(sets.classes, sets.digest)
+            before.check_upstream(built.model.routed.backbone_fingerprint)
+        run = cls(options, kind, settings, sets, built.to(device), (rank, world, device))
+        run.resume() if before is not None else run.begin(settings)
         return run
 
-    def _continue(self) -> None:
-        folder = self.args.output_dir
-        if _begun(folder):
-            states = read_states(folder / CHECKPOINT, self.device)
-            load_trained(self.task.model, states["model"], str(folder / CHECKPOINT))
-            self.optimizer.load_state_dict(states["optimizer"])
-            self.update, self.best = states["update"], states["best"]
-            logger.info("resuming at update %d of %d", self.update, self.args.max_updates)
-        elif self.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / CONFIG) as file:
-                json.dump(self.extra, file, indent=1, ensure_ascii=False)
+    def begin(self, settings: Settings) -> None:
+        """Write ``config.json``."""
+        if self.rank == 0:
+            config = {
+                "options": superb_options.recorded(self.options),
+                "settings": asdict(settings),
+                "classes": self.sets.classes,
+                "labels": self.sets.digest,
+                "fingerprint": self.task.model.routed.backbone_fingerprint,
+            }
+            write_json(self.folder / TaskExperiment.CONFIG, config)
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint."""
+        path = self.folder / CHECKPOINT
+        states = read_states(path, self.device)
+        load_trained(self.task.model, states["model"], path)
+        self.optimizer.load_state_dict(states["optimizer"])
+        self.update, self.best = states["update"], states["best"]
+        logger.info("resuming at update %d of %d", self.update, self.options.max_updates)
 
     def train(self) -> None:
         """Train to the end; the best checkpoint on the validation set is in ``best.pth``."""
-        args = self.args
-        progress = Progress(args.max_updates, interval=args.progress_interval, done=self.update)
+        options = self.options
+        progress = Progress(options.max_updates, interval=options.progress_interval, done=self.update)
         for group in self.optimizer.param_groups:
             count = sum(p.numel() for p in group["params"])
             logger.info("%s: %s parameters train at a learning rate of %g", group["name"], f"{count:,}", group["lr"])
         parallel = nn.parallel.DistributedDataParallel(self.task) if self.world > 1 else self.task
-        stream = self.batches.starting_at(self.update * args.accum_grad)
+        stream = self.batches.starting_at(self.update * options.accum_grad)
         recent: list[float] = []
         with self._board() as board:
-            while self.update < args.max_updates:
-                loss = self._step(parallel, list(itertools.islice(stream, args.accum_grad)))
+            while self.update < options.max_updates:
+                loss = self._step(parallel, list(itertools.islice(stream, options.accum_grad)))
                 recent.append(loss)
                 self.update = progress.update = self.update + 1
-                if self.update % args.progress_interval == 0 or self.update == args.max_updates:
+                if self.update % options.progress_interval == 0 or self.update == options.max_updates:
                     mean = sum(recent) / len(recent)
                     logger.info(progress.line(mean))
                     board("train/loss", mean, self.update)
                     recent = []
-                if self.update % args.valid_interval == 0 or self.update == args.max_updates:
+                if self.update % options.valid_interval == 0 or self.update == options.max_updates:
                     self._validate(board)
-                elif self.update % args.save_interval == 0:
+                elif self.update % options.save_interval == 0:
                     self._save()
         logger.info(
             "done: best %s %.2f %% on the validation set, at update %d",
-            *(self.spec.metric.replace("_", " "), 100 * self.best[self.spec.metric], self.best["update"]),
+            *(self.kind.metric.replace("_", " "), 100 * self.best[self.kind.metric], self.best["update"]),
         )
 
     def _step(self, parallel: nn.Module, batches: list[tuple[dict, float]]) -> float:
         """One optimizer step; returns the mean loss of this process's batches."""
         # Seeded for every step, so that a resumed run draws the same dropout as one that was never stopped.
-        seed = (self.args.seed * 1_000_003 + self.update) * self.world + self.rank
+        seed = (self.options.seed * 1_000_003 + self.update) * self.world + self.rank
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         parallel.train()
@@ -173,7 +221,7 @@ class Run:
                 (weight * loss / len(batches)).backward()
             total += float(loss.detach())
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.args.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.options.grad_clip)
         if math.isfinite(norm):
             self.optimizer.step()
         else:
@@ -187,42 +235,33 @@ class Run:
         return total / len(batches)
 
     def _validate(self, board) -> None:
-        loader = in_order(self.clips, self.args.batch_size, self.rank, self.world, self.args.num_workers)
-        found = evaluate(self.task, loader, self.valid, self.device)
-        scored = self.spec.of_kind().figures(
-            list(found.predictions.values()), list(found.references.values()), self.spec
-        )
-        figures = {name: figure for name, figure in scored.items() if isinstance(figure, float)}
-        value, quality = figures[self.spec.metric], self.spec.quality
-        better = self.best is None or quality(value) > quality(self.best[self.spec.metric])
+        loader = in_order(self.clips, self.options.batch_size, self.rank, self.world, self.options.num_workers)
+        found = evaluate(self.kind, self.task, loader, self.sets.valid, self.device)
+        metrics = {name: value for name, value in found.metrics.items() if isinstance(value, float)}
+        better = self.best is None or self.kind.quality(metrics) > self.kind.quality(self.best)
         if better:
-            self.best = {"update": self.update, "loss": found.loss, **figures}
-        note = "best so far" if better else f"best {100 * self.best[self.spec.metric]:.2f} % at {self.best['update']}"
+            self.best = {"update": self.update, "loss": found.loss, **metrics}
+        name = self.kind.metric
+        note = "best so far" if better else f"best {100 * self.best[name]:.2f} % at {self.best['update']}"
         logger.info(
             "update %d validated: loss %.3g  %s %.2f %%  (%s)",
-            *(self.update, found.loss, self.spec.metric.replace("_", " "), 100 * value, note),
+            *(self.update, found.loss, name.replace("_", " "), 100 * metrics[name], note),
         )
-        for name, figure in {"loss": found.loss, **figures}.items():
-            board(f"valid/{name}", figure, self.update)
+        for name, value in {"loss": found.loss, **metrics}.items():
+            board(f"valid/{name}", value, self.update)
         self._save(better)
 
     def _save(self, best: bool = False) -> None:
         """The best model goes first: a kill in between leaves an old checkpoint, which finds and writes it again."""
         if self.rank != 0:
             return
-        folder, model = self.args.output_dir, trained_state(self.task.model)
+        model = trained_state(self.task.model)
         if best:
-            with replacing(folder / BEST, "wb") as file:
+            with replacing(self.folder / TaskExperiment.BEST, "wb") as file:
                 torch.save({"model": model, "best": self.best}, file)
-            with replacing(folder / RESULT) as file:
-                json.dump(self.best, file, indent=1)
-        with replacing(folder / CHECKPOINT, "wb") as file:
-            states = {
-                "model": model,
-                "optimizer": self.optimizer.state_dict(),
-                "update": self.update,
-                "best": self.best,
-            }
+            write_json(self.folder / TaskExperiment.RESULT, self.best)
+        states = {"model": model, "optimizer": self.optimizer.state_dict(), "update": self.update, "best": self.best}
+        with replacing(self.folder / CHECKPOINT, "wb") as file:
             torch.save(states, file)
 
     @contextlib.contextmanager
@@ -233,43 +272,5 @@ class Run:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.args.output_dir / "tensorboard"), purge_step=self.update + 1) as writer:
+        with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.update + 1) as writer:
             yield writer.add_scalar
-
-
-def _begun(folder: Path) -> bool:
-    return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file()
-
-
-def _refuse_another(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse to go on with a run under other options, classes or upstream weights, where the folder holds one."""
-    if not _begun(folder):
-        return
-    before = read_config(folder)
-    options.check_same_run(config["options"], before["options"], folder)
-    for name, what in (("classes", "other classes"), ("fingerprint", "another upstream, or other weights")):
-        if before[name] != config[name]:
-            raise CheckpointError(f"{folder} holds a run with {what}; take another --output-dir, or delete it")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of an experiment. Raises CheckpointError where it is missing or damaged."""
-    path = folder / CONFIG
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; train first, or correct the folder") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete {folder} and train again") from None
-
-
-def read(folder: Path, spec: TaskSpec) -> LabelledDir:
-    """A directory as this task needs it, with all durations known. Raises DataError."""
-    found = spec.of_kind().read(folder, spec)
-    return LabelledDir(found.data.with_durations(), found.labels)
-
-
-def _arithmetic(wanted: str, device: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if has_bfloat16(int(device.startswith("cuda"))) else "float32"

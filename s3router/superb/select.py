@@ -1,68 +1,33 @@
-"""``python -m s3router.superb.select``: of several runs of a task, the one with the best validation result.
-
-Leaves a link to its folder. The test set is not looked at.
-"""
+"""Selection of the run with the best validation result, of several with different learning rates."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3router.errors import CheckpointError, S3RouterError
 from s3router.files import link
+from s3router.superb.experiment import TaskExperiment
 
 
-def read_best(folder: Path) -> dict:
-    """``best.json`` of a run, and its metric. Raises CheckpointError where it is missing or damaged."""
-    from s3router.superb.tasks import task
+def select(folders: Sequence[Path]) -> tuple[TaskExperiment, list[TaskExperiment]]:
+    """(the best run, all of them); of equal ones, the one with the lowest validation loss. No test set is looked at.
 
-    path = folder / "best.json"
-    try:
-        best = json.loads(path.read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); train this run to its end first") from error
-    options = config["options"]
-    return {
-        "folder": folder,
-        "metric": (metric := task(options["task"]).metric),
-        "value": best[metric],
-        "quality": task(options["task"]).quality(best[metric]),
-        "loss": best["loss"],
-        "update": best["update"],
-        "lr": options["lr"],
-        "upstream_lr": options["upstream_lr"],
-    }
+    Raises:
+        CheckpointError: a run that is missing, damaged, or not validated yet.
+    """
+    runs = [TaskExperiment(folder) for folder in folders]
+    return max(runs, key=lambda run: (run.kind.quality(run.validated), -run.validated["loss"])), runs
 
 
-def select(folders: Sequence[Path]) -> tuple[dict, list[dict]]:
-    """(the best run, all of them); among equals the one with the lowest validation loss."""
-    found = [read_best(folder) for folder in folders]
-    return max(found, key=lambda run: (run["quality"], -run["loss"])), found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="superb-select", description=__doc__.split("\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="output folders of superb-train")
-    parser.add_argument("--output", type=Path, required=True, help="the link to make, beside the folders")
-    args = parser.parse_args(argv)
-    try:
-        best, found = select(args.folders)
-    except S3RouterError as error:
-        print(f"superb-select: {error}", file=sys.stderr)
-        return 1
-    for run in found:
-        mark = "  <- selected" if run is best else ""
-        rates = f"lr {run['lr']:g}" + ("" if run["upstream_lr"] is None else f", upstream {run['upstream_lr']:g}")
-        print(f"{run['folder'].name}: {rates}: {run['metric']} {100 * run['value']:.2f} % at {run['update']}{mark}")
-    link(args.output, os.path.relpath(best["folder"], args.output.parent))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def link_best(folders: Sequence[Path], output: Path) -> list[str]:
+    """Make ``output`` a link to the best of the folders beside it; returns one line per run, for the screen."""
+    best, runs = select(folders)
+    lines = []
+    for run in runs:
+        upstream_lr = run.options["upstream_lr"]
+        rates = f"lr {run.options['lr']:g}" + ("" if upstream_lr is None else f", upstream {upstream_lr:g}")
+        value = f"{run.kind.metric} {100 * run.validated[run.kind.metric]:.2f} % at {run.validated['update']}"
+        lines.append(f"{run.path.name}: {rates}: {value}" + ("  <- selected" if run is best else ""))
+    link(output, os.path.relpath(best.path, output.parent))
+    return lines

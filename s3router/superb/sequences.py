@@ -1,127 +1,149 @@
-"""What tasks of CTC do in their own way: texts of phonemes, letters, or letters with marks of slots.
+"""Sequence tasks with CTC: texts of phonemes, letters, or letters with marked slots.
 
-A directory is a Kaldi one with ``text``. Phonemes are separated by blanks; a slot's words stand between marks, as in a
-submission and in s3prl's decoding: ``PLAY B-artist BLUE NOTE E-artist NOW``.
+A directory is a Kaldi one with ``text``. Phonemes are separated by blanks; slots are marked
+as `s3router.data.slot_marks` describes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-
+from s3router.data.audio import SAMPLE_RATE
 from s3router.data.kaldi import DataDir, summary
 from s3router.data.slot_marks import unmarked
-from s3router.data.utt2label import Label
 from s3router.errors import DataError
+from s3router.files import write_lines
 from s3router.scoring import slots, wer
-from s3router.superb.batches import Clips
-from s3router.superb.labels import LabelledDir, too_short
-from s3router.superb.tasks import Settings, TaskSpec
+from s3router.superb.kind import Kind, Settings
+from s3router.superb.labels import LabelledDir
 from s3router.upstreams.s3prl_engine import load
 
-LABELS = "text"
+PHONEMES, LETTERS, SLOTS = "phoneme", "character", "character-slot"
+"""s3prl's vocabularies."""
 
 
-def read(folder: str | os.PathLike, spec: TaskSpec) -> LabelledDir:
-    """A directory with ``text``; of slot filling, marks must come in pairs.
+@dataclass(frozen=True)
+class TextPredictions:
+    """Texts of a directory's utterances, in its order: utterance -> units separated by blanks."""
 
-    Raises:
-        DataError: files that are missing or do not agree, texts without a word, marks that do not pair; all at once.
+    predicted: dict[str, str]
+    true: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sequences(Kind[str, TextPredictions]):
+    """A task with CTC.
+
+    Attributes:
+        units: `PHONEMES`, `LETTERS` or `SLOTS`.
+        batches: s3prl's sampler, which makes batches of neighbours in length.
     """
-    data, problems = DataDir.read(folder), []
-    if spec.units == "character-slot":
-        for u in data.utts:
+
+    labels: ClassVar[str] = "text"
+    ctc: ClassVar[bool] = True
+
+    file: str = "predict.ark"
+    units: str = LETTERS
+    batches: str = "SortedSliceSampler"
+
+    def option_problems(self, options: Namespace) -> list[str]:
+        found = []
+        if options.max_seconds:
+            found.append("--max-seconds: a cropped utterance would not hold all of its text; leave it out")
+        if options.classes is not None:
+            found.append(f"--classes: the units of {self.name} come from the texts; leave it out")
+        if options.batch_size < 2:
+            found.append("--batch-size must be 2 or more: batches of long utterances are half as large")
+        return found
+
+    def read(self, folder: str | os.PathLike) -> LabelledDir[str]:
+        """A directory with ``text``; with slots, marks must come in pairs."""
+        data, problems = DataDir.read(folder), []
+        for utt in data.utts if self.units == SLOTS else ():
             try:
-                unmarked(u.text)
+                unmarked(utt.text)
             except DataError as error:
-                problems.append(f"{u.utt}: {error}")
-    if problems:
-        raise DataError(summary(folder, problems))
-    return LabelledDir(data, {u.utt: (" ".join(u.text.split()),) for u in data.utts})
-
-
-def inventory(given: Path | None, train: LabelledDir, spec: TaskSpec) -> list[list[str]]:
-    """The units of the training texts, by s3prl's own function; of slot filling, in a second list, the slots."""
-    texts = [text for (text,) in train.labels.values()]
-    tags: list[str] = []
-    if spec.units == "character-slot":
-        texts, tags = map(list, zip(*map(unmarked, texts), strict=True))
-    kind = "phoneme" if spec.units == "phoneme" else "character"
-    units = load("s3prl.dataio.encoder.vocabulary").generate_vocab(kind, text_list=texts)
-    if spec.units != "character-slot":
-        return [units]
-    return [units, sorted({tag for line in tags for tag in line.split()} - {"O"})]
-
-
-def encoder(classes: list[list[str]], spec: TaskSpec) -> Any:
-    """s3prl's tokenizer of these units."""
-    tokenizers = load("s3prl.dataio.encoder.tokenizer")
-    if spec.units == "character-slot":
-        units, names = classes
-        return tokenizers.CharacterSlotTokenizer(units, [f"{side}-{name}" for name in names for side in "BE"])
-    kind = {"phoneme": tokenizers.PhonemeTokenizer, "character": tokenizers.CharacterTokenizer}[spec.units]
-    return kind(classes[0])
-
-
-def check(
-    train: LabelledDir | None,
-    others: Sequence[LabelledDir],
-    classes: list[list[str]],
-    receptive_field: int = 1,
-    sample_rate: int = 16000,
-) -> None:
-    """Refuse what cannot be trained or scored (a unit that training has not seen is s3prl's ``<unk>``, and no error).
-
-    Args:
-        receptive_field: samples that the upstream needs for one frame.
-
-    Raises:
-        DataError: slots that training has not seen, clips that are too short; all problems of a directory at once.
-    """
-    for part in (*([train] if train else []), *others):
-        problems = too_short(part.data.utts, receptive_field, sample_rate)
-        if len(classes) == 2:
-            known = set(classes[1])
-            for utt, (text,) in part.labels.items():
-                if strange := sorted(set(unmarked(text)[1].split()) - known - {"O"}):
-                    problems.append(f"{utt}: slot {', '.join(strange)} does not occur in the training texts")
+                problems.append(f"{utt.utt}: {error}")
         if problems:
-            raise DataError(summary(part.data.path, problems))
+            raise DataError(summary(folder, problems))
+        return LabelledDir(data.with_durations(), {utt.utt: " ".join(utt.text.split()) for utt in data.utts})
+
+    def inventory(self, train: LabelledDir[str], given: Path | None = None) -> list[list[str]]:
+        """The units of the training texts, by s3prl's own function; with slots, their names in a second list."""
+        texts, tags = list(train.labels.values()), []
+        if self.units == SLOTS:
+            texts, tags = map(list, zip(*map(unmarked, texts), strict=True))
+        kind = PHONEMES if self.units == PHONEMES else LETTERS
+        units = load("s3prl.dataio.encoder.vocabulary").generate_vocab(kind, text_list=texts)
+        if self.units != SLOTS:
+            return [units]
+        return [units, sorted({tag for line in tags for tag in line.split()} - {"O"})]
+
+    def label_problems(self, part: LabelledDir[str], classes: list[list[str]], training: bool) -> list[str]:
+        """Slots that training has not seen; a unit that it has not seen is s3prl's ``<unk>``, and no error."""
+        problems = []
+        for utt, text in part.labels.items() if self.units == SLOTS else ():
+            if strange := sorted(set(unmarked(text)[1].split()) - set(classes[1]) - {"O"}):
+                problems.append(f"{utt}: slot {', '.join(strange)} does not occur in the training texts")
+        return problems
+
+    def encoder(self, classes: list[list[str]]) -> Any:
+        """s3prl's tokenizer of these units."""
+        tokenizers = load("s3prl.dataio.encoder.tokenizer")
+        if self.units == SLOTS:
+            units, names = classes
+            return tokenizers.CharacterSlotTokenizer(units, [f"{side}-{name}" for name in names for side in "BE"])
+        made = {PHONEMES: tokenizers.PhonemeTokenizer, LETTERS: tokenizers.CharacterTokenizer}
+        return made[self.units](classes[0])
+
+    def clips(
+        self,
+        labelled: LabelledDir[str],
+        encoder: Any,
+        settings: Settings,
+        max_seconds: float | None = None,
+        seed: int = 0,
+    ) -> Any:
+        import torch
+
+        from s3router.superb.batches import Clips
+
+        def target(utt: str) -> dict[str, Any]:
+            text = labelled.labels[utt]
+            ids = encoder.encode(*(unmarked(text) if self.units == SLOTS else (text,)))
+            return {"labels": text, "class_ids": torch.tensor(ids)}
+
+        return Clips(labelled, target, settings.gain_db, max_seconds, seed)
+
+    def sampler(self, clips: Any, batch_size: int, settings: Settings, seed: int) -> Any:
+        lengths = [round(utt.duration * SAMPLE_RATE) for utt in clips.utts]
+        made = getattr(load("s3prl.dataio.sampler"), self.batches)
+        more = {"shuffle": True} if self.batches == "SortedBucketingSampler" else {}
+        return made(lengths, batch_size, settings.halve_above or 300_000, seed=1_000_003 * seed, **more)
+
+    def predictions(self, outputs: Mapping[str, Any], labelled: LabelledDir[str]) -> TextPredictions:
+        return TextPredictions({utt: outputs[utt] for utt in labelled.labels}, labelled.labels)
+
+    def metrics(self, predictions: TextPredictions) -> dict[str, float]:
+        """``per``; ``wer`` and ``cer``; or ``slot_type_f1`` and ``slot_value_cer``."""
+        if self.units == SLOTS:
+            scored = slots.score_slots(list(predictions.predicted.values()), list(predictions.true.values()))
+            return {"slot_type_f1": scored.type_f1, "slot_value_cer": scored.value_cer}
+        scored = wer.score(predictions.true, predictions.predicted)
+        return {"per": scored.wer} if self.units == PHONEMES else {"wer": scored.wer, "cer": scored.cer}
+
+    def write(self, predictions: TextPredictions, folder: Path, fold: int | None = None) -> None:
+        """``text``, and the submission's file."""
+        write_lines(folder / self.labels, (f"{utt} {text}" for utt, text in predictions.predicted.items()))
+        if self.folder:
+            write_lines(folder / self.folder / self.file, submission_lines(predictions.predicted))
 
 
-class TextClips(Clips):
-    """`Clips` with ``class_ids`` int64 (units) and ``labels``, the text as s3prl's metrics take it."""
-
-    def item(self, index: int, x: torch.Tensor, x_len: int) -> dict:
-        """What s3prl's task takes of utterance number ``index``."""
-        utt = self.utts[index].utt
-        (text,) = self.labels[utt]
-        ids = self.encoder.encode(*unmarked(text)) if hasattr(self.encoder, "slots") else self.encoder.encode(text)
-        return {"x": x, "x_len": x_len, "unique_name": utt, "labels": text, "class_ids": torch.tensor(ids)}
-
-
-def clips(labelled: LabelledDir, encoder: Any, settings: Settings, max_seconds: float | None, seed: int) -> TextClips:
-    """The utterances as s3prl's task takes them."""
-    return TextClips(labelled, encoder, settings.gain_db, max_seconds, seed)
-
-
-def sampler(train: LabelledDir, batch_size: int, settings: Settings, seed: int, spec: TaskSpec) -> Any:
-    """s3prl's sampler of this task: batches of neighbours in length, shuffled."""
-    lengths = [round(u.duration * 16000) for u in train.data.utts]
-    made = getattr(load("s3prl.dataio.sampler"), spec.sampler)
-    more = {"shuffle": True} if spec.sampler == "SortedBucketingSampler" else {}
-    return made(lengths, batch_size, settings.halve_above or 300_000, seed=1_000_003 * seed, **more)
-
-
-def figures(predictions: Sequence[Label], references: Sequence[Label], spec: TaskSpec) -> dict[str, float]:
-    """The task's figures, as fractions: ``per``; ``wer`` and ``cer``; or ``slot_type_f1`` and ``slot_value_cer``."""
-    found, wanted = [text for (text,) in predictions], [text for (text,) in references]
-    if spec.units == "character-slot":
-        scored = slots.score_slots(found, wanted)
-        return {"slot_type_f1": scored.type_f1, "slot_value_cer": scored.value_cer}
-    scored = wer.score(dict(enumerate(wanted)), dict(enumerate(found)))
-    return {"per": scored.wer} if spec.units == "phoneme" else {"wer": scored.wer, "cer": scored.cer}
+def submission_lines(predicted: Mapping[str, str]) -> list[str]:
+    """Lines of the submission's file, in the order of ids; the text is the rest of the line, and may be empty."""
+    return [" ".join(f"{utt} {predicted[utt]}".split()) for utt in sorted(predicted)]

@@ -1,17 +1,15 @@
-"""``s3router superb-table``: results of trained tasks as a table, seeds in one row."""
+"""Tables of trained tasks' results, with all seeds of a setting in one row."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from s3router.errors import DataError, S3RouterError
-from s3router.files import write_lines
+from s3router.errors import DataError
 from s3router.scoring.accuracy import FOLDS, fold_mean
 from s3router.scoring.stats import mean_spread
+from s3router.submission.tracks import method_of
 from s3router.superb.tasks import FIGURES
 
 
@@ -43,25 +41,27 @@ def table(folders: Sequence[Path]) -> list[str]:
     for folder, name, result in rows:
         if columns_of(result) != columns:
             raise DataError(f"{folder}: its task has other figures than {rows[0][0]}: make a table of each task")
-        key = (name, result["upstream"], result["mode"], result["sparsity"])
+        key = (name, result["upstream"], method_of(result), result["sparsity"])
         groups.setdefault(key, []).append(result)
+    tracks = any("track" in result and result["task"] != "cls" for *_, result in rows)
     lines = [
-        f"| set | upstream | mode | track | sparsity | seeds | utterances | {' | '.join(columns)} |",
-        f"|---|---|---|---|---:|---|---:|{'---:|' * len(columns)}",
+        f"| set | upstream | method | {'track | ' * tracks}sparsity | seeds | utterances | {' | '.join(columns)} |",
+        f"|---|---|---|{'---|' * tracks}---:|---|---:|{'---:|' * len(columns)}",
     ]
-    for (name, upstream, mode, sparsity), results in groups.items():
+    for (name, upstream, method, sparsity), results in groups.items():
         results.sort(key=lambda r: r["seed"])
         seeds = " ".join(str(r["seed"]) for r in results)
+        track = f"{results[0].get('track', '')} | " if tracks else ""
         removed = "" if sparsity is None else f"{sparsity:g}"
         lines.append(
-            f"| {name} | {upstream} | {mode} | {results[0]['track']} | {removed} | {seeds} | {results[0]['n_utts']} "
+            f"| {name} | {upstream} | {method} | {track}{removed} | {seeds} | {results[0]['n_utts']} "
             f"| {' | '.join(_cells(results, columns))} |"
         )
     return lines
 
 
 def columns_of(result: dict) -> dict[str, str]:
-    """Heading -> figure of what a task's table shows."""
+    """Heading -> metric of a task's table."""
     if "accuracy" in result:
         return {"accuracy %": "accuracy", "95 % interval": "interval", "recall %": "balanced_accuracy"}
     return {f"{heading} %": name for name, heading in FIGURES.items() if name in result}
@@ -85,28 +85,3 @@ def folds(folders: Sequence[Path]) -> list[str]:
     lines = ["| fold | utterances | accuracy % |", "|---|---:|---:|"]
     lines += [f"| {name} | {result['n_utts']} | {100 * result['accuracy']:.2f} |" for name, _, result in rows]
     return [*lines, f"| mean of {FOLDS} | | {figure.percent(2)} |"]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="s3router superb-table", description=__doc__.split("\n")[0])
-    parser.add_argument("exp_dirs", nargs="+", type=Path, metavar="EXP_DIR", help="folders that hold predict_SET/")
-    parser.add_argument("--folds", action="store_true", help="the folders are the five folds of one model")
-    parser.add_argument("--head", type=Path, help="a file whose text stands above the table")
-    parser.add_argument("--output", type=Path, help="write it to this file, too")
-    args = parser.parse_args(argv)
-    try:
-        lines = folds(args.exp_dirs) if args.folds else table(args.exp_dirs)
-        if args.head:
-            lines = [*args.head.read_text(encoding="utf-8").rstrip().splitlines(), "", *lines]
-    except (S3RouterError, OSError) as error:
-        print(f"superb-table: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(lines))
-    if args.output:
-        write_lines(args.output, lines)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

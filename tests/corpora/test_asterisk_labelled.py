@@ -13,7 +13,7 @@ from s3router.corpora.asterisk_voices import Voice
 from s3router.data.audio import read_audio, write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError, DataError
-from s3router.superb.labels import LabelledDir
+from s3router.superb.labels import read_labels
 
 KEYS = ["beep", *(f"digits/{n}" for n in range(6)), *(f"letters/{c}" for c in "abcdefgh"), "letters/at"]
 KEYS += [f"words/{n}" for n in range(25)]
@@ -40,7 +40,7 @@ def options_of(top: Path) -> dict:
 def test_speakers(top):
     done = asterisk_speakers.prepare(**options_of(top))
     assert list(done.sets) == ["test", "dev", "train"]
-    sides = {side: LabelledDir.read(top / "data" / side) for side in ("train", "dev", "test")}
+    sides = {side: read_labels(top / "data" / side) for side in ("train", "dev", "test")}
     keys = {side: {utt.split("-", 2)[2] for utt in found.labels} for side, found in sides.items()}
     assert len(set.union(*keys.values())) == sum(map(len, keys.values())) == len(KEYS) - 1  # none on two sides, no beep
     assert {label for found in sides.values() for (label,) in found.labels.values()} == {"ana", "eva"}
@@ -53,7 +53,7 @@ def test_speakers(top):
 def test_keywords_are_learnt_from_one_voice_and_tested_on_the_other(top):
     (top / "voices/package-eva/sounds/letters/h.wav").unlink()
     asterisk_keywords.prepare(**options_of(top), lang="es")
-    sides = {side: LabelledDir.read(top / "data" / side) for side in ("train", "dev", "test")}
+    sides = {side: read_labels(top / "data" / side) for side in ("train", "dev", "test")}
     wanted = {*"012345", *"abcdefg"}  # letters/at is no letter, and eva has no h
     assert all({label for (label,) in found.labels.values()} == wanted for found in sides.values())
     assert {u.speaker for side in ("train", "dev") for u in sides[side].data.utts} == {"ana"}
@@ -71,7 +71,7 @@ def test_languages(tmp_path):
             utts = [Utterance(f"{lang}-{side}-{n}", str(tmp_path / "a.wav"), "hola", lang, 0.5) for n in range(2)]
             DataDir(tmp_path / lang / side, utts).write(tmp_path / lang / side)
     asterisk_languages.prepare(tmp_path, tmp_path / "data")
-    assert LabelledDir.read(tmp_path / "data/dev").labels == {
+    assert read_labels(tmp_path / "data/dev").labels == {
         f"{lang}-dev-{n}": (lang,) for lang in asterisk_languages.LANGUAGES for n in range(2)
     }
 

@@ -10,7 +10,7 @@ import pytest
 from s3router.cli.prepare_mini import SUPERB
 from s3router.corpora import fluent_speech_commands, iemocap, speech_commands, voxceleb1
 from s3router.errors import DataError
-from s3router.superb.labels import LabelledDir, read_classes
+from s3router.superb.labels import LabelledDir, read_classes, read_labels
 
 ROOT = Path(__file__).parents[2]
 PREPARE = {
@@ -33,7 +33,7 @@ def prepare(task: str, corpus: Path, out: Path, **options) -> dict[str, Labelled
     done = PREPARE[task](corpus, out, **options)
     assert done.sets == {name: out / name for name in ("test", "dev", "train")}
     slots = 3 if task == "ic" else 1
-    return {name: LabelledDir.read(out / name, slots) for name in ("train", "dev", "test")}
+    return {name: read_labels(out / name, slots) for name in ("train", "dev", "test")}
 
 
 def test_keywords_are_split_as_s3prl_does(miniatures, tmp_path):

@@ -13,7 +13,6 @@ import pytest
 from s3router.cli.prepare_mini import SUPERB
 from s3router.corpora import librispeech, snips
 from s3router.errors import DataError
-from s3router.superb import sequences
 from s3router.superb.labels import LabelledDir
 from s3router.superb.tasks import TASKS
 from s3router.upstreams.s3prl_engine import load as load_s3prl
@@ -36,7 +35,7 @@ def prepare(task: str, corpus: Path, out: Path) -> dict[str, LabelledDir]:
         snips.prepare(corpus, out)
     else:
         librispeech.prepare_superb(corpus, out, lexicon=[corpus / "lexicon.txt"] if task == "pr" else [])
-    return {name: sequences.read(out / name, TASKS[task]) for name in SETS}
+    return {name: TASKS[task].read(out / name) for name in SETS}
 
 
 def libri_of_s3prl(root: Path):
@@ -44,17 +43,13 @@ def libri_of_s3prl(root: Path):
     return corpus(str(root / "LibriSpeech"), 1, *([part] for part in SETS.values()))
 
 
-def texts(found: LabelledDir) -> dict[str, str]:
-    return {utt: text for utt, (text,) in found.labels.items()}
-
-
 def test_letters_are_those_that_s3prl_reads(miniatures, tmp_path):
     found = prepare("asr", miniatures / "asr", tmp_path)
     for name, part in zip(SETS, libri_of_s3prl(miniatures / "asr").data_split, strict=True):
-        assert texts(found[name]) == {utt: item["transcription"] for utt, item in part.items()}
+        assert found[name].labels == {utt: item["transcription"] for utt, item in part.items()}
         sources = {u.utt: u.source for u in found[name].data.utts}
         assert sources == {utt: str(item["wav_path"]) for utt, item in part.items()}
-    assert any("'" in text for text in texts(found["train"]).values())
+    assert any("'" in text for text in found["train"].labels.values())
 
 
 def test_phonemes_are_those_of_the_lexicon(miniatures, tmp_path):
@@ -62,19 +57,19 @@ def test_phonemes_are_those_of_the_lexicon(miniatures, tmp_path):
     lexicon = dict(line.split(" ", 1) for line in (miniatures / "pr/lexicon.txt").read_text().splitlines())
     for name, part in zip(SETS, libri_of_s3prl(miniatures / "pr").data_split, strict=True):
         wanted = {u: " ".join(lexicon[word] for word in item["transcription"].split()) for u, item in part.items()}
-        assert texts(found[name]) == wanted
+        assert found[name].labels == wanted
 
 
 def test_slots_are_those_that_s3prl_reads_and_encodes(miniatures, tmp_path):
     found = prepare("sf", miniatures / "sf", tmp_path / "out")
-    spec, classes = TASKS["sf"], sequences.inventory(None, found["train"], TASKS["sf"])
-    encoder = sequences.encoder(classes, spec)
+    kind, classes = TASKS["sf"], TASKS["sf"].inventory(found["train"])
+    encoder = kind.encoder(classes)
     settings = problem("SuperbSF").default_config()["prepare_data"]
     settings["dataset_root"] = str(miniatures / "sf/SNIPS")
     theirs = load_s3prl("s3prl.problem.asr.superb_sf").audio_snips_for_slot_filling
     train, valid, tests = theirs(tmp_path, None, **settings)
     for name, path in zip(SETS, (train, valid, *tests), strict=True):
-        clips = sequences.clips(found[name], encoder, spec.settings(), None, 0)
+        clips = kind.clips(found[name], encoder, kind.settings())
         ours = {clips[0, i]["unique_name"]: clips[0, i] for i in range(len(clips))}
         with path.open() as file:
             rows = {row["id"]: row for row in csv.DictReader(file)}
@@ -104,7 +99,7 @@ def test_words_that_s3prl_cleans_away_need_no_tag(miniatures, tmp_path):
     rewrite(corpus, "PlayMusic\n", "PlayMusic\n\n")
     cleaned = prepare("sf", corpus, tmp_path / "cleaned")
     for name in SETS:
-        assert texts(cleaned[name]) == texts(plain[name])
+        assert cleaned[name].labels == plain[name].labels
 
 
 @pytest.mark.parametrize(

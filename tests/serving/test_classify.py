@@ -13,11 +13,11 @@ from s3router.errors import ConfigError, DataError, PackError
 from s3router.packs import read_pack, write_pack
 from s3router.serving.classify import best_labels, read_directory
 from s3router.serving.loading import load_routes
+from s3router.serving.packing import pack_experiment
 from s3router.serving.route_heads import route_head
-from s3router.superb import predict
 from s3router.superb.batches import in_order
-from s3router.superb.labels import LabelledDir
-from s3router.superb.packing import pack_from_task
+from s3router.superb.experiment import TaskExperiment
+from s3router.superb.predict import predict
 from s3router.superb.tasks import TASKS
 from s3router.training.parameters import load_trained
 from tests.superb.conftest import make_set, train
@@ -33,15 +33,15 @@ def trained(options, sets, tmp_path) -> dict[str, tuple]:
     }
     made = {}
     for route, folders, more in (
-        ("noises", sets, ["--mode", "router", "--sparsity", "0.3"]),
-        ("intents", three, ["--task", "ic", "--mode", "router", "--sparsity", "0.5"]),
-        ("words", sets, ["--task", "ks", "--mode", "frozen"]),
+        ("noises", sets, ["--method", "router", "--sparsity", "0.3"]),
+        ("intents", three, ["--task", "ic", "--method", "router", "--sparsity", "0.5"]),
+        ("words", sets, ["--task", "ks", "--method", "frozen"]),
     ):
         where = ["--train-dir", str(folders["train"]), "--valid-dir", str(folders["dev"]), "--lr", "1e-2"]
         args = options(*more, *where, "--max-updates", "3", name=f"exp_{route}")
         run = train(args)
         path = tmp_path / f"{route}.pack"
-        write_pack(path, pack_from_task(args.output_dir, route))
+        write_pack(path, pack_experiment(TaskExperiment(args.output_dir), route))
         made[route] = run, path, folders["test"]
     return made
 
@@ -70,8 +70,7 @@ def test_tasks_on_one_backbone_say_what_their_own_models_say(trained, tmp_path, 
     assert (model.classifying, model.transcribing) == (tuple(trained), ())
     for route, (finished, _, folder) in trained.items():
         own = tmp_path / "own" / route
-        exp = ["--exp-dir", str(finished.args.output_dir), "--data-dir", str(folder), "--output-dir", str(own)]
-        assert predict.main(exp) == 0
+        predict(TaskExperiment(finished.folder), folder, own)
         shared = tmp_path / "out" / f"predict_{route}"
         assert (shared / "utt2label").read_text() == (own / "utt2label").read_text()
         for file in own.rglob("predict.*"):
@@ -79,16 +78,9 @@ def test_tasks_on_one_backbone_say_what_their_own_models_say(trained, tmp_path, 
         one, other = (json.loads((f / "result.json").read_text()) for f in (own, shared))
         assert {key: one[key] for key in other} == other
 
-        labelled = LabelledDir.read(folder, len(model.class_head(route).slots))
-        load_trained(
-            finished.task.model,
-            torch.load(finished.args.output_dir / "best.pth", weights_only=True)["model"],
-            "best.pth",
-        )
-        encoder = finished.clips.clips.encoder if route == "words" else finished.clips.encoder
-        clips = type(finished.batches.clips if route != "words" else finished.batches.clips.clips)(
-            labelled, encoder, GAIN_DB if route == "words" else 0.0
-        )
+        labelled = finished.kind.read(folder)
+        load_trained(finished.task.model, torch.load(finished.folder / "best.pth", weights_only=True)["model"], "best")
+        clips = finished.kind.clips(labelled, finished.task.encoder, finished.kind.settings())
         batch = next(iter(in_order(clips, 5)))
         waves = {utt.utt: torch.from_numpy(read_audio(utt.source)) for utt in labelled.data.utts}
         with torch.no_grad():
@@ -162,10 +154,9 @@ def test_what_cannot_be_classified_is_refused(trained, upstream, sets, run, tmp_
 def test_clips_that_prediction_refuses_are_refused_in_the_same_words(trained, run, tmp_path):
     short = make_set(tmp_path / "short", 3)
     write_audio(short / "wav" / "hiss-0.wav", torch.zeros(399).numpy(), 16000)
-    own = ["--data-dir", str(short), "--output-dir", str(tmp_path / "own")]
-    words = "hiss-0: 25 ms, shorter than 25 ms, which one frame of the upstream needs; take it out"
+    words = "hiss-0: 25 ms, shorter than the 25 ms that the model needs; take it out"
     with pytest.raises(DataError, match=words):
-        predict.predict(predict.parser().parse_args(["--exp-dir", str(trained["noises"][0].args.output_dir), *own]))
+        predict(TaskExperiment(trained["noises"][0].folder), short, tmp_path / "own")
     status, _, err = run("--score", f"noises={short}", "--output-dir", tmp_path / "out")
     assert (status, words in err) == (1, True)
     assert not (tmp_path / "out").exists()

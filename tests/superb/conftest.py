@@ -73,23 +73,22 @@ def sets(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def options(upstream: Path, sets: dict[str, Path], tmp_path: Path):
     """A function: further options -> the parsed command line of superb-train with a small budget."""
-    from s3router.superb.options import parser
+    from s3router.superb.options import read_options
 
     def make(*more: str, name: str = "exp") -> argparse.Namespace:
         given = ["--task", "cls", "--upstream", "hf_hubert_custom", "--upstream-ckpt", str(upstream)]
         given += ["--train-dir", str(sets["train"]), "--valid-dir", str(sets["dev"])]
         given += ["--output-dir", str(tmp_path / name), "--max-updates", "6", "--valid-interval", "3"]
-        return parser().parse_args([*given, "--batch-size", "5", "--amp-dtype", "float32", *more])
+        return read_options([*given, "--batch-size", "5", "--amp-dtype", "float32", *more])
 
     return make
 
 
 def train(args: argparse.Namespace):
     """Train in this process; returns the finished run."""
-    from s3router.superb import options
+    from s3router.superb.options import complete
     from s3router.superb.run import Run
-    from s3router.superb.tasks import task
 
-    run = Run.prepare(args, options.complete(args, task(args.task)))
+    run = Run.prepare(args, complete(args))
     run.train()
     return run

@@ -15,11 +15,12 @@ from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import DataError
 from s3router.miniatures import superb_pairs
-from s3router.superb import diarization
 from s3router.superb.batches import collate, in_order
+from s3router.superb.diarization import MEDIANS, THRESHOLDS, Activities, Turn, decode, error_rate
 from s3router.superb.evaluate import evaluate
+from s3router.superb.experiment import TaskExperiment
 from s3router.superb.model import build_task
-from s3router.superb.run import read
+from s3router.superb.predict import predict
 from s3router.superb.tasks import task
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
@@ -61,8 +62,8 @@ def built(upstream: Path):
         {"name": "s3router", "path_or_url": str(upstream), "extra_conf": extra},
         *(conf["build_featurizer"], conf["build_downstream"]),
     )
-    one, spec = their.build_task({}, model), task("sd")
-    other = build_task(spec, spec.settings(), diarization.inventory(None, None, spec), "frozen", extra, str(upstream))
+    one, kind = their.build_task({}, model), task("sd")
+    other = build_task(kind, kind.settings(), [["speaker 1", "speaker 2"]], "frozen", extra, str(upstream))
     other.model.downstream.load_state_dict(model.downstream.state_dict())
     for each in (one, other):
         each.model.featurizer.weights.data.copy_(torch.linspace(-1, 1, len(model.featurizer.weights)))
@@ -71,9 +72,9 @@ def built(upstream: Path):
 
 def test_loss_gradient_and_predictions_are_those_of_s3prl(built, tmp_path):
     one, other = built
-    spec = task("sd")
-    labelled = read(make_recordings(tmp_path / "a"), spec)
-    clips = diarization.clips(labelled, other.encoder, spec.settings(), 40.0, 0)
+    kind = task("sd")
+    labelled = kind.read(make_recordings(tmp_path / "a"))
+    clips = kind.clips(labelled, other.encoder, kind.settings(), 40.0)
     batch = collate([clips[0, i] for i in range(len(clips))])
     theirs = {name: value for name, value in batch.items() if name != "unique_name"}
     (loss_a, cached), (loss_b, ours) = one("train", **theirs), other("train", **batch)
@@ -84,8 +85,9 @@ def test_loss_gradient_and_predictions_are_those_of_s3prl(built, tmp_path):
     for a, b in zip(one.model.downstream.parameters(), other.model.downstream.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
 
-    found = evaluate(other, in_order(clips, 2), labelled, "cpu")
-    for recording, (stride, activity) in found.predictions.items():  # s3prl's own files, one recording at a time
+    found = evaluate(kind, other, in_order(clips, 2), labelled, "cpu").predictions
+    assert found.stride == 320
+    for recording, activity in found.predicted.items():  # s3prl's own files, one recording at a time
         index = next(i for i, u in enumerate(clips.utts) if u.utt == recording)
         alone = collate([clips[0, index]])
         alone.pop("unique_name")
@@ -93,7 +95,6 @@ def test_loss_gradient_and_predictions_are_those_of_s3prl(built, tmp_path):
             one("test", **alone, _dump_dir=tmp_path)
         dumped = torch.load(tmp_path / "prediction" / f"{recording}.pt").numpy()
         np.testing.assert_allclose(activity, dumped, atol=1e-4)
-        assert stride == 320
 
 
 def test_settings_are_the_benchmarks():
@@ -101,12 +102,13 @@ def test_settings_are_the_benchmarks():
     assert (s.batch_size, s.accum_grad, s.head_lr, s.max_updates, s.grad_clip) == (8, 4, 1e-4, 30_000, 1.0)
     conf = problem("SuperbSD").default_config()
     assert s.max_seconds * 16000 / 320 == conf["build_dataset"]["chunk_size"]
-    assert tuple(map(tuple, conf["scoring"].values())) == (diarization.THRESHOLDS, diarization.MEDIANS)
+    assert tuple(map(tuple, conf["scoring"].values())) == (THRESHOLDS, MEDIANS)
 
 
 def test_frames_are_those_of_s3prl(tmp_path):
     """Against s3prl's own reader of Kaldi directories, whole and in stretches of 20 frames."""
-    labelled = read(make_recordings(tmp_path / "a", {name: TURNS[name] for name in ("r0", "r1")}), task("sd"))
+    kind = task("sd")
+    labelled = kind.read(make_recordings(tmp_path / "a", {name: TURNS[name] for name in ("r0", "r1")}))
     kaldi = tmp_path / "kaldi"
     kaldi.mkdir()
     (kaldi / "wav.scp").write_text("".join(f"{u.utt} {u.source}\n" for u in labelled.data.utts))
@@ -118,7 +120,7 @@ def test_frames_are_those_of_s3prl(tmp_path):
 
     for frames in (2000, 20):
         theirs = DiarizationDataset("train", str(kaldi), chunk_size=frames, frame_shift=320, num_speakers=2)
-        ours = diarization.Stretches(labelled, 320, frames / 50)
+        ours = kind.clips(labelled, kind.encoder([]), kind.settings(), frames / 50)
         assert len(ours) == len(theirs)
         for index in range(len(ours)):
             a, b = ours[0, index], theirs[index]
@@ -132,40 +134,37 @@ def test_frames_are_those_of_s3prl(tmp_path):
 def test_decoding_is_a_threshold_and_a_median():
     random = np.random.default_rng(0)
     activity = random.random((40, 2)).astype(np.float32)
-    np.testing.assert_array_equal(diarization.decode(activity, 0.6, 1), activity > 0.6)
+    np.testing.assert_array_equal(decode(activity, 0.6, 1), activity > 0.6)
     padded = np.pad(activity > 0.6, ((5, 5), (0, 0)))
     slow = np.array([np.median(padded[t : t + 11], axis=0) for t in range(40)]) > 0
-    np.testing.assert_array_equal(diarization.decode(activity, 0.6, 11), slow)
+    np.testing.assert_array_equal(decode(activity, 0.6, 11), slow)
 
 
 def test_settings_of_the_validation_set_decode_the_test_set():
-    spec, stride = task("sd"), 320
-    turns = (("a 0.000 0.400",),)
+    kind = task("sd")
+
+    def activities(found: np.ndarray) -> Activities:
+        return Activities(320, {"r": found}, {"r": (Turn("a", 0.0, 0.4),)})
+
     quiet = np.full((50, 2), 0.1, dtype=np.float32)
     quiet[:20, 0] = 0.45  # found with 0.3 and 0.4 alone
     loud = np.where(quiet > 0.4, 0.65, 0.55).astype(np.float32)
-    best = diarization.figures([(stride, quiet)], turns, spec)
+    best = kind.metrics(activities(quiet))
     assert (best["der"], best["threshold"], best["median"]) == (0.0, 0.4, 1.0)
-    found = diarization.tuned([(stride, loud)], turns, best)
+    found = kind.tuned(activities(loud), best)
     assert found["der"] == pytest.approx((50 * 2 - 20) / 20)  # all speak all the time
     assert found["der_best_setting_for_this_set"] == 0.0
-    slow = min(
-        diarization.errors([(stride, quiet)], turns, t, m)
-        for t, m in itertools.product(diarization.THRESHOLDS, diarization.MEDIANS)
-    )
+    slow = min(error_rate(activities(quiet), t, m) for t, m in itertools.product(THRESHOLDS, MEDIANS))
     assert best["der"] == slow
 
 
 def test_training_and_the_files_of_the_submission(options, tmp_path):
     import h5py
 
-    from s3router.superb import predict
-
     top = make_recordings(tmp_path / "set")
     args = options("--task", "sd", "--valid-dir", str(top), "--train-dir", str(top), "--accum-grad", "1")
     run = train(args)
-    given = ["--exp-dir", str(args.output_dir), "--data-dir", str(top), "--output-dir", str(tmp_path / "out")]
-    result = predict.predict(predict.parser().parse_args(given))
+    result = predict(TaskExperiment(args.output_dir), top, tmp_path / "out")
     assert result["der"] == pytest.approx(run.best["der"], abs=1e-6)
     files = sorted(p.stem for p in (tmp_path / "out/sd_public/scoring/predictions").iterdir())
     assert files == ["r0", "r1", "r2"]
@@ -189,13 +188,14 @@ def test_strange_turns_are_refused(tmp_path, lines, message):
     folder = make_recordings(tmp_path / "a")
     (folder / "rttm").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(DataError, match=message):
-        read(folder, task("sd"))
+        task("sd").read(folder)
 
 
 def test_turns_behind_the_end_are_refused(tmp_path):
-    labelled = read(make_recordings(tmp_path / "a", {**TURNS, "r2": [("d", 0.0, 0.64), ("d", 1.5, 1.6)]}), task("sd"))
+    kind = task("sd")
+    labelled = kind.read(make_recordings(tmp_path / "a", {**TURNS, "r2": [("d", 0.0, 0.64), ("d", 1.5, 1.6)]}))
     with pytest.raises(DataError, match=r"r2: the turn 'd 1.500 1.600' lies behind its end"):
-        diarization.check(labelled, [], [])
+        kind.check(labelled, [], [])
 
 
 @pytest.fixture(scope="session")
@@ -208,14 +208,14 @@ def librimix(tmp_path_factory) -> Path:
 
 def test_preparation(librimix, tmp_path):
     librimix_corpus.prepare(librimix, tmp_path)
-    spec = task("sd")
-    found = {name: read(tmp_path / name, spec) for name in ("train", "dev", "test")}
+    kind = task("sd")
+    found = {name: kind.read(tmp_path / name) for name in ("train", "dev", "test")}
     assert {name: len(part.labels) for name, part in found.items()} == {"train": 4, "dev": 2, "test": 2}
     for part in found.values():
-        diarization.check(part, [], [])
+        kind.check(part, [], [])
         for recording, turns in part.labels.items():
             one, other = recording.split("_")
-            assert [turn.split()[0] for turn in turns] == [one.split("-")[0], other.split("-")[0]]
+            assert [turn.speaker for turn in turns] == [one.split("-")[0], other.split("-")[0]]
 
 
 MAX = "Libri2Mix/wav16k/max"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from s3router.superb.batches import Clips, collate, in_order
-from s3router.superb.classification import encoder as encoder_of
+from s3router.superb.batches import collate, in_order
+from s3router.superb.classification import Classification
 from s3router.superb.evaluate import evaluate
-from s3router.superb.labels import LabelledDir, classes_of
+from s3router.superb.labels import classes_of
 from s3router.superb.model import build_task
 from s3router.superb.tasks import TASKS
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import make_set
 
-BENCHMARK = [spec.name for spec in TASKS.values() if spec.kind == "classification" and spec.name != "cls"]
+BENCHMARK = [kind.name for kind in TASKS.values() if isinstance(kind, Classification) and kind.folder]
 
 
 def theirs(name: str, upstream: Path, classes: list[list[str]]):
@@ -25,7 +26,7 @@ def theirs(name: str, upstream: Path, classes: list[list[str]]):
     hub.register()
     their = problem(TASKS[name].problem)
     conf = their.default_config()
-    encoder = encoder_of(classes)
+    encoder = TASKS[name].encoder(classes)
     model = their.build_model(
         conf["build_model"],
         len(encoder),
@@ -38,25 +39,23 @@ def theirs(name: str, upstream: Path, classes: list[list[str]]):
 
 @pytest.fixture(params=BENCHMARK)
 def both(request, upstream: Path, tmp_path: Path):
-    """(their task, our task with the same head, the batch, the set) of each task of the benchmark."""
-    spec = TASKS[request.param]
-    folder = make_set(tmp_path, 6, len(spec.slots))
-    labelled = LabelledDir.read(folder, len(spec.slots))
+    """(kind, their task, our task with the same head, the clips, the set) of each task of the benchmark."""
+    kind = TASKS[request.param]
+    labelled = kind.read(make_set(tmp_path, 6, len(kind.slots)))
     classes = classes_of(labelled.labels.values())
     their = theirs(request.param, upstream, classes)
     extra = {"upstream": "hf_hubert_custom"}
-    our = build_task(spec, spec.settings(), classes, "frozen", extra, str(upstream))
+    our = build_task(kind, kind.settings(), classes, "frozen", extra, str(upstream))
     our.model.downstream.load_state_dict(their.model.downstream.state_dict())
     weights = torch.linspace(-1, 1, len(our.model.featurizer.weights))
     for one in (their, our):
         one.model.featurizer.weights.data.copy_(weights)
         one.eval()
-    clips = Clips(labelled, encoder_of(classes), spec.settings().gain_db)
-    return their, our, clips, labelled
+    return kind, their, our, kind.clips(labelled, our.encoder, kind.settings()), labelled
 
 
 def test_loss_gradient_and_metric(both):
-    their, our, clips, labelled = both
+    kind, their, our, clips, labelled = both
     batch = collate([clips[0, i] for i in range(len(clips))])
     (loss_a, cached_a), (loss_b, cached_b) = their("train", **batch), our("train", **batch)
     torch.testing.assert_close(loss_b, loss_a, rtol=1e-5, atol=1e-6)
@@ -73,8 +72,8 @@ def test_loss_gradient_and_metric(both):
     )
 
     metric = their.reduction("test", [cached_a])
-    found = evaluate(our, in_order(clips, len(clips)), labelled, "cpu")  # one batch, so that the mean loss is one
-    assert found.score.accuracy == pytest.approx(metric["accuracy"])
+    found = evaluate(kind, our, in_order(clips, len(clips)), labelled, "cpu")  # one batch, so that the mean loss is one
+    assert found.metrics["accuracy"] == pytest.approx(metric["accuracy"])
     assert found.loss == pytest.approx(metric["loss"], rel=1e-5)
 
 
@@ -91,8 +90,9 @@ def test_settings_are_the_benchmarks():
 
 
 def test_gain_of_minus_three_decibels(tmp_path: Path):
-    folder = make_set(tmp_path, 2)
-    labelled = LabelledDir.read(folder)
-    encoder = encoder_of(classes_of(labelled.labels.values()))
-    plain, quiet = Clips(labelled, encoder)[0, 0]["x"], Clips(labelled, encoder, -3.0)[0, 0]["x"]
+    kind = TASKS["ks"]
+    labelled, settings = kind.read(make_set(tmp_path, 2)), kind.settings()
+    encoder = kind.encoder(classes_of(labelled.labels.values()))
+    plain = kind.clips(labelled, encoder, replace(settings, gain_db=0.0))[0, 0]["x"]
+    quiet = kind.clips(labelled, encoder, settings)[0, 0]["x"]
     torch.testing.assert_close(quiet, plain * 0.70794578)

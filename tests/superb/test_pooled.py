@@ -35,6 +35,6 @@ def test_means_are_kept_and_belong_to_the_recordings(options, sets, tmp_path, mo
         train(options("--feature-cache", str(cache), name="c"))
 
 
-@pytest.mark.parametrize("more", [["--mode", "router"], ["--max-seconds", "0.2"]])
+@pytest.mark.parametrize("more", [["--method", "router"], ["--max-seconds", "0.2"]])
 def test_frames_are_needed_where_they_change(options, more):
     assert not isinstance(train(options(*more)).clips, PooledClips)

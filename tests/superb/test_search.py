@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from s3router.cli.superb_search import parser
 from s3router.corpora import quesst14
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError
@@ -127,7 +128,9 @@ def command(sets: Path, upstream: Path, tmp_path: Path):
         given = ["--documents", str(top / "documents"), "--valid-dir", str(top / "dev")]
         given += ["--test-dirs", str(top / "test"), "--output-dir", str(tmp_path / "exp")]
         given += ["--hidden-dir", str(tmp_path / "hidden"), "--upstream", "hf_hubert_custom"]
-        return search.run(search.parser().parse_args([*given, "--upstream-ckpt", str(upstream), *more]))
+        args = parser().parse_args([*given, "--upstream-ckpt", str(upstream), *more])
+        names = {"documents": "documents_dir"}
+        return search.search_sets(**{names.get(name, name): value for name, value in vars(args).items()})
 
     return run
 

@@ -14,18 +14,17 @@ from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.slot_marks import marked, unmarked
 from s3router.errors import ConfigError, DataError
-from s3router.superb import sequences
 from s3router.superb.batches import TrainingBatches, collate, in_order
 from s3router.superb.evaluate import evaluate
-from s3router.superb.labels import LabelledDir
+from s3router.superb.experiment import TaskExperiment
+from s3router.superb.kind import Settings
 from s3router.superb.model import build_task
-from s3router.superb.options import complete, parser
-from s3router.superb.packing import pack_from_task
-from s3router.superb.predict import parser as predict_parser
-from s3router.superb.predict import predict, said, submission_lines
+from s3router.superb.options import complete, read_options
+from s3router.superb.predict import described, predict
 from s3router.superb.select import select
+from s3router.superb.sequences import TextPredictions, submission_lines
 from s3router.superb.table import table
-from s3router.superb.tasks import TASKS, Settings, task
+from s3router.superb.tasks import TASKS
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
 from tests.superb.conftest import train
@@ -50,11 +49,6 @@ def make_texts(folder: Path, texts: list[str], seconds: float = 0.5) -> Path:
     return folder
 
 
-def read(folder: Path, name: str) -> LabelledDir:
-    found = sequences.read(folder, TASKS[name])
-    return LabelledDir(found.data.with_durations(), found.labels)
-
-
 def small(settings: Settings) -> Settings:
     """The same with narrower layers of the head."""
     head = json.loads(json.dumps(settings.head))
@@ -65,13 +59,13 @@ def small(settings: Settings) -> Settings:
 
 @pytest.fixture(params=["pr", "asr", "sf"])
 def both(request, upstream: Path, tmp_path: Path):
-    """(name, s3prl's task by its own functions, ours with the same head, clips, labelled)."""
-    name, spec = request.param, TASKS[request.param]
-    labelled = read(make_texts(tmp_path / "set", TEXTS[name]), name)
-    classes = sequences.inventory(None, labelled, spec)
-    encoder, settings = sequences.encoder(classes, spec), small(spec.settings())
+    """(kind, s3prl's task by its own functions, ours with the same head, clips, labelled)."""
+    name, kind = request.param, TASKS[request.param]
+    labelled = kind.read(make_texts(tmp_path / "set", TEXTS[name]))
+    classes = kind.inventory(labelled)
+    encoder, settings = kind.encoder(classes), small(kind.settings())
     hub.register()
-    their_problem = problem(spec.problem)
+    their_problem = problem(kind.problem)
     conf = their_problem.default_config()
     their = their_problem.build_task(
         conf["build_task"],
@@ -84,7 +78,7 @@ def both(request, upstream: Path, tmp_path: Path):
         ),
         encoder,
     )
-    our = build_task(spec, settings, classes, "frozen", EXTRA, str(upstream))
+    our = build_task(kind, settings, classes, "frozen", EXTRA, str(upstream))
     with torch.no_grad():  # of an untrained head all frames say the same: spread what it says
         for parameter in their.model.downstream.parameters():
             parameter.mul_(4)
@@ -92,7 +86,7 @@ def both(request, upstream: Path, tmp_path: Path):
     for one in (their, our):
         one.model.featurizer.weights.data.copy_(torch.linspace(-1, 1, len(one.model.featurizer.weights)))
         one.eval()
-    return name, their, our, sequences.clips(labelled, encoder, settings, None, 0), labelled
+    return kind, their, our, kind.clips(labelled, encoder, settings), labelled
 
 
 def test_loss_and_gradient_are_s3prls(both):
@@ -110,30 +104,27 @@ def test_loss_and_gradient_are_s3prls(both):
 
 def test_predictions_of_a_batch_and_figures_are_s3prls_one_by_one(both):
     """s3prl validates with batches of one; in ours the frames of padding must not speak."""
-    name, their, our, clips, labelled = both
+    kind, their, our, clips, labelled = both
     with torch.no_grad():
         cached = [their("test", **collate([clips[0, i]]))[1] for i in range(len(clips))]
-    found = evaluate(our, in_order(clips, len(clips)), labelled, "cpu")
-    assert {utt: text for utt, (text,) in found.predictions.items()} == {
-        c["unique_name"][0]: c["prediction"][0] for c in cached
-    }
-    assert any(text for (text,) in found.predictions.values())
+    found = evaluate(kind, our, in_order(clips, len(clips)), labelled, "cpu")
+    assert found.predictions.predicted == {c["unique_name"][0]: c["prediction"][0] for c in cached}
+    assert any(found.predictions.predicted.values())
     for c in cached:  # s3prl counts blanks that follow each other as empty words
         c["prediction"] = [" ".join(text.split()) for text in c["prediction"]]
     metric = their.reduction("test", cached)
-    ours = sequences.figures(list(found.predictions.values()), list(found.references.values()), TASKS[name])
-    assert ours == pytest.approx({key: metric[key] for key in ours})
-    assert TASKS[name].metric in ours
+    assert found.metrics == pytest.approx({key: metric[key] for key in found.metrics})
+    assert kind.metric in found.metrics
 
 
 @torch.no_grad()
 def test_shares_of_two_processes_average_to_the_loss_of_the_batch(both):
-    name, _, our, clips, labelled = both
+    kind, _, our, clips, _ = both
 
     def batches(**kwargs):
-        sampler = sequences.sampler(labelled, 3, TASKS[name].settings(), 0, TASKS[name])
+        sampler = kind.sampler(clips, 3, kind.settings(), 0)
         sampler.max_length = 10**9  # no batch is halved
-        return TrainingBatches(clips, 3, sampler=sampler, **kwargs).starting_at(0)
+        return TrainingBatches(clips, sampler, **kwargs).starting_at(0)
 
     whole, shares = batches(), [batches(rank=rank, world=2) for rank in (0, 1)]
     for _ in range(4):
@@ -144,9 +135,12 @@ def test_shares_of_two_processes_average_to_the_loss_of_the_batch(both):
 
 
 def test_figures_by_hand():
-    assert sequences.figures([("AH0 B",)], [("AH0 N B B",)], TASKS["pr"]) == {"per": 0.5}
-    assert sequences.figures([("A DAB",)], [("A BAD",)], TASKS["asr"]) == {"wer": 0.5, "cer": 2 / 5}
-    found = sequences.figures([("B-who DAD E-who",)], [("B-who DAB E-who B-what A E-what",)], TASKS["sf"])
+    def metrics(name: str, predicted: str, true: str) -> dict[str, float]:
+        return TASKS[name].metrics(TextPredictions({"a": predicted}, {"a": true}))
+
+    assert metrics("pr", "AH0 B", "AH0 N B B") == {"per": 0.5}
+    assert metrics("asr", "A DAB", "A BAD") == {"wer": 0.5, "cer": 2 / 5}
+    found = metrics("sf", "B-who DAD E-who", "B-who DAB E-who B-what A E-what")
     assert found == pytest.approx({"slot_type_f1": 2 / 3, "slot_value_cer": 2 / 4})
 
 
@@ -185,18 +179,19 @@ def test_marks_and_s3prls_columns(text, words, tags):
 def test_marks_that_do_not_pair_are_named(text, message, tmp_path):
     folder = make_texts(tmp_path / "set", ["A", text])
     with pytest.raises(DataError, match=f"utt1: {message}"):
-        sequences.read(folder, TASKS["sf"])
+        TASKS["sf"].read(folder)
 
 
 def test_empty_texts_unseen_slots_and_short_clips_are_refused(tmp_path):
     with pytest.raises(DataError, match="utt1: the transcript is empty"):
-        sequences.read(make_texts(tmp_path / "a", ["A", ""]), TASKS["pr"])
-    train_set = read(make_texts(tmp_path / "b", ["B-a X E-a"]), "sf")
-    dev = read(make_texts(tmp_path / "c", ["B-z X E-z"], seconds=0.02), "sf")
-    classes = sequences.inventory(None, train_set, TASKS["sf"])
+        TASKS["pr"].read(make_texts(tmp_path / "a", ["A", ""]))
+    kind = TASKS["sf"]
+    train_set = kind.read(make_texts(tmp_path / "b", ["B-a X E-a"]))
+    dev = kind.read(make_texts(tmp_path / "c", ["B-z X E-z"], seconds=0.02))
+    classes = kind.inventory(train_set)
     with pytest.raises(DataError, match="2 problems") as raised:
-        sequences.check(train_set, [dev], classes, receptive_field=400)
-    assert "utt0: 20 ms, shorter than 25 ms" in str(raised.value)
+        kind.check(train_set, [dev], classes, receptive_field=400)
+    assert "utt0: 20 ms, shorter than the 25 ms" in str(raised.value)
     assert "utt0: slot z does not occur in the training texts" in str(raised.value)
 
 
@@ -207,7 +202,7 @@ def command(upstream: Path, tmp_path: Path):
     given = ["--task", "pr", "--upstream", "hf_hubert_custom", "--upstream-ckpt", str(upstream)]
     given += ["--train-dir", str(sets[0]), "--valid-dir", str(sets[1]), "--max-updates", "4", "--valid-interval", "2"]
     given += ["--batch-size", "2", "--accum-grad", "1", "--amp-dtype", "float32"]
-    return lambda *more: parser().parse_args([*given, "--output-dir", str(tmp_path / "exp"), *more])
+    return lambda *more: read_options([*given, "--output-dir", str(tmp_path / "exp"), *more])
 
 
 @pytest.mark.parametrize(
@@ -222,25 +217,24 @@ def command(upstream: Path, tmp_path: Path):
 )
 def test_options_that_do_not_fit_are_refused(command, more, message):
     with pytest.raises(ConfigError, match=message):
-        complete(command(*more), task("pr"))
+        complete(command(*more))
 
 
 def test_from_training_to_the_table(command, tmp_path):
-    run = train(command("--mode", "router", "--head-conf", '{"hidden_size": 8}'))
+    run = train(command("--method", "router", "--head-conf", '{"hidden_size": 8}'))
     assert run.task.model.downstream.final_proj.in_features == 8
     assert run.best["per"] > 0
     exp = tmp_path / "exp"
-    given = ["--exp-dir", str(exp), "--data-dir", str(tmp_path / "dev"), "--output-dir", str(exp / "predict_dev")]
-    result = predict(predict_parser().parse_args(given))
+    result = predict(TaskExperiment(exp), tmp_path / "dev", exp / "predict_dev")
     assert result["per"] == pytest.approx(run.best["per"])
-    assert said(result) == f"PER {100 * result['per']:.2f} % of 3"
+    assert described(result) == f"PER {100 * result['per']:.2f} % of 3"
     lines = (exp / "predict_dev/pr_public/predict.ark").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["utt0", "utt1", "utt2"]
     assert "| PER % |" in table([exp])[0]
     best, _ = select([exp])
-    assert best["value"] == run.best["per"]
+    assert best.validated["per"] == run.best["per"]
     with pytest.raises(ConfigError, match="task pr: packs hold heads of utterance classification"):
-        pack_from_task(exp, "pr")
+        TaskExperiment(exp).parts()
 
 
 def test_of_two_runs_the_one_with_fewer_errors_is_taken(tmp_path):
@@ -248,20 +242,20 @@ def test_of_two_runs_the_one_with_fewer_errors_is_taken(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "best.json").write_text(json.dumps({"per": per, "loss": 1.0, "update": 2}))
         options = {"task": "pr", "lr": 1e-3, "upstream_lr": None}
-        (tmp_path / name / "config.json").write_text(json.dumps({"options": options}))
-    assert select([tmp_path / "a", tmp_path / "b"])[0]["folder"].name == "b"
+        config = {"options": options, "settings": {}, "classes": [], "fingerprint": ""}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    assert select([tmp_path / "a", tmp_path / "b"])[0].path.name == "b"
 
 
 @pytest.mark.parametrize("name", ["pr", "asr"])
 def test_batches_go_on_where_they_were(name, tmp_path):
-    spec = TASKS[name]
-    labelled = read(make_texts(tmp_path / "set", TEXTS[name]), name)
-    encoder = sequences.encoder(sequences.inventory(None, labelled, spec), spec)
-    clips = sequences.clips(labelled, encoder, spec.settings(), None, 0)
+    kind = TASKS[name]
+    labelled = kind.read(make_texts(tmp_path / "set", TEXTS[name]))
+    clips = kind.clips(labelled, kind.encoder(kind.inventory(labelled)), kind.settings())
 
     def ids(start: int, count: int) -> list[list[str]]:
-        sampler = sequences.sampler(labelled, 4, replace(spec.settings(), halve_above=9000), 1, spec)
-        stream = TrainingBatches(clips, 4, seed=1, sampler=sampler).starting_at(start)
+        sampler = kind.sampler(clips, 4, replace(kind.settings(), halve_above=9000), 1)
+        stream = TrainingBatches(clips, sampler).starting_at(start)
         return [list(next(stream)[0]["unique_name"]) for _ in range(count)]
 
     whole = ids(0, 9)
@@ -271,7 +265,7 @@ def test_batches_go_on_where_they_were(name, tmp_path):
 
 
 def test_submissions_have_single_spaces_and_bare_ids():
-    assert submission_lines(TASKS["asr"], {"b": (" A  B ",), "a": ("",)}) == ["a", "b A B"]
+    assert submission_lines({"b": " A  B ", "a": ""}) == ["a", "b A B"]
 
 
 def test_what_s3prls_decoding_leaves_is_a_submission():

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from s3router.cli import main
 from s3router.data.audio import write_audio
 from s3router.errors import CheckpointError, ConfigError, DataError
-from s3router.superb import options as superb_options
-from s3router.superb import predict, select, table
-from s3router.superb.batches import Clips, TrainingBatches
-from s3router.superb.classification import encoder as encoder_of
-from s3router.superb.labels import LabelledDir
+from s3router.superb.batches import TrainingBatches
+from s3router.superb.experiment import TaskExperiment
+from s3router.superb.labels import read_labels
+from s3router.superb.options import complete
 from s3router.superb.run import Run
-from s3router.superb.tasks import TASKS, task
+from s3router.superb.select import select
+from s3router.superb.table import table
+from s3router.superb.tasks import TASKS
 from s3router.training.parameters import trained_state
 from tests.superb.conftest import make_set, train
 
@@ -33,20 +35,21 @@ def test_it_learns_and_predicts(options, sets, tmp_path):
     assert run.best["accuracy"] > 0.8
     out = tmp_path / "x/predict_test"
     command = ["--exp-dir", str(args.output_dir), "--data-dir", str(sets["test"]), "--output-dir", str(out)]
-    assert predict.main(command) == 0
+    assert main(["superb-predict", *command]) == 0
     result = json.loads((out / "result.json").read_text())
-    assert (result["n_utts"], result["track"]) == (5, "less constrained")
-    true = LabelledDir.read(sets["test"]).labels
+    assert (result["n_utts"], result["method"], "track" in result) == (5, "frozen", False)
+    true = read_labels(sets["test"]).labels
     found = dict(line.split() for line in (out / "utt2label").read_text().splitlines())
     right = sum(found[utt] == label for utt, (label,) in true.items()) / 5
     assert result["accuracy"] == right > 0.5
-    row = f"| test | hf_hubert_custom | frozen | less constrained |  | 0 | 5 | {100 * right:.2f} |"
-    assert row in table.table([tmp_path / "x"])[2]
+    lines = table([tmp_path / "x"])
+    assert "track" not in lines[0]  # of a task that is not the benchmark's
+    assert f"| test | hf_hubert_custom | frozen |  | 0 | 5 | {100 * right:.2f} |" in lines[2]
 
 
-@pytest.mark.parametrize("mode", ["frozen", "weight", "router"])
-def test_a_checkpoint_holds_what_trained_and_no_more(options, mode):
-    run = Run.prepare(args := options("--mode", mode), superb_options.complete(args, task("cls")))
+@pytest.mark.parametrize("method", ["frozen", "weight", "router", "scratch"])
+def test_a_checkpoint_holds_what_trained_and_no_more(options, method):
+    run = Run.prepare(args := options("--method", method), complete(args))
     before = {name: tensor.clone() for name, tensor in run.task.model.state_dict().items()}
     names = set(trained_state(run.task.model))
     run.train()
@@ -54,15 +57,15 @@ def test_a_checkpoint_holds_what_trained_and_no_more(options, mode):
     assert changed <= names
     assert names == set(torch.load(args.output_dir / "best.pth", weights_only=True)["model"])
     inside = {name for name in changed if name.startswith("upstream.")}
-    assert bool(inside) == (mode != "frozen")
-    assert all(name.endswith(".scores") for name in inside) == (mode != "weight")
-    assert not any("feature_extractor" in name for name in changed)
+    assert bool(inside) == (method != "frozen")
+    assert all(name.endswith(".scores") for name in inside) == (method in ("frozen", "router"))
+    assert any("feature_extractor" in name for name in changed) == (method == "scratch")
 
 
-@pytest.mark.parametrize("mode", ["frozen", "router"])
-def test_stopped_and_resumed_is_as_never_stopped(options, mode, monkeypatch):
-    whole = train(options("--mode", mode, "--accum-grad", "2", name="whole"))
-    args = options("--mode", mode, "--accum-grad", "2", "--save-interval", "1", name="stopped")
+@pytest.mark.parametrize("method", ["frozen", "router"])
+def test_stopped_and_resumed_is_as_never_stopped(options, method, monkeypatch):
+    whole = train(options("--method", method, "--accum-grad", "2", name="whole"))
+    args = options("--method", method, "--accum-grad", "2", "--save-interval", "1", name="stopped")
     step = Run._step
 
     def dies(self, *arguments):
@@ -74,7 +77,7 @@ def test_stopped_and_resumed_is_as_never_stopped(options, mode, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(args)
     monkeypatch.setattr(Run, "_step", step)
-    resumed = train(options("--mode", mode, "--accum-grad", "2", "--save-interval", "1", name="stopped"))
+    resumed = train(options("--method", method, "--accum-grad", "2", "--save-interval", "1", name="stopped"))
     for (name, a), b in zip(
         trained_state(whole.task.model).items(), trained_state(resumed.task.model).values(), strict=True
     ):
@@ -84,7 +87,7 @@ def test_stopped_and_resumed_is_as_never_stopped(options, mode, monkeypatch):
 
 KILL = """
 import os, sys, torch
-from s3router.superb.train import main
+from s3router.cli.superb_train import main
 save = torch.save
 def dies(states, file):
     if states.get("update") == 4:
@@ -98,7 +101,7 @@ main(sys.argv[1:])
 
 
 def test_killed_while_it_writes_a_checkpoint(options, tmp_path):
-    more = ["--mode", "router", "--save-interval", "1"]
+    more = ["--method", "router", "--save-interval", "1"]
     whole = train(options(*more, name="whole"))
     command = [sys.executable, "-c", KILL, *words_of(options(*more, name="killed")), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -141,11 +144,13 @@ def test_a_damaged_checkpoint_is_refused(options):
 
 
 def test_batches_are_the_same_from_any_start_and_shared_between_ranks(sets):
-    labelled = LabelledDir.read(sets["train"])
-    clips = Clips(labelled, encoder_of([["hiss", "rumble"]]), max_seconds=0.2)
+    kind = TASKS["cls"]
+    labelled = kind.read(sets["train"])
+    clips = kind.clips(labelled, kind.encoder([["hiss", "rumble"]]), kind.settings(), max_seconds=0.2)
+    sampler = kind.sampler(clips, 5, kind.settings(), 3)
 
     def names(count: int, start: int = 0, **kwargs) -> list[list[str]]:
-        stream = TrainingBatches(clips, 5, seed=3, **kwargs).starting_at(start)
+        stream = TrainingBatches(clips, sampler, **kwargs).starting_at(start)
         return [list(batch["unique_name"]) for _, (batch, _) in zip(range(count), stream, strict=False)]
 
     whole = names(7)
@@ -154,7 +159,7 @@ def test_batches_are_the_same_from_any_start_and_shared_between_ranks(sets):
     assert sorted(utt for batch in whole[:3] for utt in batch) == sorted(labelled.labels)
     halves = [names(3, rank=rank, world=2) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(batch) for batch in whole[:3]]
-    weights = [next(TrainingBatches(clips, 5, seed=3, rank=r, world=2).starting_at(0))[1] for r in (0, 1)]
+    weights = [next(TrainingBatches(clips, sampler, rank=r, world=2).starting_at(0))[1] for r in (0, 1)]
     assert weights == [2 * 3 / 5, 2 * 2 / 5]
 
 
@@ -164,17 +169,18 @@ def test_balanced_batches(tmp_path):
     (folder / "utt2label").write_text(
         "\n".join(f"{line.split()[0]} {'b' if i else 'a'}" for i, line in enumerate(lines)) + "\n"
     )
-    labelled = LabelledDir.read(folder)
-    batches = TrainingBatches(Clips(labelled, encoder_of([["a", "b"]])), 4, balanced=True).starting_at(0)
+    kind = TASKS["ks"]
+    clips = kind.clips(kind.read(folder), kind.encoder([["a", "b"]]), kind.settings())
+    batches = TrainingBatches(clips, kind.sampler(clips, 4, kind.settings(), 0)).starting_at(0)
     drawn = [label for _, (batch, _) in zip(range(30), batches, strict=False) for label in batch["label"]]
     assert 0.3 < drawn.count("a") / len(drawn) < 0.7
 
 
-@pytest.mark.parametrize("more", [["--mode", "frozen"], ["--mode", "router", "--upstream-dropout", "0"]])
+@pytest.mark.parametrize("more", [["--method", "frozen"], ["--method", "router", "--upstream-dropout", "0"]])
 def test_two_processes_train_as_one(options, tmp_path, more):
     one = train(options(*more, name="one"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["s3router.superb.train", *words_of(options(*more, name="two")), *more]
+    command += ["s3router", "superb-train", *words_of(options(*more, name="two")), *more]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -187,18 +193,22 @@ def test_two_processes_train_as_one(options, tmp_path, more):
 def test_a_sweep_is_decided_on_the_validation_set(options, tmp_path):
     for lr in ("1e-5", "2e-2"):
         train(options("--max-updates", "40", "--valid-interval", "40", "--lr", lr, name=f"lr_{lr}"))
-    best, _ = select.select([tmp_path / "lr_1e-5", tmp_path / "lr_2e-2"])
-    assert best["folder"].name == "lr_2e-2"
-    assert select.main([str(tmp_path / "lr_2e-2"), "--output", str(tmp_path / "selected")]) == 0
-    assert (tmp_path / "selected/best.pth").is_file()
+    best, _ = select([tmp_path / "lr_1e-5", tmp_path / "lr_2e-2"])
+    assert best.path.name == "lr_2e-2"
+    assert main(["superb-select", str(tmp_path / "lr_2e-2"), "--output", str(tmp_path / "selected")]) == 0
+    for folder in (tmp_path, tmp_path / "selected"):
+        experiment = TaskExperiment(folder)
+        assert experiment.best().is_file()
+        assert (experiment.options["lr"], experiment.top) == (2e-2, tmp_path)
+    assert experiment.metrics() == {"dev": {name: best.validated[name] for name in ("accuracy", "balanced_accuracy")}}
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--sparsity", "0.1"], "for --mode router"),
+        (["--sparsity", "0.1"], "for --method router"),
         (["--upstream-lr", "1e-3"], "does not train"),
-        (["--mode", "router", "--sparsity", "1.5"], "sparsity"),
+        (["--method", "router", "--sparsity", "1.5"], "sparsity"),
         (["--lr", "-1"], "--lr must be a number above 0"),
         (["--max-seconds", "2", "--feature-cache", "x"], "cannot be kept"),
         (["--batch-size", "0"], "--batch-size must be"),
@@ -225,12 +235,13 @@ def relabel(folder: Path, old: str, new: str) -> None:
     [
         (None, lambda f: relabel(f, " hiss", " hum"), r"'hum' is not in the list of classes"),
         (lambda f: relabel(f, " rumble", " hiss"), None, "only class"),
+        (lambda f: relabel(f, " hiss", " it hissed all day"), None, r"'it hissed all day' has blanks; write one word"),
         (lambda f: relabel(f, "hiss-0 ", "nobody "), None, "nobody is in utt2label, but not in wav.scp"),
         (lambda f: (f / "utt2label").unlink(), None, "no such file"),
         (
             lambda f: write_audio(f / "wav/hiss-0.wav", np.zeros(300), 16000),
             None,
-            "hiss-0: 19 ms, shorter than 25 ms",
+            "hiss-0: 19 ms, shorter than the 25 ms",
         ),
     ],
 )
@@ -256,7 +267,7 @@ def test_an_empty_class_and_a_wrong_list_are_refused(options, tmp_path):
 
 def test_lines_of_a_submission():
     intents = {"b": ("change language", "none", "none"), "a": ("bring", "shoes", "none")}
-    assert predict.submission_lines(TASKS["ic"], intents) == ["a,bring,shoes,none", "b,change language,none,none"]
-    assert predict.submission_lines(TASKS["ks"], {"yes-1.wav": ("yes",)}) == ["yes-1.wav yes"]
+    assert TASKS["ic"].submission_lines(intents) == ["a,bring,shoes,none", "b,change language,none,none"]
+    assert TASKS["ks"].submission_lines({"yes-1.wav": ("yes",)}) == ["yes-1.wav yes"]
     with pytest.raises(DataError, match="stands inside"):
-        predict.submission_lines(TASKS["ks"], {"a": ("two words",)})
+        TASKS["ks"].submission_lines({"a": ("two words",)})

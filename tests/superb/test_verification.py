@@ -14,13 +14,13 @@ from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import DataError
 from s3router.miniatures import superb_pairs
-from s3router.superb import verification
 from s3router.superb.batches import collate, in_order
 from s3router.superb.evaluate import evaluate
-from s3router.superb.labels import LabelledDir
+from s3router.superb.experiment import TaskExperiment
 from s3router.superb.model import build_task
-from s3router.superb.run import read
+from s3router.superb.predict import predict
 from s3router.superb.tasks import task
+from s3router.superb.verification import Trial, TrialScores, without_silence
 from s3router.training.parameters import trained_state
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
@@ -46,17 +46,16 @@ def make_trials(folder: Path, lines: list[str] = TRIALS, seconds: float = 0.5) -
 def built(upstream: Path):
     """(their task, ours with the same head and loss weights), of two speakers."""
     hub.register()
-    their, extra = problem("SuperbASV"), {"upstream": "hf_hubert_custom"}
+    their, extra, kind = problem("SuperbASV"), {"upstream": "hf_hubert_custom"}, task("sv")
     conf = their.default_config()
-    encoder = verification.encoder([["hiss", "rumble"]])
+    encoder = kind.encoder([["hiss", "rumble"]])
     model = their.build_model(
         *(conf["build_model"], len(encoder)),
         {"name": "s3router", "path_or_url": str(upstream), "extra_conf": extra},
         *(conf["build_featurizer"], {}),
     )
     one = their.build_task(conf["build_task"], model, encoder, [(int(t[0]), *t[2:].split()) for t in TRIALS])
-    spec = task("sv")
-    other = build_task(spec, spec.settings(), [["hiss", "rumble"]], "frozen", extra, str(upstream))
+    other = build_task(kind, kind.settings(), [["hiss", "rumble"]], "frozen", extra, str(upstream))
     other.model.downstream.load_state_dict(model.downstream.state_dict())
     other.loss.load_state_dict(one.loss.state_dict())
     for each in (one, other):
@@ -66,10 +65,9 @@ def built(upstream: Path):
 
 def test_loss_gradient_and_metric_are_those_of_s3prl(built, tmp_path):
     one, other = built
-    spec = task("sv")
-    labelled = read(make_set(tmp_path / "train", 6, seconds=0.5), spec)
-    encoder = verification.encoder([["hiss", "rumble"]])
-    clips = verification.clips(labelled, encoder, spec.settings(), None, 0)
+    kind = task("sv")
+    labelled = kind.read(make_set(tmp_path / "train", 6, seconds=0.5))
+    clips = kind.clips(labelled, other.encoder, kind.settings())
     batch = collate([clips[0, i] for i in range(len(clips))])
     (loss_a, cached), (loss_b, ours) = one("train", **batch), other("train", **batch)
     torch.testing.assert_close(loss_b, loss_a, rtol=1e-5, atol=1e-6)
@@ -80,17 +78,16 @@ def test_loss_gradient_and_metric_are_those_of_s3prl(built, tmp_path):
     for a, b in zip(one.model.downstream.parameters(), other.model.downstream.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
 
-    trials = read(make_trials(tmp_path / "test"), spec)
-    compared = verification.clips(trials, encoder, spec.settings(), None, 0)
+    trials = kind.read(make_trials(tmp_path / "test"))
+    compared = kind.clips(trials, other.encoder, kind.settings())
     with torch.no_grad():  # s3prl tests one utterance at a time; ours in a batch
         theirs = [one("test", **collate([compared[0, i]]), _dump_dir=None)[1] for i in range(len(compared))]
-    found = evaluate(other, in_order(compared, 4), trials, "cpu")
-    figures = verification.figures(list(found.predictions.values()), list(found.references.values()), spec)
+    found = evaluate(kind, other, in_order(compared, 4), trials, "cpu")
     metric = one.reduction("test", theirs, _dump_dir=None)
-    assert figures["eer"] == pytest.approx(metric["EER"], abs=1e-6)
+    assert found.metrics["eer"] == pytest.approx(metric["EER"], abs=1e-6)
     embeddings = {str(t["unique_name"][0]): t["spk_embedding"][0] for t in theirs}
-    for (_, a, b), value in verification.score(list(found.predictions.values()), list(found.references.values())):
-        cosine = torch.nn.functional.cosine_similarity(embeddings[a], embeddings[b], dim=0)
+    for trial, value in zip(found.predictions.trials, found.predictions.scores, strict=True):
+        cosine = torch.nn.functional.cosine_similarity(embeddings[trial.enrolled], embeddings[trial.tested], dim=0)
         assert value == pytest.approx(float(cosine), abs=1e-4)
 
 
@@ -101,16 +98,13 @@ def test_settings_are_the_benchmarks():
 
 
 def test_training_saves_the_vectors_of_speakers_and_predicts_scores(options, tmp_path):
-    from s3router.superb import predict
-
     valid = make_trials(tmp_path / "valid")
     long = make_set(tmp_path / "train", 6, seconds=0.5)
     args = options("--task", "sv", "--valid-dir", str(valid), "--train-dir", str(long), "--accum-grad", "1")
     run = train(args)
     assert trained_state(run.task.model)["objective.W"].shape == (512, 2)
     assert 0 <= run.best["eer"] <= 1
-    given = ["--exp-dir", str(args.output_dir), "--data-dir", str(valid), "--output-dir", str(tmp_path / "out")]
-    result = predict.predict(predict.parser().parse_args(given))
+    result = predict(TaskExperiment(args.output_dir), valid, tmp_path / "out")
     assert result["eer"] == pytest.approx(run.best["eer"])
     lines = (tmp_path / "out/sv_public/predict.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["t0_t2", "t0_t1", "t1_t3", "t2_t3"]
@@ -129,25 +123,28 @@ def test_training_saves_the_vectors_of_speakers_and_predicts_scores(options, tmp
 )
 def test_strange_trials_are_refused(tmp_path, lines, message):
     with pytest.raises(DataError, match=message.replace("|", r"\|")):
-        verification.read(make_trials(tmp_path / "x", lines), task("sv"))
+        task("sv").read(make_trials(tmp_path / "x", lines))
 
 
 def test_a_trial_may_come_twice(tmp_path):
-    labelled = verification.read(make_trials(tmp_path / "x", [*TRIALS, "1 t0 t2"]), task("sv"))
-    assert len(verification.score(np.eye(4).tolist(), list(labelled.labels.values()))) == 5
+    kind = task("sv")
+    labelled = kind.read(make_trials(tmp_path / "x", [*TRIALS, "1 t0 t2"]))
+    found = kind.predictions(dict(zip(labelled.labels, np.eye(4).tolist(), strict=True)), labelled)
+    assert found == TrialScores(labelled.trials, (0.0,) * 5)
+    assert labelled.trials[-1] == Trial(True, "t0", "t2")
 
 
 def test_sets_of_the_wrong_kind_and_clips_too_short_for_the_head_are_refused(tmp_path):
-    spec = task("sv")
-    trials, speakers = (read(f, spec) for f in (make_trials(tmp_path / "a"), make_set(tmp_path / "b", 4)))
+    kind = task("sv")
+    trials, speakers = (kind.read(f) for f in (make_trials(tmp_path / "a"), make_set(tmp_path / "b", 4)))
     with pytest.raises(DataError, match="training needs speakers"):
-        verification.inventory(None, trials, spec)
+        kind.inventory(trials)
     with pytest.raises(DataError, match="no trials here"):
-        verification.check(None, [speakers], [["hiss", "rumble"]])
-    short = read(make_trials(tmp_path / "c", seconds=0.25), spec)
-    verification.check(None, [short], [["hiss", "rumble"]])
-    with pytest.raises(DataError, match="t0: 250 ms, shorter than 305 ms"):
-        verification.check(None, [short], [["hiss", "rumble"]], receptive_field=400)
+        kind.check(None, [speakers], [["hiss", "rumble"]])
+    short = kind.read(make_trials(tmp_path / "c", seconds=0.25))
+    kind.check(None, [short], [["hiss", "rumble"]])
+    with pytest.raises(DataError, match="t0: 250 ms, shorter than the 305 ms"):
+        kind.check(None, [short], [["hiss", "rumble"]], receptive_field=400)
 
 
 def test_silence_is_cut_out_and_short_pauses_are_kept():
@@ -158,12 +155,12 @@ def test_silence_is_cut_out_and_short_pauses_are_kept():
 
     first, second = noise(1.5), noise(1.5)
     quiet = np.zeros(round(16000 * 0.5), dtype=np.float32)
-    cut = verification.without_silence(np.concatenate([quiet, first, quiet, second, quiet]))
+    cut = without_silence(np.concatenate([quiet, first, quiet, second, quiet]))
     np.testing.assert_array_equal(cut, np.concatenate([first, second]))
     paused = np.concatenate([first, quiet[:1280], second])
-    np.testing.assert_array_equal(verification.without_silence(paused), paused)
+    np.testing.assert_array_equal(without_silence(paused), paused)
     short = np.concatenate([first, quiet])
-    np.testing.assert_array_equal(verification.without_silence(short), short)
+    np.testing.assert_array_equal(without_silence(short), short)
 
 
 @pytest.fixture(scope="session")
@@ -180,9 +177,7 @@ def test_preparation_takes_what_s3prl_takes(voxceleb, tmp_path, monkeypatch):
     voxceleb1.prepare_verification(voxceleb, tmp_path)
     monkeypatch.setattr(voxceleb1sv, "_download", lambda *_, **__: None)  # its lists lie in its cache
     theirs = voxceleb1sv.VoxCeleb1SV(str(voxceleb), str(voxceleb), force_download=False)
-    spec = task("sv")
-    train_set = LabelledDir.read(tmp_path / "train")
-    dev, test = (verification.read(tmp_path / name, spec) for name in ("dev", "test"))
+    train_set, dev, test = (task("sv").read(tmp_path / name) for name in ("train", "dev", "test"))
     known = {u.source for part in (train_set, dev) for u in part.data.utts}
     assert known == {str(item["wav_path"]) for item in (*theirs.train_data.values(), *theirs.valid_data.values())}
     assert {u.source for u in test.data.utts} == {str(item["wav_path"]) for item in theirs.test_data.values()}

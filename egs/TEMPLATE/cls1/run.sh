@@ -2,7 +2,7 @@
 # Any utterance classification: Kaldi directories (wav.scp and utt2label, "UTTERANCE LABEL" a line) -> accuracy.
 #
 #   ./run.sh --train-set /my/train --valid-set /my/dev --test-sets /my/test
-#   ./run.sh --train-set /my/train --valid-set /my/dev --test-sets /my/test --mode router --sparsity 0.1 --lr "1e-2 1e-3"
+#   ./run.sh --train-set /my/train --valid-set /my/dev --test-sets /my/test --method router --sparsity 0.1 --lr "1e-2 1e-3"
 #   ./run.sh --help                                    all options
 #
 # wav.scp may name files of any format and rate, ark offsets, or pipes. Every class needs a training utterance. Models,

@@ -2,7 +2,7 @@
 # Digits and letters, learnt from one voice of a language and recognised in another one (--lang es, fr or it).
 #
 #   ./run.sh                                           frozen upstream
-#   ./run.sh --mode router --sparsity 0.1              a mask of the upstream for this task
+#   ./run.sh --method router --sparsity 0.1              a mask of the upstream for this task
 #   ./run.sh --lr "1e-2 3e-3 1e-3"                     several learning rates, decided on dev
 #   ./run.sh --help                                    all options
 #

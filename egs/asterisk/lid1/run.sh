@@ -2,7 +2,7 @@
 # Language identification over the Asterisk voice prompts: five languages.
 #
 #   ./run.sh                                           frozen upstream
-#   ./run.sh --mode router --sparsity 0.1              a mask of the upstream for this task
+#   ./run.sh --method router --sparsity 0.1              a mask of the upstream for this task
 #   ./run.sh --lr "1e-2 3e-3 1e-3"                     several learning rates, decided on dev
 #   ./run.sh --help                                    all options
 #

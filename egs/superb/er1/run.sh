@@ -2,7 +2,7 @@
 # SUPERB emotion recognition: IEMOCAP, four classes; one fold of five (run_folds.sh: all, and their mean).
 #
 #   ./run.sh --upstream wav2vec2_base --lr "1e-2 1e-3 1e-4"              frozen upstream: the constrained track
-#   ./run.sh --upstream wav2vec2_base --mode router --sparsity 0.1      a mask of the upstream for this task
+#   ./run.sh --upstream wav2vec2_base --method router --sparsity 0.1      a mask of the upstream for this task
 #   ./run.sh --corpus DIR                                               a corpus that you have already
 #   ./run.sh --help                                                     all options
 #

@@ -13,5 +13,5 @@ for option in "$@"; do
 done
 name=folds_$(printf '%s\n' "$@" | sha256sum | cut -c -8)
 for fold in 1 2 3 4 5; do ./run.sh "$@" --fold "${fold}" --tag "${name}_${fold}"; done
-python -m s3router.superb.table --folds exp/"${name}"_[1-5] --output "exp/${name}.md"
+python -m s3router superb-table --folds exp/"${name}"_[1-5] --output "exp/${name}.md"
 echo "(exp/${name}.md: $*)"

@@ -2,7 +2,7 @@
 # SUPERB phoneme recognition: LibriSpeech, phonemes of its lexicon, a linear layer and CTC.
 #
 #   ./run.sh --upstream wav2vec2_base --lr "1e-2 1e-3"                   frozen upstream: the constrained track
-#   ./run.sh --upstream wav2vec2_base --mode router --sparsity 0.1      a mask of the upstream for this task
+#   ./run.sh --upstream wav2vec2_base --method router --sparsity 0.1      a mask of the upstream for this task
 #   ./run.sh --corpus DIR --local-data-opts "--lexicon FILE"            a corpus and a lexicon that you have already
 #   ./run.sh --help                                                     all options
 #

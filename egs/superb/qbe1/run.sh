@@ -67,7 +67,7 @@ search() {
     for set in "${sets[@]:2}"; do outputs+=("${exp}/predict_$(basename "${set}")/result.json"); done
     [ "${upstream}" != tiny ] || inputs+=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
     run_once "${exp}/search.log" --show --inputs "${inputs[@]}" --outputs "${exp}/RESULTS.md" "${outputs[@]}" -- \
-        python -m s3router.superb.qbe.search "${opts[@]}" --documents "${sets[0]}" --valid-dir "${sets[1]}" \
+        python -m s3router superb-search "${opts[@]}" --documents "${sets[0]}" --valid-dir "${sets[1]}" \
         --test-dirs "${sets[@]:2}"
 }
 

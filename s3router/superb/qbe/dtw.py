@@ -16,7 +16,7 @@ _CELLS = 20_000_000  # of a cost matrix in memory
 
 
 def subsequence_costs(query: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
-    """The cost of the best stretch of each document, a query frame: float64 (documents,), the lower, the more alike.
+    """The cost per query frame of the best stretch of each document: float64 (documents,); lower is more alike.
 
     Args:
         query: float (frames, width), at least one frame.

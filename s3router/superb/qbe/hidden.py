@@ -1,4 +1,4 @@
-"""All hidden states of a set of recordings on disk, a file a layer, for tasks that go through them layer by layer."""
+"""Hidden states of a set of recordings on disk, one file per layer, for tasks that go through them layer by layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch import nn
 from s3router.data.audio import SAMPLE_RATE, file_of, read_audio
 from s3router.data.kaldi import DataDir, summary
 from s3router.errors import CheckpointError, ConfigError, DataError
-from s3router.files import replacing
+from s3router.files import write_json
+from s3router.superb.labels import too_short
 
 INDEX = "index.json"
 
@@ -68,12 +69,12 @@ class HiddenStates:
 def store(
     upstream: nn.Module, data: DataDir, folder: Path, receptive_field: int, gain_db: float = 0.0, device: str = "cpu"
 ) -> HiddenStates:
-    """Run every recording, by itself, through the upstream, and keep all layers; what is there already is taken.
+    """Run the recordings, one at a time, through the upstream, and keep all layers; a complete folder is kept as it is.
 
     Args:
         upstream: s3prl's S3PRLUpstream of the entry ``s3router``.
         data: the recordings.
-        folder: where to; 4 bytes × width × layers a frame.
+        folder: where they are kept; 4 bytes × width × layers per frame.
         receptive_field: samples that the upstream needs for a frame.
         gain_db: applied to the waveform.
         device: of the upstream.
@@ -88,13 +89,7 @@ def store(
         if json.loads((folder / INDEX).read_text(encoding="utf-8")).get("key") == key:
             return HiddenStates.read(folder)
     data = data.with_durations()
-    short = [
-        f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than {receptive_field / SAMPLE_RATE * 1000:.0f} ms, which one "
-        "frame of the upstream needs; take it out"
-        for u in data.utts
-        if round(u.duration * SAMPLE_RATE) < receptive_field
-    ]
-    if short:
+    if short := too_short(data.utts, receptive_field):
         raise DataError(summary(data.path, short))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
@@ -117,8 +112,7 @@ def store(
             file.flush()
             os.fsync(file.fileno())
     index = {"key": key, "frames": frames, "width": width, "layers": len(paths), "stride": int(strides[0])}
-    with replacing(folder / INDEX) as file:
-        json.dump(index, file)
+    write_json(folder / INDEX, index, indent=None)
     return HiddenStates.read(folder)
 
 

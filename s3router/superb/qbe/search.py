@@ -1,15 +1,7 @@
-"""``s3router superb-search``: spoken queries in spoken documents (QUESST 2014), by time warping, untrained.
-
-Every layer of the frozen upstream is tried on the development queries; the one with the highest maximum term-weighted
-value searches for the test queries. Leaves in the output folder ``RESULTS.md``, ``layers.json`` and, for each test
-set, ``predict_SET/result.json`` and ``predict_SET/qbe_public/benchmark.stdlist.xml``.
-"""
+"""Search for spoken queries in spoken documents (QUESST 2014) by time warping, without training."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +9,8 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from s3router.data.kaldi import DataDir, summary
-from s3router.errors import ConfigError, DataError, S3RouterError
-from s3router.files import write_lines
+from s3router.errors import ConfigError, DataError
+from s3router.files import write_json, write_lines
 from s3router.scoring.files import read_text
 from s3router.scoring.mtwv import maximum_term_weighted_value
 
@@ -118,51 +110,67 @@ def stdlist(scores: Scores) -> list[str]:
     return ["<?xml version='1.0' encoding='UTF-8'?>", *ElementTree.tostring(root, encoding="unicode").splitlines()]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    made = argparse.ArgumentParser(prog="s3router superb-search", description=__doc__.split("\n")[0])
-    made.add_argument("--documents", type=Path, required=True, help="Kaldi directory with wav.scp")
-    made.add_argument("--valid-dir", type=Path, required=True, help="the same of queries, with hits: decides the layer")
-    made.add_argument("--test-dirs", type=Path, nargs="+", required=True, help="the same, searched with that layer")
-    made.add_argument("--output-dir", type=Path, required=True, help="RESULTS.md, predictions, the submission's file")
-    made.add_argument("--hidden-dir", type=Path, required=True, help="keeps the hidden states: many gigabytes")
-    made.add_argument("--upstream", default="tiny", help="tiny, a name of s3router upstream list, or one of s3prl")
-    made.add_argument("--upstream-ckpt", help="its checkpoint: path or URL")
-    made.add_argument("--layers", type=int, nargs="+", help="the layers to try, from 0 (default: all)")
-    made.add_argument("--device", default="cpu", help="cpu or cuda, for the upstream")
-    return made
+def search_sets(
+    documents_dir: Path,
+    valid_dir: Path,
+    test_dirs: Sequence[Path],
+    output_dir: Path,
+    hidden_dir: Path,
+    upstream: str = "tiny",
+    upstream_ckpt: str | None = None,
+    layers: Sequence[int] | None = None,
+    device: str = "cpu",
+) -> list[dict]:
+    """Search for the queries of test sets with the layer that is best on the validation set.
 
+    Writes ``RESULTS.md``, ``layers.json`` and, for each test set, ``predict_SET/result.json`` and
+    ``predict_SET/qbe_public/benchmark.stdlist.xml``.
 
-def run(args: argparse.Namespace) -> list[dict]:
-    """The command; returns what the files ``result.json`` hold."""
-    names = [folder.name for folder in (args.documents, args.valid_dir, *args.test_dirs)]
+    Args:
+        documents_dir: Kaldi directory with ``wav.scp``.
+        valid_dir, test_dirs: the same of queries, with ``hits``.
+        output_dir: where the files go.
+        hidden_dir: keeps the hidden states: many gigabytes.
+        upstream, upstream_ckpt: its name and checkpoint, as in training.
+        layers: the layers to try, from 0; None: all.
+        device: ``cpu`` or ``cuda``, for the upstream.
+
+    Returns:
+        The contents of the files ``result.json``.
+
+    Raises:
+        ConfigError: sets of the same name, layers that the upstream does not have.
+        DataError: directories that are incomplete or disagree.
+    """
+    names = [folder.name for folder in (documents_dir, valid_dir, *test_dirs)]
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the sets have the same name ({', '.join(names)}); rename one")
-    documents = DataDir.read(args.documents, need_text=False)
+    documents = DataDir.read(documents_dir, need_text=False)
     ids = [u.utt for u in documents.utts]
-    valid, *tests = (Queries.read(folder, ids) for folder in (args.valid_dir, *args.test_dirs))
-    stored, *queries = _hidden(args, [documents, valid.data, *(test.data for test in tests)])
-    layers = list(range(stored.layers)) if args.layers is None else args.layers
+    valid, *tests = (Queries.read(folder, ids) for folder in (valid_dir, *test_dirs))
+    sets = [documents, valid.data, *(test.data for test in tests)]
+    stored, *queries = _hidden(sets, hidden_dir, upstream, upstream_ckpt, device)
+    layers = list(range(stored.layers)) if layers is None else layers
     if strange := [layer for layer in layers if not 0 <= layer < stored.layers]:
-        raise ConfigError(f"--layers {strange[0]}: {args.upstream} has the layers 0 to {stored.layers - 1}")
+        raise ConfigError(f"--layers {strange[0]}: {upstream} has the layers 0 to {stored.layers - 1}")
     values = {layer: _value(search(queries[0].layer(layer), stored.layer(layer)), valid, layer) for layer in layers}
     best = max(layers, key=lambda layer: (values[layer], -layer))
-    report = {"selected": best, "mtwv": values, "set": args.valid_dir.name}
-    write_lines(args.output_dir / "layers.json", [json.dumps(report, indent=1)])
+    report = {"selected": best, "mtwv": values, "set": valid_dir.name}
+    write_json(output_dir / "layers.json", report)
     results = []
-    for folder, test, hidden in zip(args.test_dirs, tests, queries[1:], strict=True):
+    for folder, test, hidden in zip(test_dirs, tests, queries[1:], strict=True):
         scores = search(hidden.layer(best), stored.layer(best))
         value = maximum_term_weighted_value(scores, test.hits)
-        target = args.output_dir / f"predict_{folder.name}"
+        target = output_dir / f"predict_{folder.name}"
         write_lines(target / "qbe_public/benchmark.stdlist.xml", stdlist(scores))
         results.append(
             {
                 "task": "qbe",
-                "mode": "frozen",
+                "method": "frozen",
                 "track": "constrained",
-                "upstream": args.upstream,
+                "upstream": upstream,
                 "data_dir": str(folder),
-                "documents_dir": str(args.documents),
+                "documents_dir": str(documents_dir),
                 "layer": best,
                 "valid_mtwv": values[best],
                 "mtwv": value.mtwv,
@@ -172,27 +180,29 @@ def run(args: argparse.Namespace) -> list[dict]:
                 "n_documents": len(ids),
             }
         )
-        write_lines(target / "result.json", [json.dumps(results[-1], indent=1)])
-    write_lines(args.output_dir / "RESULTS.md", _table(args, values, results))
+        write_json(target / "result.json", results[-1])
+    write_lines(output_dir / "RESULTS.md", _table(valid_dir.name, values, results))
     return results
 
 
-def _table(args: argparse.Namespace, values: Mapping[int, float], results: Sequence[dict]) -> list[str]:
+def _table(valid: str, values: Mapping[int, float], results: Sequence[dict]) -> list[str]:
     """Markdown: the test sets, and the layers on the validation set."""
     lines = [
         "| set | upstream | track | layer | queries | documents | MTWV × 100 |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {folder.name} | {args.upstream} | {r['track']} | {r['layer']} | {r['n_queries_with_hits']} "
+        f"| {Path(r['data_dir']).name} | {r['upstream']} | {r['track']} | {r['layer']} | {r['n_queries_with_hits']} "
         f"| {r['n_documents']} | {100 * r['mtwv']:.2f} |"
-        for folder, r in zip(args.test_dirs, results, strict=True)
+        for r in results
     ]
-    lines += ["", f"| layer | MTWV × 100 on {args.valid_dir.name} |", "|---:|---:|"]
+    lines += ["", f"| layer | MTWV × 100 on {valid} |", "|---:|---:|"]
     return [*lines, *(f"| {layer} | {100 * value:.2f} |" for layer, value in values.items())]
 
 
-def _hidden(args: argparse.Namespace, sets: Sequence[DataDir]) -> list[HiddenStates]:
+def _hidden(
+    sets: Sequence[DataDir], folder: Path, upstream: str, upstream_ckpt: str | None, device: str
+) -> list[HiddenStates]:
     from s3router.superb.qbe.hidden import store
     from s3router.training.processes import processes
     from s3router.upstreams import hub
@@ -200,14 +210,13 @@ def _hidden(args: argparse.Namespace, sets: Sequence[DataDir]) -> list[HiddenSta
 
     theirs = load("s3prl.nn.upstream")  # before the hub: it spares what s3prl imports in vain
     hub.register()
-    with processes(args.device) as (_, _, device):
-        extra = {"upstream": args.upstream}
-        upstream = theirs.S3PRLUpstream("s3router", args.upstream_ckpt, extra_conf=extra).to(device)
-        needed = upstream.upstream.anatomy.receptive_field
+    with processes(device) as (_, _, device):
+        loaded = theirs.S3PRLUpstream("s3router", upstream_ckpt, extra_conf={"upstream": upstream}).to(device)
+        needed = loaded.upstream.anatomy.receptive_field
         found = []
         for data in sets:
             print(f"{data.path}: hidden states of {len(data.utts)} recordings", flush=True)
-            found.append(store(upstream, data, args.hidden_dir / data.path.name, needed, GAIN_DB, device))
+            found.append(store(loaded, data, folder / data.path.name, needed, GAIN_DB, device))
     return found
 
 
@@ -215,23 +224,3 @@ def _value(scores: Scores, queries: Queries, layer: int) -> float:
     value = maximum_term_weighted_value(scores, queries.hits).mtwv
     print(f"layer {layer}: MTWV {value:.4f} on {queries.data.path.name}", flush=True)
     return value
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    args = parser().parse_args(argv)
-    try:
-        results = run(args)
-    except S3RouterError as error:
-        print(f"superb-search: {error}", file=sys.stderr)
-        return 1
-    for folder, result in zip(args.test_dirs, results, strict=True):
-        print(
-            f"{folder}: MTWV {result['mtwv']:.4f} of {result['n_queries_with_hits']} queries with hits in "
-            f"{result['n_documents']} documents, layer {result['layer']}, {result['track']} track"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The experiment folder of a SUPERB task."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3router.data.audio import SAMPLE_RATE
+from s3router.errors import CheckpointError, ConfigError
+from s3router.submission.tracks import track
+from s3router.superb.kind import Kind, Settings
+from s3router.superb.options import extra_conf, read_recorded
+from s3router.superb.tasks import FIGURES, task
+from s3router.training.experiment import Experiment, TrainedParts
+from s3router.training.resume import COMMON
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SELECTED = "selected"
+"""The link to the run, of several with different learning rates, that is best on the validation set."""
+_RECORDED = ("task", "method", "lr", "upstream_lr", "max_updates", "batch_size", "accum_grad", "seed")
+
+
+class TaskExperiment(Experiment):
+    """What ``s3router superb-train`` leaves: ``config.json``, ``best.pth`` and its metrics in ``best.json``.
+
+    A folder with a link ``selected`` opens the run that the link names.
+
+    Attributes:
+        top: the folder with the sets' predictions: that of the link, if there is one.
+    """
+
+    CONFIG = "config.json"
+    REQUIRED = frozenset({"options", "settings", "classes", "fingerprint"})
+    WRITER = "s3router superb-train"
+    BEST = "best.pth"
+    RESULT = "best.json"
+    RESULTS = "predict_"
+    FIGURES = ("accuracy", "balanced_accuracy", *FIGURES, "n_utts")
+    DECISIVE = (
+        *COMMON,
+        *("task", "classes", "lr", "upstream_lr", "batch_size", "max_seconds", "head_conf"),
+    )
+    SEPARATOR = "-"
+
+    def __init__(self, path: str | os.PathLike):
+        path = Path(path)
+        above = path.parent / SELECTED
+        self.top = path.parent if above.is_symlink() and above.resolve() == path.resolve() else path
+        super().__init__(path if (path / self.CONFIG).exists() or not (path / SELECTED).is_dir() else path / SELECTED)
+
+    @classmethod
+    def is_in(cls, path: str | os.PathLike) -> bool:
+        return super().is_in(path) or super().is_in(Path(path) / SELECTED)
+
+    @cached_property
+    def options(self) -> Mapping[str, Any]:
+        return read_recorded(self.config["options"])
+
+    @property
+    def task(self) -> str:
+        return self.options["task"]
+
+    @property
+    def kind(self) -> Kind:
+        """The task."""
+        return task(self.task)
+
+    @property
+    def settings(self) -> Settings:
+        """The benchmark's settings, with the head's arguments that were given."""
+        return Settings(**self.config["settings"])
+
+    @property
+    def classes(self) -> list[list[str]]:
+        """The classes of each slot, or the units."""
+        return self.config["classes"]
+
+    @property
+    def track(self) -> dict[str, str]:
+        """The benchmark's track, as an entry of results; empty for a task that is not part of the benchmark."""
+        if self.kind.folder is None:
+            return {}
+        return {"track": track(self.method, self.options, self.config["settings"])}
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.config["fingerprint"]
+
+    @cached_property
+    def validated(self) -> dict[str, Any]:
+        """The best checkpoint's metrics on the validation set, its loss there and its update.
+
+        Raises:
+            CheckpointError: training has not got that far, or the file is damaged.
+        """
+        path = self.path / self.RESULT
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); train this run to its end first") from None
+
+    def metrics(self, checkpoint: str | os.PathLike | None = None) -> dict[str, dict[str, Any]]:
+        """As `Experiment.metrics`, the validation set included."""
+        if self.checkpoint(checkpoint).name != self.BEST:
+            return {}
+        figures = {name: self.validated[name] for name in self.FIGURES if name in self.validated}
+        found = {Path(self.options["valid_dir"]).name: figures}
+        for path in sorted(self.top.glob(f"{self.RESULTS}*/result.json")):
+            try:
+                result = json.loads(path.read_text(encoding="utf-8"))
+                found[path.parent.name.removeprefix(self.RESULTS)] = {
+                    name: result[name] for name in self.FIGURES if name in result
+                }
+            except (ValueError, TypeError) as error:
+                raise CheckpointError(f"{path}: damaged ({error}); predict the set again, or remove it") from None
+        return found
+
+    def check_same_sets(self, classes: list[list[str]], labels: str) -> None:
+        """Refuse to resume with other classes or labels.
+
+        Args:
+            labels: `s3router.superb.run.Sets.digest`; older versions did not record it.
+
+        Raises:
+            ConfigError: they differ.
+        """
+        for what, same in (
+            ("classes", classes == self.classes),
+            ("labels", labels == self.config.get("labels", labels)),
+        ):
+            if not same:
+                raise ConfigError(f"{self.path} holds a run with other {what}; take another --output-dir, or delete it")
+
+    def model(
+        self, checkpoint: str | os.PathLike | None = None, device: str = "cpu", amp_dtype: str = "float32"
+    ) -> nn.Module:
+        """s3prl's Task (`s3router.superb.model.build_task`), trained and in evaluation mode; as `Experiment.model`."""
+        from s3router.superb.model import build_task
+        from s3router.training.parameters import load_trained
+
+        state = self.state(checkpoint)
+        extra = extra_conf(argparse.Namespace(**{**self.options, "feature_cache": None}))
+        built = build_task(
+            *(self.kind, self.settings, self.classes, self.method, extra, self.upstream_ckpt),
+            autocast=amp_dtype == "bfloat16",
+        )
+        self.check_upstream(built.model.routed.backbone_fingerprint)
+        load_trained(built.model, state, self.checkpoint(checkpoint))
+        return built.to(device).eval()
+
+    def parts(self, checkpoint: str | os.PathLike | None = None) -> TrainedParts:
+        """As `Experiment.parts`.
+
+        The benchmark's head of utterance classification is two linear layers with a mean over time between them; a
+        pack holds the one that they make together, which gives the same logits up to rounding. With several slots,
+        labels are ``slot class``.
+        """
+        from s3router.masks import masks_of
+
+        kind, options = self.kind, self.options
+        if not kind.linear_over_time:
+            raise ConfigError(f"{self.path}: task {kind.name}: packs hold heads of utterance classification")
+        model = self.model(checkpoint).model
+        backbone, masks = model.routed.backbone, masks_of(model.routed.backbone)
+        delta = _changed(model)
+        if delta and self.method != "scratch":  # the trained one has other weights now
+            from s3router.upstreams.hub import build
+
+            backbone = build(ckpt=self.upstream_ckpt, upstream=self.upstream).backbone
+        one_slot = len(self.classes) == 1
+        slotted = [f"{slot} {name}" for slot, names in zip(kind.slots, self.classes, strict=True) for name in names]
+        training = {name: options[name] for name in _RECORDED if options[name] is not None}
+        return TrainedParts(
+            backbone=backbone,
+            masks=masks,
+            delta=delta,
+            featurizer={name: tensor.detach().cpu() for name, tensor in model.featurizer.state_dict().items()},
+            head=one_linear(model.downstream),
+            tokens=None,
+            labels=tuple(self.classes[0] if one_slot else slotted),
+            preprocessing={
+                "sample_rate": SAMPLE_RATE,
+                "features": "weighted",
+                "normalize_features": False,
+                "gain_db": self.settings.gain_db,
+                "minimal_samples": kind.minimal_samples(model.receptive_field),
+            },
+            mask=_json(extra_conf(argparse.Namespace(**options)).get("mask", {})),
+            training=training | self.track,
+            corpus="/".join(Path(options["train_dir"]).parts[-2:]),
+        )
+
+
+def one_linear(head: nn.Module) -> dict[str, Tensor]:
+    """``weight`` (classes, features) and ``bias`` of s3prl's MeanPoolingLinear; ConfigError for other heads."""
+    layers = list(getattr(head, "hidden_layers", []))
+    if type(head).__name__ != "MeanPoolingLinear" or len(layers) != 1:
+        raise ConfigError(f"a head of kind {type(head).__name__} has no place in a pack; packs hold one linear layer")
+    inner, outer = layers[0], head.final_proj
+    weight = outer.weight.detach() @ inner.weight.detach()
+    bias = outer.weight.detach() @ inner.bias.detach() + outer.bias.detach()
+    return {"weight": weight.cpu(), "bias": bias.cpu()}
+
+
+def _changed(model: nn.Module) -> dict[str, Tensor]:
+    """What training changed in the backbone besides masks, by plain names."""
+    from s3router.packs.fingerprint import plain_name
+    from s3router.training.parameters import trained_state
+
+    backbone = model.routed.backbone
+    prefix = next(f"{name}." for name, module in model.named_modules() if module is backbone)
+    found = {}
+    for name, tensor in trained_state(model).items():
+        if name.startswith(prefix):
+            if (plain := plain_name(name.removeprefix(prefix))) is not None:
+                found[plain] = tensor.detach().cpu().clone()
+        elif name.startswith(f"{model.UPSTREAM}."):
+            raise CheckpointError(f"{name} was trained, for which a pack has no place: it lies outside of the backbone")
+    return found
+
+
+def _json(value: Any) -> Any:
+    """As JSON has it: keys are text, tuples are lists."""
+    return json.loads(json.dumps(value))
