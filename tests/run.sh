@@ -4,7 +4,7 @@ set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . utils/path.sh
-tools/setup.sh --with-lm --with-onnx || exit 1
+tools/setup.sh --with-all || exit 1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 export HF_HUB_OFFLINE=1 # a test that reaches for the network is a broken test
 

@@ -18,6 +18,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+PYTHONS = ((3, 12), (3, 13))
 TIMEOUT_SECONDS = 1200  # against a hang; a cold disk or a busy machine may take minutes
 
 
@@ -146,6 +147,32 @@ def kaldiio_ark() -> str:
     return "ark write and read"
 
 
+def h5py_round_trip() -> str:
+    import io
+
+    import h5py
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["x"] = np.arange(3)
+    with h5py.File(buffer, "r") as file:
+        if file["x"][:].tolist() != [0, 1, 2]:
+            raise RuntimeError("three numbers did not come back")
+    return f"write and read, HDF5 {h5py.version.hdf5_version}"
+
+
+def peft_layer() -> str:
+    import peft
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    adapted = peft.get_peft_model(model, peft.IA3Config(target_modules=["0"], feedforward_modules=[]))
+    if adapted(torch.ones(1, 4)).shape != (1, 4):
+        raise RuntimeError("an adapted layer gives another shape")
+    return "IA3 on a linear layer"
+
+
 def jiwer_wer() -> str:
     import jiwer
 
@@ -211,6 +238,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "soundfile": soundfile_flac,
     "av": av_g722,
     "kaldiio": kaldiio_ark,
+    "h5py": h5py_round_trip,
+    "peft": peft_layer,
     "jiwer": jiwer_wer,
     "num2words": num2words_russian,
     "submitit": submitit_job,
@@ -263,6 +292,12 @@ def damaged() -> dict[str, Path]:
     return found
 
 
+def unmet() -> list[str]:
+    """One line for each requirement of a package that another does not meet, by their metadata (``pip check``)."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).strip().splitlines()
+
+
 def run_check(name: str) -> tuple[bool, str]:
     """Run one check in a process of its own: (it works, its last line of output)."""
     command = [sys.executable, __file__, "--one", name]
@@ -277,7 +312,7 @@ def run_check(name: str) -> tuple[bool, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--constraints", type=Path, help="compare every version with this file")
+    parser.add_argument("--constraints", type=Path, help="compare every version with this file, and run pip check")
     parser.add_argument("--with-lm", action="store_true", help="check the n-gram decoder too")
     parser.add_argument("--with-onnx", action="store_true", help="check the ONNX runtime too")
     parser.add_argument(
@@ -294,8 +329,12 @@ def main() -> int:
             shutil.rmtree(folder)
         return 0
 
+    if sys.version_info[:2] not in PYTHONS:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"check_install: CPython 3.12 or 3.13 is needed, {sys.executable} is {found}", file=sys.stderr)
+        return 1
     optional = (set() if args.with_lm else set(LM_CHECKS)) | (set() if args.with_onnx else {*ONNX_CHECKS, *ONNX_NEEDS})
-    problems = wrong_versions(read_pins(args.constraints), optional) if args.constraints else []
+    problems = [*wrong_versions(read_pins(args.constraints), optional), *unmet()] if args.constraints else []
     for name in [*CHECKS, *(LM_CHECKS if args.with_lm else ()), *(ONNX_CHECKS if args.with_onnx else ())]:
         works, detail = run_check(name)
         try:

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Make the Python environment of s3router, or find in a moment that it is ready. Needs no root.
 #
-#   tools/setup.sh [--with-lm] [--with-onnx] [--check]
+#   tools/setup.sh [--with-lm] [--with-onnx] [--with-all] [--check]
 #
-#   --with-lm   also the beam-search decoder with n-gram language models (flashlight-text)
+#   --with-lm   also the beam-search decoder with n-gram language models (flashlight-text; CPython 3.12 alone has it)
 #   --with-onnx also what s3router bake --onnx needs (onnx, onnxruntime)
+#   --with-all  both, as far as the interpreter has them
 #   --check     check what is installed once more, even where it is known to be ready
 #
 # S3ROUTER_VENV=/your/env   use an environment of your own: it is checked, never changed
-# S3ROUTER_PYTHON=/a/python the interpreter to build tools/venv with (CPython 3.11 or 3.12)
+# S3ROUTER_PYTHON=/a/python the interpreter to build tools/venv with (CPython 3.12 or 3.13)
 # pip's own settings (PIP_INDEX_URL, PIP_CACHE_DIR, proxies ...) are honoured.
 #
 # May be killed at any moment and run again: the stamp that says "ready" is written last.
@@ -19,7 +20,9 @@ root=$(dirname "${tools}")
 venv=${S3ROUTER_VENV:-${tools}/venv}
 with_lm=false
 with_onnx=false
-needed_gib=8 # 6 for the environment, the rest for the largest wheel while it is unpacked
+with_all=false
+pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions
+needed_gib=9 # 7 for the environment, the rest for the largest wheel while it is unpacked
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -33,12 +36,14 @@ main() {
         case $1 in
             --with-lm | --with_lm) with_lm=true ;;
             --with-onnx | --with_onnx) with_onnx=true ;;
+            --with-all | --with_all) with_all=true ;;
             --check) check=true ;;
             -h | --help) usage && exit 0 ;;
-            *) die "unknown option $1; the known ones are --with-lm --with-onnx --check --help" ;;
+            *) die "unknown option $1; the known ones are --with-lm --with-onnx --with-all --check --help" ;;
         esac
         shift
     done
+    settle_extras
     key=$(stamp_key)
     [ "${check}" = true ] || ! all_ready || return 0
     # One set-up at a time for each clone; the lock goes with the process, so none is left behind by a kill.
@@ -54,6 +59,7 @@ main() {
         say "checking ${venv} (yours: it is not changed)"
     else
         make_venv
+        settle_extras
         install
     fi
     local extras=()
@@ -69,6 +75,19 @@ main() {
 }
 
 usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+
+# What is asked for, against what there is for this environment's interpreter; before there is one, nothing is refused.
+settle_extras() {
+    local has_lm=true
+    [ ! -e "${venv}/bin/python3.13" ] || has_lm=false
+    if [ "${with_all}" = true ]; then
+        with_lm=${has_lm}
+        with_onnx=true
+    elif [ "${with_lm}" = true ] && [ "${has_lm}" = false ]; then
+        die "--with-lm: there is no flashlight-text for CPython 3.13. Leave --with-lm out (decoding is greedy then), or" \
+            "build with 3.12: rm -r ${venv} && S3ROUTER_PYTHON=/path/to/python3.12 ${tools}/setup.sh --with-lm"
+    fi
+}
 
 is_foreign() { [ "${venv}" != "${tools}/venv" ]; }
 
@@ -99,7 +118,9 @@ write_stamp() {
 }
 
 make_venv() {
-    if "${venv}/bin/python" -m pip --version >/dev/null 2>&1; then
+    local found
+    found=$(version_of "${venv}/bin/python")
+    if is_supported "${found}" && "${venv}/bin/python" -m pip --version >/dev/null 2>&1; then
         return
     fi
     local python free_gib
@@ -108,6 +129,7 @@ make_venv() {
     [ "${free_gib}" -ge "${needed_gib}" ] ||
         die "${tools} has ${free_gib} GiB free and the environment needs about ${needed_gib}: make room, or set" \
             "S3ROUTER_VENV to an environment elsewhere"
+    [ -z "${found}" ] || is_supported "${found}" || say "${venv} is of Python ${found}: it is made anew"
     say "making ${venv} with ${python:-uv}"
     rm -rf "${venv}"
     if [ -n "${python}" ]; then
@@ -118,7 +140,7 @@ make_venv() {
             uv venv -q --seed --clear --python "${python}" "${venv}" 2>/dev/null ||
             { rm -rf "${venv}" && die "$(no_venv_message "${python}")"; }
     else
-        uv venv -q --seed --clear --python 3.11 "${venv}" || die "uv could not make ${venv}"
+        uv venv -q --seed --clear --python 3.12 "${venv}" || die "uv could not make ${venv}"
     fi
 }
 
@@ -126,21 +148,36 @@ no_venv_message() {
     echo "${1} cannot make virtual environments (no ensurepip). One of these helps:"
     echo "  apt-get install python3-venv              (root)"
     echo "  ${1} -m pip install --user virtualenv     (no root)"
-    echo "  S3ROUTER_PYTHON=/another/python3.11 ${tools}/setup.sh"
+    echo "  S3ROUTER_PYTHON=/another/python3.12 ${tools}/setup.sh"
 }
 
-# Prints the interpreter to build with, or nothing where uv will bring one; a pyenv shim may be there and not run.
+# Prints MAJOR.MINOR of an interpreter; nothing where there is none, or where it does not run, as some shims of pyenv.
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+}
+
+is_supported() { [ "$1" = 3.12 ] || [ "$1" = 3.13 ]; }
+
+# Prints the interpreter to build with, or nothing where uv will bring one.
 find_python() {
-    local candidate version
-    for candidate in ${S3ROUTER_PYTHON:-python3.11 python3.12 python3 python}; do
-        version=$("${candidate}" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
-        case ${version} in 3.11 | 3.12) command -v "${candidate}" && return ;; esac
+    local candidate candidates=("${S3ROUTER_PYTHON:-}") looked=${S3ROUTER_PYTHON:-}
+    if [ -z "${looked}" ]; then
+        candidates=(python3.12 "${pyenv}"/3.12*/bin/python python3.13 "${pyenv}"/3.13*/bin/python python3 python)
+        looked="python3.12 python3.13 python3 python, ${pyenv}, uv"
+    fi
+    for candidate in "${candidates[@]}"; do
+        if is_supported "$(version_of "${candidate}")"; then
+            command -v "${candidate}" && return
+        fi
     done
     if [ -z "${S3ROUTER_PYTHON:-}" ] && command -v uv >/dev/null; then
         return
     fi
-    die "no CPython 3.11 or 3.12 found (looked for ${S3ROUTER_PYTHON:-python3.11 python3.12 python3 python uv})." \
-        "Install one, or name it: S3ROUTER_PYTHON=/path/to/python3.11 ${tools}/setup.sh"
+    die "found neither CPython 3.12 nor 3.13 (looked for ${looked}). One of these brings it:" $'\n' \
+        " apt-get install python3.12 python3.12-venv    (root; Ubuntu 24.04; python3.13 on Debian 13)" $'\n' \
+        " pyenv install 3.12                            (no root)" $'\n' \
+        " pip install uv                                (no root; ${tools}/setup.sh then has uv fetch it)" $'\n' \
+        " S3ROUTER_PYTHON=/path/to/python3.12 ${tools}/setup.sh    (where it is elsewhere)"
 }
 
 # The list of pins is complete, so pip has nothing to resolve. Two entries are treated apart: setuptools comes first

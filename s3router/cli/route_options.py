@@ -163,7 +163,7 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def with_progress(items: Iterable[T], total: int, printed: bool) -> Iterator[T]:
+def with_progress[T](items: Iterable[T], total: int, printed: bool) -> Iterator[T]:
     """The same items; for many of them, how far it is and how long it takes still.
 
     On a terminal only, and not where they are `printed` to the same one: that is progress enough.

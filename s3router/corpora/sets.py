@@ -51,7 +51,7 @@ class Prepared:
             self.warnings.append(f"{name} has {found} utterances, the release {released}")
 
 
-def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+def progress[Item](items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
     """The same items, with a progress bar on a terminal and nothing elsewhere."""
     from tqdm import tqdm
 
