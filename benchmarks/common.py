@@ -56,13 +56,13 @@ def settle(args: argparse.Namespace) -> None:
     """Set torch's threads, and replace `auto` by what it means here."""
     import torch
 
-    from s3router.training.arithmetic import has_bfloat16
+    from s3router.training.arithmetic import choose_arithmetic
 
     if args.threads:
         torch.set_num_threads(args.threads)
     args.threads = torch.get_num_threads()
     if getattr(args, "dtype", None) == "auto":
-        args.dtype = "bfloat16" if has_bfloat16(ngpu=0) else "float32"
+        args.dtype = choose_arithmetic("cpu")
 
 
 def surroundings() -> dict[str, str | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def choose_arithmetic(
     return chosen[0]
 
 
+@functools.cache
 def has_bfloat16(ngpu: int) -> bool:
     """Whether `choose_arithmetic` takes bfloat16 for a base model."""
     return choose_arithmetic(ngpu) == "bfloat16"
