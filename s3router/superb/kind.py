@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from s3router.data.kaldi import summary
 from s3router.errors import ConfigError, DataError
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from torch import nn
     from torch.utils.data import Dataset
-
-Label = TypeVar("Label")
-Predictions = TypeVar("Predictions")
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Kind(abc.ABC, Generic[Label, Predictions]):
+class Kind[Label, Predictions](abc.ABC):
     """A task. Its subclass is the kind: how its directories are read, and its predictions made, scored and written.
 
     Attributes:

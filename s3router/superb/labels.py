@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.kaldi import DataDir, Utterance, summary
@@ -14,11 +13,9 @@ from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import DataError
 from s3router.scoring.files import read_text
 
-Kept = TypeVar("Kept")
-
 
 @dataclass(frozen=True)
-class LabelledDir(Generic[Kept]):
+class LabelledDir[Kept]:
     """The utterances of a directory, sorted by id, and the label of each; its type depends on the task's kind."""
 
     data: DataDir
