@@ -30,6 +30,7 @@ BELOW = {
     "miniatures": FIRST | {"asr"},  # its language model
     "superb": FIRST | {"upstreams", "training", "submission"},
     "serving": FIRST | {"upstreams", "training", "asr", "superb", "submission"},
+    "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters
     "experiments": FIRST | {"upstreams", "training", "asr", "superb", "submission", "serving"},
     "cli": {"*"},
     "__main__": {"cli"},

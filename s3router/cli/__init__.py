@@ -41,6 +41,8 @@ COMMANDS = {
     "superb-table": ("s3router.cli.superb_table", "results of trained tasks as a table; the mean of five folds"),
     "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),
     "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
+    "pretrain": ("s3router.cli.pretrain", "a small upstream by masked prediction of clusters (HuBERT)"),
+    "pretrain-report": ("s3router.cli.pretrain_report", "a pretrained upstream on speech that it has not learnt from"),
     "prepare": ("s3router.cli.prepare", "Kaldi directories out of a corpus, as its makers give it out"),
     "prepare-mini": ("s3router.cli.prepare_mini", "a miniature of a corpus in its layout, to try a recipe out"),
     "validate": ("s3router.cli.validate", "check a Kaldi data directory, audio included"),

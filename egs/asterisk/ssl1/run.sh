@@ -54,7 +54,7 @@ pretrain() {
     done
     # Large tensors come and go at every step: keep their memory instead of giving it back to the system each time.
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 \
-        python local/pretrain.py --config "${config}" --train "${train[@]}" --dev "${dev[@]}" --out "${exp}" \
+        python -m s3router pretrain --config "${config}" --train "${train[@]}" --dev "${dev[@]}" --out "${exp}" \
         --synthetic data/synthetic \
         --threads "${threads}" ${init:+--init "${init}"} --first-round "${first_round}"
 }
@@ -63,8 +63,8 @@ report() {
     need "${exp}/log.jsonl" "./run.sh --stage 3"
     local options=()
     [ -z "${aligner}" ] || options+=(--aligner "${aligner}" --data ../asr1/data/en)
-    ! "${install}" || options+=(--install "${S3ROUTER_ROOT}/s3router/upstreams/tiny")
-    python local/report.py --config "${config}" --exp "${exp}" ${options[@]+"${options[@]}"}
+    ! "${install}" || options+=(--install "${S3ROUTER_ROOT}/s3router/upstreams/tiny" --card conf/model_card.md)
+    python -m s3router pretrain-report --config "${config}" --exp "${exp}" ${options[@]+"${options[@]}"}
 }
 
 "${S3ROUTER_ROOT}/tools/setup.sh"

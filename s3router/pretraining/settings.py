@@ -1,0 +1,131 @@
+"""The configuration of a pretraining: the model, the training and the rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3router.errors import ConfigError
+
+FEATURES = ("mfcc", "layer")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all rounds share.
+
+    Attributes:
+        batch_seconds: speech of one update.
+        max_seconds: longer recordings are cropped, at another place each time.
+        speeds: one is drawn in each epoch for each recording.
+        matrix_lr: peak learning rate of Muon, for the matrices of the transformer layers.
+        lr: peak learning rate of AdamW, for everything else.
+        betas: of AdamW.
+        weight_decay: of both.
+        warmup: updates until the peak.
+        final_lr: share of the peak at the end of the cosine.
+        clip: norm of the gradients.
+        mask_start: share of frames at which a masked span starts (wav2vec 2.0, section 4.1).
+        mask_length: frames of a span.
+        unmasked_weight: of the loss on frames that are not masked.
+        synthetic_share: of the recordings of an epoch, in rounds with phones.
+        seed: of initialisation, batches and k-means.
+    """
+
+    batch_seconds: float
+    max_seconds: float
+    speeds: list[float]
+    matrix_lr: float
+    lr: float
+    betas: list[float]
+    weight_decay: float
+    warmup: int
+    final_lr: float
+    clip: float
+    mask_start: float
+    mask_length: int
+    unmasked_weight: float
+    synthetic_share: float = 0.4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round.
+
+    Attributes:
+        features: what is clustered: "mfcc", or "layer", a hidden state of the model so far.
+        clusters: sizes of the k-means, one output head each.
+        steps: updates.
+        layer: the hidden state, for "layer".
+        phones: phones of synthetic speech are targets, too.
+    """
+
+    features: str
+    clusters: list[int]
+    steps: int
+    layer: int | None = None
+    phones: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration file."""
+
+    model: dict[str, Any]
+    training: Training
+    rounds: list[Round]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Settings:
+        """Read a YAML file with ``model`` (of a HubertConfig), ``training`` and ``rounds``.
+
+        Raises:
+            ConfigError: no such file, not YAML, or keys that are unknown or missing; all problems at once.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; --config names a configuration of a pretraining") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        problems: list[str] = []
+        if not isinstance(found, dict) or found.keys() != {"model", "training", "rounds"}:
+            raise ConfigError(f"{path}: expected model, training and rounds")
+        training = _build(Training, found["training"], "training", problems)
+        listed = found["rounds"] if isinstance(found["rounds"], list) else []
+        rounds = [_build(Round, spec, f"round {number}", problems) for number, spec in enumerate(listed, 1)]
+        if not listed:
+            problems.append("rounds: expected a list of one or more")
+        if not isinstance(found["model"], dict):
+            problems.append("model: expected options of a HubertConfig")
+        for number, spec in enumerate(rounds, 1):
+            if spec is None:
+                continue
+            if spec.features not in FEATURES:
+                problems.append(f"round {number}: features is {' or '.join(FEATURES)}, not {spec.features!r}")
+            if spec.features == "layer" and spec.layer is None:
+                problems.append(f"round {number}: features: layer needs the number of a layer")
+        if rounds and rounds[0] is not None and rounds[0].features == "layer":
+            problems.append("round 1: there is no model yet whose layer could be clustered; take features: mfcc")
+        if problems:
+            raise ConfigError(f"{path}: {'; '.join(problems)}")
+        return cls(found["model"], training, rounds)
+
+
+def _build(kind: type, given: Any, where: str, problems: list[str]) -> Any:
+    """An instance, or None and what is wrong."""
+    if not isinstance(given, dict):
+        problems.append(f"{where}: expected keys and values")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = [key for key in given if key not in fields]
+    lacking = [n for n, field in fields.items() if n not in given and field.default is dataclasses.MISSING]
+    problems += [f"{where}: unknown key {key}" for key in unknown] + [f"{where}: {key} is missing" for key in lacking]
+    return None if unknown or lacking else kind(**given)
