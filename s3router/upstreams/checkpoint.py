@@ -18,6 +18,10 @@ from s3router.errors import CheckpointError
 _NEW_STYLE = re.compile(r"parametrizations\.(?P<tensor>\w+)\.original(?P<part>[01])$")
 _OLD_STYLE = re.compile(r"(?P<tensor>\w+)_(?P<part>[gv])$")
 _loading = threading.Lock()  # torch keeps one list of allowed classes for all threads
+OTHER_MODELS = (
+    "Models of other kinds train with masks, too: load yours and call s3router.masks.attach on it (docs/upstreams.md, "
+    "Other models)."
+)
 _SHOWN = 8  # keys listed in a message before it says "and n more"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from s3router.errors import CheckpointError
+from s3router.upstreams.checkpoint import OTHER_MODELS
 from s3router.upstreams.fairseq_file import FairseqFile, nested
 from s3router.upstreams.plain_model import PlainModel
 
@@ -132,7 +133,8 @@ def _family(named: Any, weights: dict[str, Tensor], path: Path) -> str:
             if str(named) == known or str(named).startswith(f"{known}_"):
                 return family
         raise CheckpointError(
-            f"{path}: a fairseq model of the kind {named!r}. Those that can be read: {', '.join(_FAMILIES)}, and WavLM."
+            f"{path}: a fairseq model of the kind {named!r}; those that can be read are {', '.join(_FAMILIES)} and "
+            f"WavLM. {OTHER_MODELS}"
         )
     return "hubert" if "label_embs_concat" in weights else "wav2vec2"
 
@@ -167,7 +169,8 @@ def _check(family: str, values: dict[str, Any], weights: dict[str, Tensor], path
     if problems:
         raise CheckpointError(
             f"{path}: this {family} model has {'; '.join(problems)}: transformers' model has no place for that. "
-            "s3prl's loader may read it (wav2vec2_custom, hubert_custom, data2vec_custom, wavlm_local)."
+            "s3prl's loader may read it (wav2vec2_custom, hubert_custom, data2vec_custom, wavlm_local). "
+            f"{OTHER_MODELS}"
         )
 
 

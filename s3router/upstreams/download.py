@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import CheckpointError
+from s3router.files import write_json
 from s3router.upstreams.checkpoint import first_line
 
 logger = logging.getLogger(__name__)
@@ -111,12 +112,7 @@ class Ledger:
     def _write(self, file: Path, entry: dict[str, Any]) -> None:
         with locked(self.path):
             content = self._read() | {file.relative_to(self.folder).as_posix(): entry}
-            unfinished = self.path.with_suffix(".tmp")
-            with unfinished.open("w", encoding="utf-8") as stream:
-                stream.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(self.path)
+            write_json(self.path, {name: dict(sorted(content[name].items())) for name in sorted(content)})
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 A store is a folder that only grows:
 
 - ``features.bf16``: frames of all utterances, (frames, channels) each, one after the other, little-endian bfloat16;
-- ``index.bin``: one fixed-size record an utterance: key, offset, frames, CRC of its data, CRC of the record;
+- ``index.bin``: one fixed-size record per utterance: key, offset, frames, CRC of its data, CRC of the record;
 - ``meta.json``: channels and format;
 - ``lock``: writers hold an exclusive ``flock`` on it.
 
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from s3router.errors import CheckpointError, ConfigError
+from s3router.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +181,7 @@ class FeatureCache:
             for name in ("features.bf16", "index.bin"):
                 (self.folder / name).touch()
             if not meta.exists():
-                draft = meta.with_suffix(".tmp")
-                draft.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
-                draft.replace(meta)
+                write_json(meta, wanted, indent=None)
         try:
             found = json.loads(meta.read_text(encoding="utf-8"))
         except ValueError:  # a machine that lost power left it empty, say

@@ -28,13 +28,14 @@ from s3router.masks import MaskConfig, attach
 from s3router.upstreams.dropout import DropoutConfig, set_dropout
 from s3router.upstreams.formats import load_any
 from s3router.upstreams.front_end import CacheConfig
-from s3router.upstreams.huggingface import FAMILIES, load_huggingface
+from s3router.upstreams.huggingface import FAMILIES
 from s3router.upstreams.public import catalogue, find_public, load_public, local_copy
 from s3router.upstreams.random_init import reinitialise
 from s3router.upstreams.routed import RoutedUpstream
 from s3router.upstreams.s3prl_models import known_names, load_s3prl, unknown_name
 from s3router.upstreams.specaug import SpecAugConfig
 
+TINY = "tiny"
 AUTO = "auto"  # the checkpoint itself tells what it is
 TINY_FOLDER = Path(__file__).parent / "tiny"
 
@@ -113,30 +114,41 @@ def load_expert(
     name: str, ckpt: str | None, refresh: bool = False, random_init: bool = False, options: dict[str, Any] | None = None
 ) -> nn.Module:
     """The bare s3prl-style upstream ``name``; see `build`."""
-    if name == "tiny":
+    check_name(name, ckpt)
+    if name == TINY:
         name, ckpt = "hf_hubert_custom", ckpt or str(tiny_folder())
     if name in FAMILIES:
-        if ckpt is None:
-            raise ConfigError(f"upstream {name} needs a folder or repository name as path_or_url (--upstream_ckpt).")
-        return load_huggingface(name, str(ckpt), random_init)
+        return load_any(str(ckpt), random_init, name)
     if name == AUTO:
-        if ckpt is None:
-            raise ConfigError("upstream auto needs a file or folder as path_or_url (--upstream_ckpt).")
         return load_any(local_copy(str(ckpt), refresh), random_init)
     if not options and (public := find_public(name)):
         return load_public(public, None if ckpt is None else str(ckpt), refresh, random_init)
-    if name not in known_names():
-        raise unknown_name(name, all_names())
     expert = load_s3prl(name, None if ckpt is None else str(ckpt), refresh, options)
     if random_init:
         reinitialise(expert)
     return expert
 
 
+def check_name(name: str, ckpt: str | None = None) -> None:
+    """Refuse a name that `build` does not know, or that lacks its checkpoint, before anything is read or downloaded.
+
+    Raises:
+        ConfigError: as said; with close matches.
+        CheckpointError: ckpt names a local file or folder that is not there.
+    """
+    if name in (*FAMILIES, AUTO) and ckpt is None:
+        kinds = "file, folder" if name == AUTO else "folder"
+        raise ConfigError(f"upstream {name} needs a {kinds} or repository name as path_or_url (--upstream-ckpt).")
+    if name not in (TINY, AUTO, *FAMILIES) and find_public(name) is None and name not in known_names():
+        raise unknown_name(name, all_names())
+    if ckpt is not None and not Path(ckpt).exists() and Path(ckpt).is_absolute():
+        raise CheckpointError(f"{ckpt}: no such file or folder (the checkpoint of upstream {name}).")
+
+
 def all_names() -> list[str]:
     """Every name that ``upstream`` may have, ours first."""
     public = [name for entry in catalogue().values() for name in (entry.name, *entry.aliases)]
-    ours = ["tiny", AUTO, *FAMILIES, *public]
+    ours = [TINY, AUTO, *FAMILIES, *public]
     return [*ours, *(name for name in known_names() if name not in ours)]
 
 

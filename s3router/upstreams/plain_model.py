@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError
+from s3router.files import replacing_folder, write_json
 from s3router.upstreams.checkpoint import first_line, refuse_partial, rename_weight_norm
-from s3router.upstreams.huggingface import FAMILIES, MASK_EMBEDDING, SAMPLE_RATE, HuggingFaceUpstream
+from s3router.upstreams.huggingface import FAMILIES, MASK_EMBEDDING, HuggingFaceUpstream
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,15 @@ _CLASSES = dict(FAMILIES.values())  # model_type -> class
 
 @dataclass(frozen=True)
 class PlainModel:
-    """A speech model that was read from another format.
+    """A speech model that was read from any format.
 
     Args:
         family: model_type of transformers: wav2vec2, hubert, wavlm or data2vec-audio.
         settings: fields of that family's configuration class.
-        weights: parameter name in transformers' naming -> tensor.
+        weights: parameter name in transformers' naming -> tensor; empty where they were not read.
         normalize: waveforms are brought to zero mean and unit variance.
-        source: the file, for messages.
+        source: the file or folder, for messages.
+        normalize_eps: added to the variance then.
     """
 
     family: str
@@ -42,22 +43,29 @@ class PlainModel:
     weights: Mapping[str, Tensor]
     normalize: bool
     source: Path
+    normalize_eps: float = FAIRSEQ_EPS
+
+    def config(self) -> Any:
+        """The configuration, of transformers' class for the family. Raises CheckpointError."""
+        try:
+            return model_class(self.family).config_class.from_dict(dict(self.settings))
+        except Exception as error:  # transformers raises what the wrong value leads to
+            raise self._no_model(error) from error
 
     def build(self, random_init: bool = False) -> nn.Module:
-        """The transformers model, float32, with these weights (or fresh ones from torch's generator).
+        """The transformers model, float32, in evaluation mode, with these weights or fresh ones from torch's generator.
 
         Raises:
             CheckpointError: weights are missing, left over, or of another shape. None is loaded then.
         """
+        config = self.config()
+        # Layer drop would change the number of hidden states from batch to batch, and masking is done by our SpecAug.
+        config.layerdrop, config.apply_spec_augment = 0.0, False
         try:
-            model_class, settings = self._class_and_settings()
-            settings.layerdrop, settings.apply_spec_augment = 0.0, False  # as in `load_huggingface`
             with contextlib.nullcontext() if random_init else torch.device("meta"):
-                model = model_class(settings).float()
-        except Exception as error:  # transformers raises what the wrong value leads to
-            raise CheckpointError(
-                f"{self.source}: no {self.family} model can be made from this configuration ({first_line(error)})."
-            ) from error
+                model = model_class(self.family)(config).float().eval()
+        except Exception as error:
+            raise self._no_model(error) from error
         if random_init:
             return model
         wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -68,6 +76,8 @@ class PlainModel:
                 "%s: no embedding of masked frames in the checkpoint; time masking will use zeros", self.source
             )
             weights[MASK_EMBEDDING] = torch.zeros(wanted[MASK_EMBEDDING])
+        elif MASK_EMBEDDING not in wanted:
+            weights.pop(MASK_EMBEDDING, None)
         mismatched = {
             f"{name} {tuple(weights[name].shape)} for {tuple(shape)}"
             for name, shape in wanted.items()
@@ -81,7 +91,7 @@ class PlainModel:
 
     def upstream(self, random_init: bool = False) -> HuggingFaceUpstream:
         """`build` behind s3prl's interface, with the waveform normalisation of pretraining."""
-        return HuggingFaceUpstream(self.build(random_init), self.normalize, FAIRSEQ_EPS)
+        return HuggingFaceUpstream(self.build(random_init), self.normalize, self.normalize_eps)
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write a HuggingFace folder, whole or not at all.
@@ -93,30 +103,21 @@ class PlainModel:
         if folder.exists():
             raise CheckpointError(f"{folder}: is there already. Remove it, or name another folder.")
         model = self.build()
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            model.save_pretrained(unfinished)
-            self._class_and_settings()[1].save_pretrained(unfinished)
-            (unfinished / "preprocessor_config.json").write_text(json.dumps(self._preprocessor(), indent=2) + "\n")
-            for file in unfinished.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with replacing_folder(folder) as draft:
+            model.save_pretrained(draft)
+            self.config().save_pretrained(draft)
+            write_json(draft / "preprocessor_config.json", self._preprocessor(), indent=2)
         return folder
 
-    def _class_and_settings(self) -> tuple[Any, Any]:
-        import transformers
-
-        model_class = getattr(transformers, _CLASSES[self.family])
-        return model_class, model_class.config_class(**self.settings)
+    def _no_model(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{self.source}: no {self.family} model can be made from this configuration ({first_line(error)})."
+        )
 
     def _preprocessor(self) -> dict[str, Any]:
         return {
             "do_normalize": self.normalize,
-            "normalize_eps": FAIRSEQ_EPS,  # read by us; transformers adds 1e-7 instead
+            "normalize_eps": self.normalize_eps,  # read by us; transformers adds 1e-7 whatever it says
             "feature_extractor_type": "Wav2Vec2FeatureExtractor",
             "feature_size": 1,
             "padding_side": "right",
@@ -124,3 +125,10 @@ class PlainModel:
             "return_attention_mask": self.settings.get("feat_extract_norm", "layer") == "layer",
             "sampling_rate": SAMPLE_RATE,
         }
+
+
+def model_class(family: str) -> Any:
+    """transformers' class of the bare model."""
+    import transformers
+
+    return getattr(transformers, _CLASSES[family])

@@ -8,15 +8,16 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from s3router.errors import CheckpointError, ConfigError
+from s3router.files import unfinished
 from s3router.upstreams.download import Ledger, RemoteFile, fetch_file, locked, put_in_place
-from s3router.upstreams.formats import load_any
+from s3router.upstreams.formats import read_any
 from s3router.upstreams.huggingface import HuggingFaceUpstream
-from s3router.upstreams.plain_model import FAIRSEQ_EPS
+from s3router.upstreams.plain_model import FAIRSEQ_EPS, PlainModel
 
 CONF = Path(__file__).parent / "catalogue"  # in a clone, a link to conf/upstreams
 FOLDER_VARIABLE = "S3ROUTER_UPSTREAMS"
@@ -38,6 +39,7 @@ class PublicUpstream:
         bundle: name of the torchaudio bundle, where there is one.
         parameters_million: without heads of pretraining.
         normalize: whether waveforms were normalised in pretraining; None: as the files say.
+        size: of the model: layers, width, ffn, heads, conv_width.
     """
 
     name: str
@@ -47,6 +49,7 @@ class PublicUpstream:
     bundle: str | None
     parameters_million: float
     normalize: bool | None = None
+    size: Mapping[str, Any] = field(default_factory=dict)
 
     def place(self, kind: str) -> Path:
         """Where a format's files belong."""
@@ -129,6 +132,7 @@ def _entry(content: dict[str, Any]) -> PublicUpstream:
         content.get("bundle"),
         content["size"]["parameters_million"],
         content.get("normalize"),
+        content["size"],
     )
 
 
@@ -172,11 +176,14 @@ def _take(copy: Path, place: Path, files: tuple[RemoteFile, ...], ledger: Ledger
             raise CheckpointError(f"{source}: no such file; expected {' and '.join(f.name for f in files)}.")
         target = place / remote.name
         with locked(target):
-            unfinished = target.with_name(target.name + ".copy")
-            shutil.copyfile(source, unfinished)
-            with unfinished.open("rb") as stream:
-                os.fsync(stream.fileno())
-            put_in_place(unfinished, target, ledger, remote)
+            draft = unfinished(target)
+            try:
+                shutil.copyfile(source, draft)
+                with draft.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                put_in_place(draft, target, ledger, remote)
+            finally:
+                draft.unlink(missing_ok=True)
 
 
 def load_public(
@@ -188,11 +195,32 @@ def load_public(
     may say otherwise: transformers' default is to normalise, base models with group norm were pretrained without.)
 
     Raises:
-        CheckpointError: as `fetch` and `load_any`; the checkpoint is of another family.
+        CheckpointError: as `fetch` and `read_any`; the checkpoint is of another family or of another size.
     """
     source = local_copy(ckpt, refresh) if ckpt is not None else str(fetch(public, refresh=refresh))
-    upstream = load_any(source, random_init, FAIRSEQ_EPS, public.bundle, public.normalize)
-    found = upstream.model.config.model_type
-    if found != public.family and {found, public.family} != {"hubert", "wav2vec2"}:
-        raise CheckpointError(f"{source}: a {found} model, but upstream {public.name} is {public.family}.")
-    return upstream
+    model = read_any(source, public.bundle, weights=not random_init)
+    _refuse_another(public, model)
+    if model.source.is_dir() and public.normalize is not None:  # files say it themselves
+        model = replace(model, normalize=public.normalize)
+    return replace(model, normalize_eps=FAIRSEQ_EPS).upstream(random_init)
+
+
+def _refuse_another(public: PublicUpstream, model: PlainModel) -> None:
+    """A public name stands for one architecture, whatever the checkpoint given with it."""
+    if model.family != public.family and {model.family, public.family} != {"hubert", "wav2vec2"}:
+        raise CheckpointError(f"{model.source}: a {model.family} model, but upstream {public.name} is {public.family}.")
+    config = model.config()
+    found = {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "ffn": config.intermediate_size,
+        "heads": config.num_attention_heads,
+        "conv_width": config.conv_dim[-1],
+    }
+    wrong = [key for key, size in found.items() if public.size.get(key, size) != size]
+    if wrong:
+        raise CheckpointError(
+            f"{model.source}: not {public.name}: {', '.join(f'{key} {found[key]}' for key in wrong)} instead of "
+            f"{', '.join(f'{key} {public.size[key]}' for key in wrong)}. Give the checkpoint of {public.name}, or load "
+            f"this one as what it is: --upstream auto --upstream-ckpt {model.source}."
+        )
