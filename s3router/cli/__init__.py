@@ -21,6 +21,7 @@ from s3router.errors import explain
 COMMANDS = {
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
+    "cache-features": ("s3router.cli.cache_features", "fill the feature cache ahead of training"),
     "train": ("s3router.cli.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
     "decode": ("s3router.cli.decode", "transcribe and score a Kaldi data directory"),
     "lm": ("s3router.cli.lm", "estimate an n-gram language model for the beam search"),

@@ -16,8 +16,9 @@ def parser() -> argparse.ArgumentParser:
         description="Pretrained speech upstreams by their usual names, and checkpoints of any format.",
         epilog=f"Checkpoints are kept in ~/.cache/s3router/upstreams; {FOLDER_VARIABLE} names another folder.",
     )
-    actions = result.add_subparsers(dest="action", required=True, metavar="list | fetch | check | convert")
-    actions.add_parser("list", help="the public upstreams, and which of them are there")
+    actions = result.add_subparsers(dest="action", required=True, metavar="list | fetch | check | known | convert")
+    names = actions.add_parser("list", help="the public upstreams, and which of them are there")
+    names.add_argument("--all", action="store_true", help="every name that --upstream takes, s3prl's included")
 
     fetch = actions.add_parser("fetch", help="download and check public upstreams")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="names from the list")
@@ -27,6 +28,10 @@ def parser() -> argparse.ArgumentParser:
 
     check = actions.add_parser("check", help="load an upstream and say what it is")
     check.add_argument("source", metavar="NAME_OR_PATH", help="name from the list, file, or folder of any format")
+
+    known = actions.add_parser("known", help="refuse a name that cannot be loaded, before anything is prepared for it")
+    known.add_argument("name", metavar="NAME", help="as --upstream takes it")
+    known.add_argument("--upstream-ckpt", "--upstream_ckpt", metavar="PATH", help="as in training")
 
     convert = actions.add_parser("convert", help="write a HuggingFace folder (safetensors) from any format")
     convert.add_argument("source", metavar="FILE", help="fairseq, WavLM or s3prl .pt, or torchaudio .pth")
@@ -76,32 +81,39 @@ def check(source: str) -> None:
     """Load the upstream, run it on a second of noise, print what it is."""
     import torch
 
+    from s3router.data.audio import SAMPLE_RATE
     from s3router.upstreams.hub import build
 
     path = Path(source)
     routed = build(ckpt=source, upstream="auto") if path.exists() else build(upstream=source)
     backbone, expert = routed.backbone, routed.expert
     with torch.no_grad():
-        hidden = routed.eval()([torch.randn(16000, generator=torch.Generator().manual_seed(0))])["hidden_states"]
+        hidden = routed.eval()([torch.randn(SAMPLE_RATE, generator=torch.Generator().manual_seed(0))])["hidden_states"]
     normalize = getattr(expert, "normalize", getattr(expert, "wav_normalize", None))
     eps = getattr(expert, "normalize_eps", None)
     said = {True: "to unit variance" + (f", {eps:g} added" if eps else ""), False: "no"}.get(normalize, "not known")
     total = sum(parameter.numel() for parameter in backbone.parameters())
     print(f"model           {type(backbone).__name__} of {type(backbone).__module__.split('.')[0]}")
     print(f"parameters      {total:,d}")
-    print(
-        f"hidden states   {len(hidden)} of width {hidden[-1].shape[-1]}, {hidden[-1].shape[1]} frames a second of audio"
-    )
+    print(f"hidden states   {len(hidden)} of width {hidden[-1].shape[-1]}, {hidden[-1].shape[1]} frames per second")
     print(f"normalisation   {said}")
     print(f"fingerprint     {routed.backbone_fingerprint}")
     print("all weights were found, and none was left over")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one of list, fetch, check, convert."""
+    """Run one of list, fetch, check, known, convert."""
     args = parser().parse_args(argv)
-    if args.action == "list":
+    if args.action == "list" and args.all:
+        from s3router.upstreams.hub import all_names
+
+        print("\n".join(all_names()))
+    elif args.action == "list":
         print(listing())
+    elif args.action == "known":
+        from s3router.upstreams.hub import check_name
+
+        check_name(args.name, args.upstream_ckpt)
     elif args.action == "fetch":
         fetch_all(args)
     elif args.action == "check":

@@ -27,7 +27,7 @@ from s3router.upstreams.fairseq_file import fairseq_parts, is_tensor_mapping, re
 from s3router.upstreams.huggingface import HuggingFaceUpstream
 from s3router.upstreams.plain_model import PlainModel
 
-_FILES = {".pt", ".pth", ".bin", ".safetensors"}
+CHECKPOINT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}
 
 
 def load_any(source: str | Path, random_init: bool = False, name: str | None = None) -> HuggingFaceUpstream:
@@ -57,7 +57,7 @@ def read_any(
         CheckpointError: missing, unsafe, damaged, or of no known format.
     """
     path = Path(source)
-    if path.suffix in _FILES and not path.exists():
+    if path.suffix in CHECKPOINT_SUFFIXES and not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint file.")
     if name is not None or path.is_dir() or not path.exists():
         return from_huggingface(str(source), name, weights)

@@ -26,7 +26,7 @@ from torch import nn
 from s3router.errors import CheckpointError, ConfigError
 from s3router.masks import MaskConfig, attach
 from s3router.upstreams.dropout import DropoutConfig, set_dropout
-from s3router.upstreams.formats import load_any
+from s3router.upstreams.formats import CHECKPOINT_SUFFIXES, load_any
 from s3router.upstreams.front_end import CacheConfig
 from s3router.upstreams.huggingface import FAMILIES
 from s3router.upstreams.public import catalogue, find_public, load_public, local_copy
@@ -141,8 +141,9 @@ def check_name(name: str, ckpt: str | None = None) -> None:
         raise ConfigError(f"upstream {name} needs a {kinds} or repository name as path_or_url (--upstream-ckpt).")
     if name not in (TINY, AUTO, *FAMILIES) and find_public(name) is None and name not in known_names():
         raise unknown_name(name, all_names())
-    if ckpt is not None and not Path(ckpt).exists() and Path(ckpt).is_absolute():
-        raise CheckpointError(f"{ckpt}: no such file or folder (the checkpoint of upstream {name}).")
+    local = ckpt is not None and (Path(ckpt).is_absolute() or Path(ckpt).suffix in CHECKPOINT_SUFFIXES)
+    if local and not str(ckpt).startswith(("http://", "https://")) and not Path(ckpt).exists():
+        raise CheckpointError(f"{ckpt}: no such checkpoint file or folder. Check the path given for upstream {name}.")
 
 
 def all_names() -> list[str]:

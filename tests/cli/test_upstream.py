@@ -40,6 +40,19 @@ def test_the_list_names_every_upstream_and_what_is_there(folder, capsys):
     assert "315 M" in line
 
 
+def test_a_mistyped_name_is_refused_at_once(folder, capsys):
+    for name in ("tiny", "xls_r_300m", "hubert_base_ls960", "distilhubert"):
+        assert main(["upstream", "known", name]) == 0
+    assert main(["upstream", "known", "xlsr_300m"]) == 1
+    assert "upstream 'xlsr_300m' is not known. Did you mean xls_r_300m" in capsys.readouterr().err
+    assert main(["upstream", "known", "auto"]) == 1
+    assert "needs a file, folder or repository name" in capsys.readouterr().err
+    assert main(["upstream", "known", "auto", "--upstream-ckpt", str(folder / "x.pt")]) == 1
+    assert "x.pt: no such checkpoint file or folder" in capsys.readouterr().err
+    assert main(["upstream", "list", "--all"]) == 0
+    assert {"tiny", "auto", "xls_r_300m", "distilhubert"} <= set(capsys.readouterr().out.split())
+
+
 def test_fetch_fails_with_the_address_and_the_place(folder, offline, capsys):
     assert main(["upstream", "fetch", "hubert_base"]) == 1
     error = capsys.readouterr().err

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from s3router.upstreams import public
+
 CONV = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel, stride: those of every public model
 WIDTH = 8  # of the convolutions
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -154,6 +156,13 @@ def s3prl_file(tmp_path_factory):
 def s3prl_content():
     """`s3prl_state`: name, mode, changes of the configuration -> what a file holds."""
     return s3prl_state
+
+
+@pytest.fixture
+def any_size(monkeypatch):
+    """Public names take models of any size: the small ones of these tests."""
+    small = {name: dataclasses.replace(entry, size={}) for name, entry in public.catalogue().items()}
+    monkeypatch.setattr(public, "catalogue", lambda: small)
 
 
 @pytest.fixture

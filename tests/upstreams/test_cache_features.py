@@ -5,8 +5,12 @@ import pytest
 import soundfile
 import torch
 
+from s3router.cli import main as s3router
 from s3router.upstreams import hub
-from s3router.upstreams.cache_features import main
+
+
+def main(arguments: list[str]) -> int:
+    return s3router(["cache-features", *arguments])
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_errors_are_one_line(data, tmp_path, hf_folder, capsys):
     assert main(["--upstream", "hubrt", *where, "--data-dir", str(data)]) == 1
     (tmp_path / "1.wav").write_bytes(b"RIFF")
     assert main([*good, *where, "--data-dir", str(data)]) == 1
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cache_features: ")]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("s3router cache-features: ")]
     assert len(errors) == 3
     assert "nowhere" in errors[0]
     assert "hubrt" in errors[1]

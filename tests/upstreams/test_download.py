@@ -239,7 +239,7 @@ def test_safetensors_in_a_folder_are_preferred(upstream, hf_folder):
     assert loaded.normalize_eps == 1e-5  # as in pretraining, though transformers' folder says nothing of it
 
 
-def test_waveforms_are_normalised_as_in_pretraining_whatever_a_folder_says(hf_folder, wavs):
+def test_waveforms_are_normalised_as_in_pretraining_whatever_a_folder_says(hf_folder, wavs, any_size):
     folder = str(hf_folder("hf_hubert_custom", "group"))
     assert json.loads((hf_folder("hf_hubert_custom", "group") / "preprocessor_config.json").read_text())["do_normalize"]
     quiet = [0.03 * wav for wav in wavs]

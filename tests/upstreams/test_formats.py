@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import sys
@@ -271,7 +272,7 @@ def test_quiet_recordings_are_normalised_as_in_pretraining(made, wavs):
     torch.testing.assert_close(hidden(load_any(one.own).eval(), quiet)[-1], expected, **TOLERANCE)
     folder = one.files["HuggingFace"]
     torch.testing.assert_close(hidden(load_any(folder).eval(), quiet)[-1], expected, **TOLERANCE)
-    other = hidden(load_any(folder, normalize_eps=1e-7).eval(), quiet)[-1]
+    other = hidden(dataclasses.replace(read_any(folder), normalize_eps=1e-7).upstream(), quiet)[-1]
     assert (other - expected).abs().max() > 1e-3
     assert (
         "eps 1e-05" in hub.build(ckpt=str(folder), upstream="auto").front_end.control.settings
@@ -367,14 +368,23 @@ def test_random_init_takes_the_architecture_alone(made):
     assert fresh.backbone_fingerprint != hub.build(ckpt=file, upstream="auto").backbone_fingerprint
 
 
-def test_names_of_public_upstreams_take_any_format(made):
+def test_public_names_refuse_a_model_of_another_size(made):
+    one = made("wav2vec2", "layer_norm")
+    for path in one.files.values():
+        with pytest.raises(
+            CheckpointError, match=r"not xls_r_300m: layers 3, width 32, .* instead of layers 24, width 1024"
+        ):
+            hub.build(ckpt=str(path), upstream="xls_r_300m")
+
+
+def test_names_of_public_upstreams_take_any_format(made, any_size):
     one = made("wav2vec2", "layer_norm")
     for path in one.files.values():
         upstream = hub.build(ckpt=str(path), upstream="xls_r_300m")
         assert upstream.expert.normalize_eps == 1e-5
     with pytest.raises(CheckpointError, match="a wavlm model, but upstream xlsr_53 is wav2vec2"):
         hub.build(ckpt=str(made("wavlm", "default").own), upstream="xlsr_53")
-    with pytest.raises(ConfigError, match="auto needs a file or folder"):
+    with pytest.raises(ConfigError, match="auto needs a file, folder or repository"):
         hub.build(upstream="auto")
 
 

@@ -138,7 +138,7 @@ def test_a_wave_of_any_length(tiny):
     assert torch.isfinite(both).all()
 
 
-def test_names_that_download_take_a_local_file(registered, s3prl_file):
+def test_names_that_download_take_a_local_file(registered, s3prl_file, any_size):
     for name in ("xls_r_300m", "wav2vec2_base_960"):
         upstream = hub.build(ckpt=str(s3prl_file("wav2vec2_custom")), upstream=name)
         assert type(upstream.backbone).__name__ == "Wav2Vec2Model"

@@ -59,6 +59,7 @@ main() {
     check_options
     name_everything
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    upstream_is_known
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
@@ -108,6 +109,14 @@ check_options() {
         config=${config:-conf/train_${method}.yaml}
         need "${config}" "you (or name another with --config)"
     fi
+}
+
+# A mistyped name is refused before data are prepared for it.
+upstream_is_known() {
+    local ckpt=()
+    [ -z "${upstream_ckpt}" ] || ckpt=(--upstream-ckpt "${upstream_ckpt}")
+    [ "${upstream}" = tiny ] || [ "${stage}" -gt 3 ] ||
+        python -m s3router upstream known "${upstream}" ${ckpt[@]+"${ckpt[@]}"} || die "--upstream ${upstream}: see above"
 }
 
 default_sparsity() {
@@ -200,7 +209,7 @@ fill_cache() {
     run_once "${cache}/log/${dump#dump/}_${names[0]}_${upstream}.log" \
         --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" ${weights[@]+"${weights[@]}"} \
         --outputs "${cache}" -- \
-        python -m s3router.upstreams.cache_features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
+        python -m s3router cache-features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
         --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"
 }
 
