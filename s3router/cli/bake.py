@@ -1,4 +1,8 @@
-"""``s3router bake``: a pack and its backbone as one plain model, for use without s3router."""
+"""``s3router bake``: a trained model as a plain one, for use without s3router.
+
+s3router bake es.pack -o es-hubert --onnx
+s3router bake exp/en_weight -o en-hubert          (an experiment of any method, those that train weights included)
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,16 @@ from pathlib import Path
 
 def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
-    result = argparse.ArgumentParser(prog="s3router bake", description=__doc__)
+    result = argparse.ArgumentParser(
+        prog="s3router bake", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = result.add_argument
-    add("pack", type=Path, metavar="PACK", help="a file that s3router pack has written")
+    add("source", type=Path, metavar="PACK|EXP_DIR", help="a mask pack, or the folder of an experiment")
     add("-o", "--output", type=Path, required=True, help="the folder to write: not there yet, or empty")
-    add("--backbone", "--upstream-ckpt", help="the backbone's folder, file or repository (default: what the pack says)")
-    add("--upstream", help="the backbone's name (default: what the pack says)")
+    where = "the backbone's folder, file or repository (default: what the source says)"
+    add("--upstream-ckpt", "--backbone", metavar="CKPT", help=where)
+    add("--upstream", help="the backbone's name (default: what the source says)")
+    add("--checkpoint", help="of an experiment: a file in it, or a path (default: the best on the validation set)")
     add("--onnx", action="store_true", help="also model.onnx: waveform -> log probabilities")
     return result
 
@@ -24,14 +32,16 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     from s3router.serving.bake import TOLERANCE, bake
 
-    report = bake(args.pack, args.output, args.upstream, args.backbone, args.onnx)
+    report = bake(args.source, args.output, args.upstream, args.upstream_ckpt, args.onnx, args.checkpoint)
     kinds = {
         "ctc": "a model for transformers.AutoModelForCTC",
-        "backbone": "a model for transformers.AutoModel, its head, and ctc.py, which joins them",
+        "backbone": "a model for transformers.AutoModel, its head, and a program that joins them",
         "s3prl": "a checkpoint for s3prl, and the head",
     }
+    zeros = f", {report['zeros']:,} of them zero" if report["zeros"] else ""
     print(f"{args.output}: {kinds[report['kind']]}: {', '.join(report['files'])}")
-    print(f"log probabilities are the router's within {TOLERANCE:g} (found {report['difference']:.1e})")
+    print(f"{report['bytes']:,} bytes; {report['parameters']:,} parameters{zeros}")
+    print(f"outputs are the router's within {TOLERANCE:g} (found {report['difference']:.1e})")
     if "onnx_difference" in report:
         print(f"model.onnx gives torch's within {TOLERANCE:g} (found {report['onnx_difference']:.1e})")
     return 0

@@ -1,97 +1,170 @@
-"""A mask pack written into its backbone's weights: a plain model for people who do not use s3router.
+"""Trained models written as plain ones, for people who do not use s3router.
 
-What comes out depends on what the formats can say (all of it is checked against the router's own output):
+A mask pack is written into its backbone's weights; of an experiment that trained weights, those are written. What comes
+out depends on what the formats can say (all of it is compared with the router's own outputs):
 
-- a HuggingFace upstream whose last layer feeds the head: a folder for ``AutoModelForCTC``;
-- one with a weighted sum of layers, which no model class of transformers has for CTC: a folder for ``AutoModel``, the
-  head in ``head.safetensors``, and ``ctc.py``, which puts the two together;
-- an upstream that s3prl itself loads: its checkpoint with the zeros in it, and the head beside it.
+- a HuggingFace upstream whose last layer feeds a CTC head: a folder for ``AutoModelForCTC``;
+- any other HuggingFace upstream: a folder for ``AutoModel``, the head in ``head.safetensors``, and ``ctc.py`` or
+  ``classify.py``, which puts the two together (no class of transformers sums layers for CTC, or counts the frames of an
+  utterance as the classifiers do);
+- an upstream that s3prl itself loads: its checkpoint with these weights in it, and the head beside it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from s3router.errors import ConfigError, PackError
+from s3router.errors import ConfigError
+from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
-from s3router.packs.pack_file import read_parts
 from s3router.serving.baked_files import TOLERANCE, head_of, settings_of, write_huggingface, write_s3prl
+from s3router.serving.loading import backbone_of
+from s3router.serving.opening import open_experiment
+from s3router.serving.packing import pack_of
 
 if TYPE_CHECKING:
     from s3router.upstreams.huggingface import HuggingFaceUpstream
 
 
 def bake(
-    path: str | os.PathLike,
+    source: str | os.PathLike,
     output: str | os.PathLike,
     upstream: str | None = None,
     ckpt: str | None = None,
     onnx: bool = False,
+    checkpoint: str | None = None,
 ) -> dict[str, Any]:
     """Write the folder, whole or not at all.
 
     Args:
-        path: the pack, for CTC.
+        source: a pack, or the folder of an experiment of any method.
         output: a folder that is not there yet, or is empty.
-        upstream: the backbone's name; by default the one that the pack names.
+        upstream: the backbone's name; by default the one that the source names.
         ckpt: the backbone's checkpoint.
         onnx: also ``model.onnx``: waveform (batch, samples) -> log probabilities (batch, frames, tokens).
+        checkpoint: of an experiment, a name in its folder or a path; by default the best on the validation set.
 
     Returns:
-        ``kind`` (``ctc``, ``backbone`` or ``s3prl``), ``files``, and ``difference``: the largest one between its log
-        probabilities and the router's; with `onnx`, ``onnx_difference``.
+        ``kind`` (``ctc``, ``backbone`` or ``s3prl``), ``files``, ``bytes`` of them, ``parameters`` of the model and
+        how many of them are ``zeros``, and ``difference``: the largest one between its outputs and the router's; with
+        `onnx`, ``onnx_difference``.
 
     Raises:
         PackError: the pack is damaged, or for another backbone.
-        ConfigError: the folder is in use, or ONNX cannot be had here.
-        CheckpointError: what was written does not give the router's outputs.
+        ConfigError: the folder is in use, the source cannot be written as a plain model, or ONNX cannot be had here.
+        CheckpointError: the experiment is damaged; what was written does not give the router's outputs.
     """
-    from s3router.serving.route_heads import CTCHead, route_head
     from s3router.serving.routed_model import RoutedModel
-    from s3router.upstreams.hub import load_expert
     from s3router.upstreams.huggingface import HuggingFaceUpstream
     from s3router.upstreams.routed import RoutedUpstream
 
     output = Path(output)
-    meta = read_parts(path).description.meta
-    if upstream is None:
-        upstream, ckpt = meta.backbone, ckpt or meta.checkpoint
-        if ckpt is not None and "/" not in ckpt and not Path(ckpt).exists():  # no repository either
-            raise ConfigError(f"{path}: its backbone is {upstream}, {ckpt}; say where that is (--backbone)")
-    expert = load_expert(upstream, ckpt).eval()
+    _refuse_used(output)
+    is_pack = not Path(source).is_dir()
+    model = _of_pack(source, upstream, ckpt) if is_pack else _of_experiment(source, upstream, ckpt, checkpoint)
+    expert, pack = model.expert, model.pack
     plain = isinstance(expert, HuggingFaceUpstream)
     if onnx and not plain:
-        raise ConfigError(f"--onnx: upstream {upstream} is not one of transformers; take an hf_*_custom upstream")
-    backbone = expert.model if plain or isinstance(getattr(expert, "model", None), nn.Module) else expert
-    pack = read_pack(path, backbone)
-    if not isinstance(route_head(pack), CTCHead):
-        raise PackError(f"{path}: its pack has no CTC output layer, so it cannot transcribe")
-    masked = apply(copy.deepcopy(expert.model), pack) if plain else None
-    with _new_folder(output) as folder:
-        (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
+        raise ConfigError(f"--onnx: upstream {model.upstream} is not one of transformers; take an hf_*_custom upstream")
+    if onnx and pack.tokens is None:
+        raise ConfigError("--onnx: for speech recognition only; classify.py in the folder shows how classes are found")
+    # a model of s3prl may have weights that cannot be copied, and is not compared with the router
+    baked = apply(copy.deepcopy(model.backbone) if plain else model.backbone, pack)
+    with replacing_folder(output) as folder:
+        if pack.tokens is not None:
+            (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
         if plain:
+            pack = _settled(model)
+            settings = settings_of(expert, pack)
             router = RoutedModel(RoutedUpstream(expert))
             router.add(pack)
-            report = write_huggingface(folder, masked, expert, pack, router)
+            report = write_huggingface(folder, baked, settings, pack, router)
             if onnx:
                 from s3router.serving.onnx_export import export
 
-                report["onnx_difference"] = export(standalone(masked, expert, pack), folder / "model.onnx", TOLERANCE)
+                report["onnx_difference"] = export(standalone(baked, expert, pack), folder / "model.onnx", TOLERANCE)
         else:
-            report = write_s3prl(folder, ckpt, upstream, apply(backbone, pack), pack)
-        (folder / "README.md").write_text(_readme(report, pack, upstream), encoding="utf-8")
-        report["files"] = sorted(file.name for file in folder.iterdir())
+            report = write_s3prl(folder, model.ckpt, model.upstream, baked, pack)
+        tensors = [*baked.parameters(), *head_of(pack).values()]
+        report["parameters"] = sum(tensor.numel() for tensor in tensors)
+        report["zeros"] = sum(int((~mask).sum()) for mask in pack.masks.values())
+        (folder / "README.md").write_text(_readme(report, pack, model.upstream), encoding="utf-8")
+        files = sorted(folder.iterdir())
+        for file in files:
+            file.chmod(0o644)  # safetensors writes files that nobody else may read
+        report |= {"files": [file.name for file in files], "bytes": sum(file.stat().st_size for file in files)}
     return report
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A model to be written.
+
+    Attributes:
+        expert: the upstream with the weights that it had before training.
+        upstream, ckpt: where it comes from.
+        pack: what was learnt; weights that trained are in its ``delta``.
+    """
+
+    expert: nn.Module
+    upstream: str
+    ckpt: str | None
+    pack: MaskPack
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The plain model inside the upstream."""
+        return _backbone(self.expert)
+
+
+def _backbone(expert: nn.Module) -> nn.Module:
+    model = getattr(expert, "model", None)
+    return model if isinstance(model, nn.Module) else expert
+
+
+def _of_pack(path: str | os.PathLike, upstream: str | None, ckpt: str | None) -> _Trained:
+    from s3router.upstreams.hub import load_expert
+
+    upstream, ckpt = backbone_of(path, upstream, ckpt)
+    expert = load_expert(upstream, ckpt).eval()
+    return _Trained(expert, upstream, ckpt, read_pack(path, _backbone(expert)))
+
+
+def _of_experiment(path: str | os.PathLike, upstream: str | None, ckpt: str | None, checkpoint: str | None) -> _Trained:
+    from s3router.packs.fingerprint import named_weights, weights_hash
+    from s3router.training.logs import errors_only
+    from s3router.upstreams.hub import load_expert
+
+    exp = open_experiment(path)
+    if upstream is None:
+        upstream, ckpt = exp.upstream, ckpt or exp.upstream_ckpt
+    with errors_only():  # not ESPnet's remarks while it builds the model
+        parts = exp.parts(checkpoint)
+    pack = pack_of(exp, parts, exp.path.resolve().name, checkpoint)
+    expert = load_expert(upstream, ckpt, random_init=exp.method == "scratch").eval()
+    if exp.method == "scratch":  # nothing is left of the weights that it began with
+        pack = replace(pack, delta={name: tensor.clone() for name, tensor in named_weights(parts.backbone)})
+    else:
+        exp.check_upstream(weights_hash(_backbone(expert)))
+    return _Trained(expert, upstream, ckpt, pack)
+
+
+def _settled(model: _Trained) -> MaskPack:
+    """Write trained weights into the expert itself, so that the router need not exchange them; the pack without."""
+    from s3router.packs.fingerprint import weights_hash
+
+    pack = model.pack
+    apply(model.backbone, replace(pack, masks={}))
+    return replace(pack, delta={}, meta=replace(pack.meta, fingerprint=weights_hash(model.backbone)))
 
 
 @torch.no_grad()
@@ -107,29 +180,35 @@ def apply(backbone: nn.Module, pack: MaskPack) -> nn.Module:
     return backbone
 
 
-def standalone(masked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack) -> nn.Module:
-    """The whole model, waveform -> log probabilities, as `ctc.py` has it."""
-    from s3router.serving.baked_ctc import CTC
+def standalone(baked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack) -> nn.Module:
+    """The whole recogniser, waveform -> log probabilities, as ``ctc.py`` has it."""
+    from s3router.serving.baked_model import CTC
 
-    return CTC(masked, head_of(pack), settings_of(expert, pack))
+    return CTC(baked, head_of(pack), settings_of(expert, pack))
 
 
 def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
     meta = pack.meta
+    program = "ctc.py" if pack.tokens is not None else "classify.py"
     use = {
         "ctc": "A CTC model for `transformers.AutoModelForCTC` (token 0 is the blank).",
         "backbone": "`model.safetensors` is for `transformers.AutoModel`; `head.safetensors` holds the weights of its "
-        "layers'\nsum and the output layer. `ctc.py` puts them together: `python ctc.py a.wav`.",
+        f"layers'\nsum and the output layer. `{program}` puts them together: `python {program} a.wav`.",
         "s3prl": f"`{report.get('checkpoint')}` is for s3prl's upstream `{upstream}`; `head.safetensors` holds the "
         "featurizer's\n`layer_weights` (before their softmax) and the output layer (`weight`, `bias`) on top of it.",
     }[report["kind"]]
-    removed = 1 - sum(int(m.sum()) for m in pack.masks.values()) / max(1, sum(m.numel() for m in pack.masks.values()))
+    if pack.masks:
+        removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
+        made = f"{meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed"
+    else:
+        made = f"{meta.backbone}, method {meta.training.get('method', 'frozen')}"
+    names = "Tokens: `tokens.txt`, one per line." if pack.tokens is not None else "Classes: `head.json`."
     lines = [
-        f"# {pack.route}: {meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed",
+        f"# {pack.route}: {made}",
         "",
         use,
         "",
-        "Audio is 16 kHz, one channel. Tokens: `tokens.txt`, one a line.",
+        f"{report['parameters']:,} parameters, {report['zeros']:,} of them zero. Audio is 16 kHz, one channel. {names}",
         f"Corpus: {meta.corpus or 'not given'}. Licence: {meta.licence or 'not given'}. Packed: {meta.date or '–'}.",
         f"Metrics (shares): {json.dumps(meta.metrics) if meta.metrics else 'not given'}.",
     ]
@@ -142,22 +221,8 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
     return "\n".join([*lines, "", "Written by `s3router bake`; s3router is not needed to use it.", ""])
 
 
-@contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder that takes the place of `output` when the block ends without an error."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output}: is there already and not empty; name another folder, or remove it")
+def _refuse_used(output: Path) -> None:
     if not output.name:
         raise ConfigError(f"{output}: the folder you are in is not replaced; name another")
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            file.chmod(0o644)  # safetensors writes files that nobody else may read
-        if output.exists():
-            output.rmdir()
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"{output}: is there already and not empty; name another folder, or remove it")

@@ -1,4 +1,4 @@
-"""The files of a baked model, and the proof that they give the router's outputs."""
+"""The files of a baked model, and the comparison of what they give with the router's outputs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from torch import Tensor, nn
 
 from s3router.errors import CheckpointError, ConfigError
 from s3router.packs import MaskPack
+from s3router.serving.route_heads import ClassHead, route_head
+from s3router.upstreams.huggingface import NORMALIZE_EPS
 
 if TYPE_CHECKING:
     from s3router.serving.routed_model import RoutedModel
     from s3router.upstreams.huggingface import HuggingFaceUpstream
 
-LogProbs = Callable[[Tensor], Tensor]  # wave (1, samples) -> log probabilities (1, frames, tokens)
-TOLERANCE = 1e-3  # of log probabilities, against the router's
+Outputs = Callable[[Tensor], Tensor]
+"""Wave (1, samples) -> log probabilities (1, frames, tokens), or logits (1, classes)."""
+TOLERANCE = 1e-3  # of log probabilities and logits, against the router's
 _LENGTHS = (16000, 5000, 43210)  # samples of the noise that outputs are compared on
 
 
 def head_of(pack: MaskPack) -> dict[str, Tensor]:
-    """``weight`` (tokens, dim), maybe ``bias`` (tokens,) and ``layer_weights`` (layers,), float32."""
+    """``weight`` (outputs, dim), maybe ``bias`` (outputs,) and ``layer_weights`` (layers,), float32."""
     head = {name: pack.head[name].float().contiguous() for name in ("weight", "bias") if name in pack.head}
     if pack.meta.preprocessing["features"] == "weighted" and "weights" in pack.featurizer:
         head["layer_weights"] = pack.featurizer["weights"].float().contiguous()
@@ -34,67 +37,79 @@ def head_of(pack: MaskPack) -> dict[str, Tensor]:
 
 
 def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
-    """What ``ctc.py`` must know besides the weights."""
-    given = pack.meta.preprocessing
+    """What ``ctc.py`` or ``classify.py`` must know besides the weights."""
+    head, given = route_head(pack), pack.meta.preprocessing
+    names = {"token_type": given.get("token_type", "char")}
+    if isinstance(head, ClassHead):
+        names = {"slots": list(head.slots), "classes": head.classes, "gain": head.gain}
     return {
         "normalize_audio": expert.normalize,
-        "normalize_features": bool(given.get("normalize_features", False)),
-        "token_type": given.get("token_type", "char"),
+        "normalize_eps": expert.normalize_eps,
+        "normalize_features": head.normalize,
         "sample_rate": 16000,
+        **names,
     }
 
 
 def write_huggingface(
-    folder: Path, masked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack, router: RoutedModel
+    folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack, router: RoutedModel
 ) -> dict[str, Any]:
-    """Save the masked model for transformers; returns ``kind`` and ``difference`` (`s3router.serving.bake.bake`)."""
-    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": expert.normalize}
+    """Save the plain model for transformers; returns ``kind`` and ``difference`` (`s3router.serving.bake.bake`).
+
+    Args:
+        settings: from `settings_of`.
+        router: gives the outputs that those of the saved model are held against.
+    """
+    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": settings["normalize_audio"]}
     extractor |= {"sampling_rate": 16000, "feature_size": 1, "padding_value": 0.0, "return_attention_mask": True}
+    if settings["normalize_eps"] != NORMALIZE_EPS:
+        extractor["normalize_eps"] = settings["normalize_eps"]  # read by us; transformers adds 1e-7 instead
     _write_json(folder / "preprocessor_config.json", extractor)
-    settings = settings_of(expert, pack)
-    expressible = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
+    last = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
+    kind = "ctc" if last and pack.tokens is not None else "backbone"
     with _quiet():
-        save = _save_ctc if expressible else _save_backbone
-        log_probs = save(folder, masked, settings, pack)
-    return {"kind": "ctc" if expressible else "backbone", "difference": _compare(log_probs, router, pack.route)}
+        save = _save_ctc if kind == "ctc" else _save_backbone
+        outputs = save(folder, baked, settings, pack)
+    return {"kind": kind, "difference": _compare(outputs, router, pack)}
 
 
-def _save_ctc(folder: Path, masked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> LogProbs:
+def _save_ctc(folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> Outputs:
     """For ``AutoModelForCTC`` and its tokenizer; returns the saved model as a function."""
-    model = _for_ctc(masked, head_of(pack))
+    model = _for_ctc(baked, head_of(pack))
     model.save_pretrained(folder)
     _write_tokenizer(folder, pack)
     again = type(model).from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
     def log_probs(wave: Tensor) -> Tensor:
         if settings["normalize_audio"]:
-            wave = (wave - wave.mean()) / torch.sqrt(wave.var(correction=0) + 1e-7)
+            wave = (wave - wave.mean()) / torch.sqrt(wave.var(correction=0) + settings["normalize_eps"])
         return again(wave).logits.log_softmax(-1)
 
     return log_probs
 
 
-def _save_backbone(folder: Path, masked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> LogProbs:
-    """For ``AutoModel``, the head beside it, and ``ctc.py``; returns what that loads."""
+def _save_backbone(folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> Outputs:
+    """For ``AutoModel``, the head beside it, and the program that joins them; returns what that loads."""
     from safetensors.torch import save_file
 
-    from s3router.serving import baked_ctc
+    from s3router.serving import baked_model
 
-    masked.save_pretrained(folder)
+    baked.save_pretrained(folder)
     save_file(head_of(pack), folder / "head.safetensors")
     _write_json(folder / "head.json", settings)
-    shutil.copyfile(baked_ctc.__file__, folder / "ctc.py")
-    return baked_ctc.CTC.load(folder)
+    kind, program = (baked_model.Classifier, "classify.py") if pack.tokens is None else (baked_model.CTC, "ctc.py")
+    shutil.copyfile(baked_model.__file__, folder / program)
+    return kind.load(folder)
 
 
-def _for_ctc(masked: nn.Module, head: Mapping[str, Tensor]) -> nn.Module:
-    """HubertForCTC and its like, around the masked model."""
+def _for_ctc(baked: nn.Module, head: Mapping[str, Tensor]) -> nn.Module:
+    """HubertForCTC and its like, around the plain model."""
     import transformers
 
-    config = copy.deepcopy(masked.config)
+    config = copy.deepcopy(baked.config)
     config.vocab_size, config.pad_token_id = len(head["weight"]), 0
-    model = getattr(transformers, type(masked).__name__.removesuffix("Model") + "ForCTC")(config)
-    setattr(model, model.base_model_prefix, masked)
+    model = getattr(transformers, type(baked).__name__.removesuffix("Model") + "ForCTC")(config)
+    setattr(model, model.base_model_prefix, baked)
     with torch.no_grad():
         model.lm_head.weight.copy_(head["weight"])
         model.lm_head.bias.copy_(head.get("bias", torch.zeros(len(head["weight"]))))
@@ -113,8 +128,8 @@ def _write_tokenizer(folder: Path, pack: MaskPack) -> None:
     _write_json(folder / "tokenizer_config.json", settings)
 
 
-def write_s3prl(folder: Path, ckpt: str | None, upstream: str, masked: nn.Module, pack: MaskPack) -> dict[str, Any]:
-    """The checkpoint as it was, with the masked weights in it."""
+def write_s3prl(folder: Path, ckpt: str | None, upstream: str, baked: nn.Module, pack: MaskPack) -> dict[str, Any]:
+    """The checkpoint as it was, with the weights that training changed in it."""
     from safetensors.torch import save_file
 
     from s3router.packs.fingerprint import named_weights, weights_hash
@@ -122,8 +137,8 @@ def write_s3prl(folder: Path, ckpt: str | None, upstream: str, masked: nn.Module
     from s3router.upstreams.hub import load_expert
 
     if ckpt is None or not Path(ckpt).is_file():
-        raise ConfigError(f"upstream {upstream}: give its checkpoint's file (--backbone), into which the zeros go")
-    content, weights = read_torch_file(ckpt), dict(named_weights(masked))
+        raise ConfigError(f"upstream {upstream}: name its checkpoint's file (--upstream-ckpt); the weights go into it")
+    content, weights = read_torch_file(ckpt), dict(named_weights(baked))
     changed = [*pack.masks, *pack.delta]
     state = next((state for state in _dicts(content) if all(name in state for name in changed)), None)
     if state is None:
@@ -134,7 +149,7 @@ def write_s3prl(folder: Path, ckpt: str | None, upstream: str, masked: nn.Module
     torch.save(content, target)
     again = load_expert(upstream, str(target))
     model = again.model if isinstance(getattr(again, "model", None), nn.Module) else again
-    if weights_hash(model) != weights_hash(masked):
+    if weights_hash(model) != weights_hash(baked):
         raise CheckpointError(f"{target.name}: s3prl does not read back the weights that were written")
     save_file(head_of(pack), folder / "head.safetensors")
     return {"kind": "s3prl", "difference": 0.0, "checkpoint": target.name}
@@ -149,16 +164,17 @@ def _dicts(content: Any) -> Iterator[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _compare(log_probs: LogProbs, router: RoutedModel, route: str) -> float:
-    """The largest difference from the router's log probabilities, on noise. Raises CheckpointError above TOLERANCE."""
+def _compare(outputs: Outputs, router: RoutedModel, pack: MaskPack) -> float:
+    """The largest difference from the router's outputs, on noise. Raises CheckpointError above TOLERANCE."""
+    wanted_of = router.log_probs if pack.tokens is not None else router.logits
     difference = 0.0
     for length in _LENGTHS:
         wave = torch.randn(length, generator=torch.Generator().manual_seed(length)) * 0.1
-        found = log_probs(wave[None])[0]
-        wanted = router.log_probs([wave], route)[0]  # s3prl repeats the last frame
+        found = outputs(wave[None])[0]
+        wanted = wanted_of([wave], pack.route)[0]  # s3prl repeats the last frame
         difference = max(difference, float((found - wanted[: len(found)]).abs().max()))
     if not difference <= TOLERANCE:
-        raise CheckpointError(f"the baked model's log probabilities differ from the router's by {difference:.2g}")
+        raise CheckpointError(f"the baked model's outputs differ from the router's by {difference:.2g}")
     return difference
 
 

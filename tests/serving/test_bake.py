@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,11 +16,15 @@ import torch
 from torch import nn
 
 from s3router import cli
+from s3router.asr.ctc_decode import emissions
+from s3router.asr.experiment import ASRExperiment
+from s3router.data.audio import write_audio
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import weights_hash
-from s3router.serving import baked_ctc
+from s3router.serving import baked_model
+from s3router.serving.loading import load_routes
 from s3router.upstreams.hub import load_expert
 
 TOKENS = ("<blank>", "<unk>", "<space>", "a", "é", "<sos/eos>")
@@ -86,8 +92,8 @@ def bake(small_upstream, tmp_path):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_weighted_layers(bake, small_upstream, wave, capsys, normalize):
     folder, pack = bake(features="weighted", normalize_features=normalize)
-    assert "transformers.AutoModel, its head, and ctc.py" in capsys.readouterr().out
-    found = baked_ctc.CTC.load(folder)(wave)[0]
+    assert "transformers.AutoModel, its head, and a program that joins them" in capsys.readouterr().out
+    found = baked_model.CTC.load(folder)(wave)[0]
     torch.testing.assert_close(found, expected(small_upstream, pack, wave), atol=1e-4, rtol=0)
 
 
@@ -139,7 +145,7 @@ def test_text_of_the_copied_module_is_ours(bake):
     log_probs = nn.functional.one_hot(torch.tensor(ids), 6).float().log()
     for token_type in ("char", "phn"):
         ours = TokenIds(TOKENS, token_type).decode([3, 3, 2, 4, 5, 1])
-        assert baked_ctc.text_of(log_probs, list(TOKENS), token_type) == ours
+        assert baked_model.text_of(log_probs, list(TOKENS), token_type) == ours
 
 
 def test_onnx(bake, small_upstream, wave):
@@ -211,12 +217,87 @@ def test_an_upstream_of_s3prl(models, tmp_path, capsys):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("method", ["weight", "scratch"])
+def test_finetuned_weights(zygote, upstream_in_place, tmp_path, capsys, method, wave):
+    """A folder without masks gives what the trained model gives."""
+    exp = zygote.run(tmp_path / "exp", "--method", method, "--max_updates", "2").exp
+    assert cli.main(["pack", str(exp), "-o", str(tmp_path / "x.pack")]) == 1
+    assert f"s3router bake {exp} -o FOLDER" in capsys.readouterr().err
+    assert not (tmp_path / "x.pack").exists()
+    assert cli.main(["bake", str(exp), "-o", str(tmp_path / "baked")]) == 0
+    out = capsys.readouterr().out
+    size = sum(file.stat().st_size for file in (tmp_path / "baked").iterdir())
+    assert f"{size:,} bytes; " in out
+    assert "zero" not in out
+    found = baked_model.CTC.load(tmp_path / "baked")(wave)[0]
+    wanted, _ = emissions(ASRExperiment(exp).model(), [wave[0].numpy()])
+    torch.testing.assert_close(found, wanted[0, : len(found)], atol=1e-4, rtol=0)
+
+
+def test_an_experiment_with_masks_is_as_good_as_its_pack(route_experiments, upstream_in_place, tmp_path):
+    exp = route_experiments["ru"]  # biases and layer norms were trained along
+    assert cli.main(["pack", str(exp), "-o", str(tmp_path / "ru.pack")]) == 0
+    for source, name in ((exp, "a"), (tmp_path / "ru.pack", "b")):
+        assert cli.main(["bake", str(source), "-o", str(tmp_path / name)]) == 0
+    for file in ("model.safetensors", "head.safetensors", "ctc.py", "tokens.txt", "head.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_classifier(small_upstream, tmp_path, capsys):
+    model = load_expert("hf_hubert_custom", str(small_upstream)).model
+    pack = make_pack(model, "hf_hubert_custom", gain_db=6.0)
+    labels = tuple("abcdef")
+    meta = replace(pack.meta, labels=labels, training={"task": "cls"})
+    pack = replace(pack, tokens=None, meta=meta)
+    write_pack(tmp_path / "xx.pack", pack)
+    backbone = ["--upstream", "hf_hubert_custom", "--upstream-ckpt", str(small_upstream)]
+    command = ["bake", str(tmp_path / "xx.pack"), *backbone]
+    assert cli.main([*command, "-o", str(tmp_path / "baked")]) == 0
+    assert cli.main([*command, "-o", str(tmp_path / "c"), "--onnx"]) == 1
+    assert not (tmp_path / "c").exists()
+    router = load_routes([tmp_path / "xx.pack"], "hf_hubert_custom", str(small_upstream))
+    baked = baked_model.Classifier.load(tmp_path / "baked")
+    for length in (450, 12345):  # the shorter one is padded
+        noise = 0.1 * torch.randn(length, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            found = baked(noise[None])[0]
+        torch.testing.assert_close(found, router.logits([noise], "xx")[0], atol=1e-4, rtol=0)
+    recording = tmp_path / "a.wav"
+    write_audio(recording, noise.numpy(), 16000)
+    capsys.readouterr()
+    assert cli.main(["classify", *backbone, "--routes", str(tmp_path / "xx.pack"), str(recording)]) == 0
+    ours = capsys.readouterr().out
+    program = [sys.executable, str(tmp_path / "baked" / "classify.py"), str(recording)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\t")[:2] == ours.split("\t")[:2]
+
+
+def test_nothing_is_left_where_nothing_can_be_written(small_upstream, tmp_path, capsys, monkeypatch):
+    model = load_expert("hf_hubert_custom", str(small_upstream)).model
+    write_pack(tmp_path / "xx.pack", make_pack(model, "hf_hubert_custom"))
+    backbone = ["--upstream", "hf_hubert_custom", "--upstream-ckpt", str(small_upstream)]
+    command = ["bake", str(tmp_path / "xx.pack"), *backbone, "-o"]
+    (tmp_path / "file").touch()
+    assert cli.main([*command, str(tmp_path / "file" / "baked")]) == 1
+    assert "file" in capsys.readouterr().err
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(model), "save_pretrained", full)
+    assert cli.main([*command, str(tmp_path / "out" / "baked")]) == 1
+    said = capsys.readouterr().err
+    assert "no space left on device" in said
+    assert len(said.splitlines()) == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch):
-    from s3router.serving.bake import _new_folder
+    from s3router.serving.bake import bake
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="the folder you are in"), _new_folder(Path(".")):
-        pass
+    with pytest.raises(ConfigError, match="the folder you are in"):
+        bake("xx.pack", ".")
 
 
 def test_what_is_refused(small_upstream, make_upstream, tmp_path):
@@ -232,7 +313,9 @@ def test_what_is_refused(small_upstream, make_upstream, tmp_path):
     with pytest.raises(ConfigError, match="is there already and not empty"):
         bake(tmp_path / "xx.pack", tmp_path / "used", **arguments)
     other = make_upstream(tmp_path / "other", seed=1)
-    with pytest.raises(ConfigError, match=r"its backbone is hf_hubert_custom, small; say where that is"):
+    with pytest.raises(
+        ConfigError, match=r"named\.pack is for .* hf_hubert_custom with a checkpoint that was called small; say where"
+    ):
         bake(tmp_path / "named.pack", tmp_path / "b")
     (tmp_path / "named.pack").unlink()
     with pytest.raises(PackError, match="another backbone"):

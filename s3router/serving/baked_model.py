@@ -1,8 +1,9 @@
-"""CTC speech recognition from a folder that ``s3router bake`` wrote. Needs torch, transformers and safetensors alone.
+"""Speech recognition or classification from a folder that ``s3router bake`` wrote.
 
-    python ctc.py a.wav b.wav           (in that folder; reading audio takes soundfile, too)
+    python ctc.py a.wav b.wav           (or classify.py, whichever is in that folder)
 
-This file is copied into the folder, and imports nothing of s3router.
+Needs torch, transformers and safetensors, and soundfile to read audio. This file is copied into the folder, and imports
+nothing of s3router.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -17,14 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+SAMPLE_RATE = 16000
+PADDED_TO = 800  # samples: the classifiers were trained on waveforms of 0.05 s at least
 
-class CTC(nn.Module):
+
+class BakedModel(nn.Module):
     """A speech model, a weighted sum of its layers (or the last one alone), and a linear output layer.
 
     Args:
         model: HubertModel, Wav2Vec2Model, WavLMModel or Data2VecAudioModel of transformers.
-        head: ``weight`` (tokens, dim), maybe ``bias`` (tokens,) and ``layer_weights`` (layers,) before their softmax.
-        settings: ``normalize_audio``: zero mean and unit variance; ``normalize_features``: layer norm on each layer.
+        head: ``weight`` (outputs, dim), maybe ``bias`` (outputs,) and ``layer_weights`` (layers,) before their softmax.
+        settings: ``normalize_audio``: zero mean and unit variance (``normalize_eps`` is added to the variance);
+            ``normalize_features``: layer norm on each layer; ``gain``: factor on the waveform.
     """
 
     def __init__(self, model: nn.Module, head: dict[str, torch.Tensor], settings: dict):
@@ -36,7 +42,7 @@ class CTC(nn.Module):
         self.eval()
 
     @classmethod
-    def load(cls, folder: str | Path) -> CTC:
+    def load(cls, folder: str | Path) -> BakedModel:
         """From the folder; nothing is downloaded."""
         from safetensors.torch import load_file
         from transformers import AutoModel
@@ -46,11 +52,11 @@ class CTC(nn.Module):
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         return cls(model, load_file(folder / "head.safetensors"), settings)
 
-    def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) at 16 kHz, all of one length, float32 -> log probabilities (batch, frames, tokens)."""
+    def features(self, wave: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) at 16 kHz, all of one length, float32 -> (batch, frames, dim)."""
         if self.settings["normalize_audio"]:
             centred = wave - wave.mean(1, keepdim=True)
-            wave = centred / torch.sqrt((centred * centred).mean(1, keepdim=True) + 1e-7)
+            wave = centred / torch.sqrt((centred * centred).mean(1, keepdim=True) + self.settings["normalize_eps"])
         output = self.model(wave, output_hidden_states=True)
         # the last one after the encoder's final layer norm, which some models leave out of hidden_states
         hidden = [*output.hidden_states[:-1], output.last_hidden_state]
@@ -59,10 +65,38 @@ class CTC(nn.Module):
         if self.settings["normalize_features"]:
             hidden = [F.layer_norm(h, h.shape[-1:]) for h in hidden]
         if self.layer_weights is None:
-            features = hidden[0]
-        else:
-            features = (torch.softmax(self.layer_weights, 0)[:, None, None, None] * torch.stack(hidden)).sum(0)
-        return F.log_softmax(F.linear(features, self.weight, self.bias), dim=-1)
+            return hidden[0]
+        return (torch.softmax(self.layer_weights, 0)[:, None, None, None] * torch.stack(hidden)).sum(0)
+
+
+class CTC(BakedModel):
+    """Log probabilities of tokens, of which the first is the blank."""
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) at 16 kHz, all of one length, float32 -> log probabilities (batch, frames, tokens)."""
+        return F.log_softmax(F.linear(self.features(wave), self.weight, self.bias), dim=-1)
+
+
+class Classifier(BakedModel):
+    """Logits of the mean over an utterance; ``settings["classes"]`` names the classes of each slot of a label."""
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) at 16 kHz, all of one length, float32 -> logits (batch, classes of all slots)."""
+        samples, stride = wave.size(1), math.prod(self.model.config.conv_stride)
+        wave = F.pad(wave * self.settings["gain"], (0, max(0, PADDED_TO - samples)))
+        features = self.features(wave)
+        frames = -(-samples // stride)  # as in training: one for each stride of samples; the last one is repeated
+        lacking = max(0, frames - features.size(1))
+        features = torch.cat((features, features[:, -1:].expand(-1, lacking, -1)), 1)[:, :frames]
+        return F.linear(features.mean(1), self.weight, self.bias)
+
+    def label_of(self, logits: torch.Tensor) -> tuple[str, float]:
+        """(classes,) -> the most probable label, its slots joined by " ; ", and its probability."""
+        parts, names = [], self.settings["classes"]
+        for classes, part in zip(names, logits.split([len(classes) for classes in names]), strict=True):
+            probability, index = part.softmax(0).max(0)
+            parts.append((classes[int(index)], float(probability)))
+        return " ; ".join(name for name, _ in parts), math.prod(p for _, p in parts)
 
 
 def read_tokens(folder: str | Path) -> list[str]:
@@ -91,7 +125,7 @@ def read_wave(path: str) -> torch.Tensor:
         wave, rate = soundfile.read(path, dtype="float32")
     except (OSError, RuntimeError) as error:  # soundfile's own errors are of the latter kind
         sys.exit(f"{path}: cannot be read ({error})")
-    if rate != 16000 or wave.ndim != 1:
+    if rate != SAMPLE_RATE or wave.ndim != 1:
         channels = 1 if wave.ndim == 1 else wave.shape[1]
         sys.exit(f"{path}: {rate} Hz, {channels} channel(s); bring it to 16 kHz and one channel first")
     return torch.from_numpy(wave)[None]
@@ -102,11 +136,16 @@ def main() -> None:
     parser.add_argument("recordings", nargs="+", metavar="WAV", help="16 kHz, one channel")
     recordings = parser.parse_args().recordings
     folder = Path(__file__).parent
-    model, tokens = CTC.load(folder), read_tokens(folder)
+    transcribes = (folder / "tokens.txt").is_file()
+    model = (CTC if transcribes else Classifier).load(folder)
     for path in recordings:
         with torch.inference_mode():
-            log_probs = model(read_wave(path))[0]
-        print(path, text_of(log_probs, tokens, model.settings["token_type"]))
+            outputs = model(read_wave(path))[0]
+        if transcribes:
+            print(path, text_of(outputs, read_tokens(folder), model.settings["token_type"]))
+        else:
+            label, probability = model.label_of(outputs)
+            print(f"{path}\t{label}\t{probability:.4f}")
 
 
 if __name__ == "__main__":
