@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,16 +88,19 @@ def test_the_letters_of_librispeech():
 
 
 def build_grid(path: Path, task) -> None:
-    """The grid of a results table."""
-    source = path.parents[1] / "local/table/grid.py"
-    spec = importlib.util.spec_from_file_location("grid_of_a_recipe", source)
-    grid = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = grid
-    try:
-        spec.loader.exec_module(grid)
-        assert grid.Grid.read(path).plan(grid.Known({}))
-    finally:
-        del sys.modules[spec.name]
+    """A grid of runs: it can be read, its runs have commands, and options of training are those that there are."""
+    from s3router.experiments.grid import Grid
+    from s3router.experiments.kinds import kind_of
+    from s3router.experiments.planning import Plan
+    from s3router.experiments.results import Known
+
+    grid = Grid.read(path)
+    runs = Plan(grid, Known({})).everything()
+    assert runs
+    for run in runs:
+        first, *_ = kind_of(grid).steps(run, grid.runs / run.name)
+        if grid.kind == "asr":
+            task.get_parser().parse_args(first[1:])
 
 
 def build_pretraining(path: Path, task) -> None:
@@ -133,7 +134,8 @@ def build_upstream(path: Path, task) -> None:
 BUILDERS = {
     "egs/*/asr1/conf/train_*.yaml": build_training,
     "egs/*/asr1/conf/presets.yaml": build_presets,
-    "egs/*/asr1/conf/table.yaml": build_grid,
+    "egs/*/*/conf/table*.yaml": build_grid,
+    "egs/*/*/conf/multilingual.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
     "conf/masks/*.yaml": build_mask,
     "conf/upstreams/*.yaml": build_upstream,

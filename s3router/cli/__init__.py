@@ -34,6 +34,7 @@ COMMANDS = {
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "classify": ("s3router.cli.classify", "the labels of recordings, by mask packs of trained classifiers"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
+    "experiment": ("s3router.cli.experiment", "many runs from one YAML grid: sweeps, seeds, tables, figures"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),
     "superb-train": ("s3router.cli.superb_train", "train one task of SUPERB, or any classification; resumes by itself"),
     "superb-predict": ("s3router.cli.superb_predict", "predict and score a set; the submission's file"),

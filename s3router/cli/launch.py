@@ -13,7 +13,7 @@ from typing import Any
 from s3router.errors import ConfigError
 from s3router.experiments.executors import LocalExecutor, SubmititExecutor
 from s3router.experiments.job_plan import Job, Plan, parse_over, read_plan
-from s3router.experiments.scheduler import Scheduler, listing
+from s3router.experiments.scheduler import Fixed, Scheduler, listing
 
 EXAMPLES = """examples:
   s3router launch --jobs 2 --over lang=en,es,fr --over seed=0..2 -- ./run.sh --lang {lang} --seed {seed}
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         words = ["s3router", "launch", *given, "--only", f"^{re.escape(name)}$", *(["--", *command] if command else [])]
         return shlex.join(words)
 
-    return Scheduler(jobs, root, _executor(args, settings, root, limit), limit, resume).run()
+    return Scheduler(Fixed(jobs, root, resume), root, _executor(args, settings, root, limit), limit).run()
 
 
 def _plan(args: argparse.Namespace, command: list[str]) -> tuple[Plan, dict[str, Any]]:

@@ -104,11 +104,12 @@ class _AdoptedHandle:
 
 
 def _is_worker(pid: int, folder: JobFolder) -> bool:
+    """Whether the process holds the job's lock."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        files = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
     except OSError:
         return False
-    return "s3router.experiments.worker" in words and folder.name in words
+    return str((folder.path / "lock").resolve()) in files
 
 
 class SubmititExecutor:

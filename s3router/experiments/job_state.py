@@ -78,11 +78,18 @@ class JobFolder:
 
 @contextlib.contextmanager
 def only_launcher(root: Path) -> Iterator[None]:
-    """Hold the folder of a launch against a second launcher; raises ConfigError."""
+    """Hold the folder of a launch against a second launcher; raises ConfigError.
+
+    The lock is of this process alone (lockf, not flock): forked children that outlive it do not hold it.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".launcher.lock").open("a") as stream:
-        if not _try_lock(stream):
-            raise ConfigError(f"{root}: another launcher is at work there. Wait for it, or name another --folder.")
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise ConfigError(
+                f"{root}: another launcher is at work there. Wait for it, or name another --folder."
+            ) from None
         yield
 
 

@@ -7,9 +7,9 @@
 #   ./run_multilingual.sh --langs "en es" --sparsity 0.3 --sweep false --max-updates 20    a trial, under exp/trial
 #   ./run_multilingual.sh --stage 7                               writes the page again
 #
-# Stages: 1 single models, 2 packs, 3 all languages through one router, 4 joint models, 5 language identification,
-# 6 memory, 7 the page. The models of stages 1 and 4 are runs of ./run_table.sh: what the table has is taken, what is
-# made here, the table finds finished. Killed and called again it goes on.
+# Stages: 1 models, single and joint, 2 packs, 3 all languages through one router, 5 language identification, 6 memory and
+# sizes, 7 the page. The models are runs of ./run_table.sh: what the table has is taken, what is made here, the table finds
+# finished. Killed and called again it goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
@@ -39,15 +39,11 @@ main() {
     check_options
     name_everything
     "${S3ROUTER_ROOT}/tools/setup.sh"
-    # shellcheck disable=SC2086  # lists of words
-    plan settings --langs ${langs} --subset "${subset}" --sparsity ${sparsity} --seed "${seed}" --sweep "${sweep}" \
-        --joint ${joint} --joint-updates "${joint_updates}" ${backbone[@]+"${backbone[@]}"} ${trial[@]+"${trial[@]}"}
-    run_stage 1 "single models -> ${work}/models" single_models
+    run_stage 1 "models, single and joint -> ${work}/models" train_models
     run_stage 2 "packs -> ${work}/packs" make_packs
     run_stage 3 "all languages through one router -> ${work}/routed" route
-    run_stage 4 "joint models: ${joint:-none}" joint_models
     run_stage 5 "which language is it? -> ${work}/langid.json" identify
-    run_stage 6 "memory -> ${work}/memory.json" measure
+    run_stage 6 "memory and sizes -> ${measured}" measure
     run_stage 7 "the page -> ${output}" write_page
 }
 
@@ -87,8 +83,7 @@ name_everything() {
         trial=(--max-updates "${max_updates}")
     fi
     models=${work}/models
-    train=train_${subset}
-    [ "${subset}" != all ] || train=train
+    measured=${work}/measured.json
     packs=()
     routed=()
     sets=()
@@ -100,24 +95,26 @@ name_everything() {
     backbone=()
     [ -z "${upstream}" ] || backbone+=(--upstream "${upstream}")
     [ -z "${upstream_ckpt}" ] || backbone+=(--upstream-ckpt "${upstream_ckpt}")
+    routes="axis: lang, values: $(list "${langs}"), at: {subset: ${subset}}, sparsities: $(list "${sparsity}"), seed: ${seed}"
+    routes+=", joint: $(list "${joint}"), joint_updates: ${joint_updates}, work: ${work}, measured: ${measured}"
+    command="./run_multilingual.sh --langs '${langs}' --subset ${subset} ${sparsity:+--sparsity "'${sparsity}' "}--seed ${seed}"
+    command+=" --joint '${joint}' --joint-updates ${joint_updates}${upstream:+ --upstream ${upstream}}"
+    command+="${upstream_ckpt:+ --upstream-ckpt ${upstream_ckpt}}${max_updates:+ --max-updates ${max_updates}}"
+    routes+=", command: \"${command}\""
 }
 
-plan() { python local/multilingual/plan.py "$@" --work "${work}" || die "see above"; }
+list() { echo "[${1// /, }]"; } # words as a list in YAML
 
-# table GRID REGEX: the runs of a grid whose names match.
-table() {
-    ./run_table.sh --grid "$1" --no-report --jobs "${jobs}" --only "$2" ${trial[@]+"${trial[@]}"} "${@:3}" ||
-        die "not all models are there: see above. The same command goes on"
+experiment() { # experiment VERB OPTIONS...: of the grid, with what the options of this script say in it
+    local own=(--set "routes={${routes}}" ${trial[@]+"${trial[@]}"})
+    [ -z "${upstream}" ] || own+=(--set "upstream=${upstream}" --set "upstream_ckpt=${upstream_ckpt:-null}")
+    python -m s3router experiment "$1" conf/multilingual.yaml "${own[@]}" "${@:2}" || die "see above. The same command goes on"
 }
 
-single_models() {
-    local names first=()
+train_models() {
+    local first=()
     [ "${sweep}" = true ] || first=(--no-sweep)
-    plan singles
-    table "${work}/singles.yaml" '' ${first[@]+"${first[@]}"}
-    names=$(plan choose)
-    table "${work}/singles.yaml" "^(${names})$" --with-models ${first[@]+"${first[@]}"}
-    plan link
+    experiment run --jobs "${jobs}" ${first[@]+"${first[@]}"}
 }
 
 # Both codecs; what the routes' usual confidence in their own language is goes into the packs that the router holds.
@@ -153,17 +150,6 @@ route() {
         python -m s3router transcribe --routes "${packs[@]}" ${backbone[@]+"${backbone[@]}"} --score "${sets[@]}" --output-dir "${work}/routed"
 }
 
-joint_models() {
-    local names
-    [ -n "${joint// /}" ] || return 0
-    need "${work}/singles.yaml" "this command with --stage 1"
-    # shellcheck disable=SC2086  # a list of words
-    python local/multilingual/union.py --langs ${langs} --sets "${train}" dev test --name "${langs// /-}" || die "see above"
-    names=$(plan joint)
-    table "${work}/joint.yaml" "^(${names})$" --no-sweep --with-models
-    plan link-joint
-}
-
 identify() {
     for lang in ${langs}; do need "${work}/packs/${lang}.pack" "this command with --stage 2"; done
     run_once "${work}/langid.log" --show --inputs "${packs[@]}" "${sets[@]/#*=/}" --outputs "${work}/langid.json" -- \
@@ -171,23 +157,18 @@ identify() {
 }
 
 measure() {
-    local inputs=() lang
+    local inputs=("${work}/langid.json" "${routed[@]}" "${packs[@]}") lang
     for lang in ${langs}; do
         need "${models}/${lang}_weight/valid.cer_ctc.best.pth" "this command with --stage 1"
-        need "${work}/packs/${lang}.pack" "this command with --stage 2"
-        inputs+=("${models}/${lang}_weight/valid.cer_ctc.best.pth" "${work}/packs/${lang}.pack")
+        inputs+=("${models}/${lang}_weight/valid.cer_ctc.best.pth")
     done
-    if [[ " ${joint} " == *" weight "* ]]; then
-        need "${models}/joint_weight/valid.cer_ctc.best.pth" "this command with --stage 4"
-        inputs+=("${models}/joint_weight/valid.cer_ctc.best.pth")
-    fi
-    # shellcheck disable=SC2086  # a list of words
-    run_once "${work}/memory.log" --show --inputs "${inputs[@]}" --outputs "${work}/memory.json" -- \
-        python local/multilingual/memory.py --work "${work}" --langs ${langs} ${backbone[@]+"${backbone[@]}"} --output "${work}/memory.json"
+    need "${work}/langid.json" "this command with --stage 5"
+    run_once "${work}/measure.log" --show --inputs "${inputs[@]}" --outputs "${measured}" -- experiment measure
 }
 
 write_page() {
-    python local/multilingual/page.py --work "${work}" --output "${output}" || die "see above"
+    experiment table --output "${output}"
+    [ -n "${max_updates}" ] || { mkdir -p results/multilingual && cp "${measured}" results/multilingual/measured.json; }
 }
 
 main

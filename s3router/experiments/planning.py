@@ -1,0 +1,160 @@
+"""What results decide about later runs: learning rates, sparsities, which rows get further seeds, and the order.
+
+Everything here is a function of the grid and of what is known, so that a table that was killed goes on where it was,
+and the report finds the runs it needs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s3router.experiments.grid import Cell, Grid, Run, place
+from s3router.experiments.results import Known
+
+_FIRST = ("weight_lr", "score_lr", "upstream_lr", "head_lr", "lr")
+_METHODS_IN_ORDER = ("frozen", "weight", "router", "scratch")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs that decide one option of one method (or several together).
+
+    Attributes:
+        at: where on the axes.
+        best: the values that won; None: not all are in.
+    """
+
+    method: str
+    names: tuple[str, ...]
+    at: tuple[tuple[str, Any], ...]
+    runs: tuple[Run, ...]
+    best: Mapping[str, Any] | None
+
+
+class Plan:
+    """A grid, as far as results have decided it.
+
+    Args:
+        sweep: False: the first value of every list is used, nothing is swept.
+    """
+
+    def __init__(self, grid: Grid, known: Known, sweep: bool = True):
+        self.grid, self.known, self.sweep = grid, known, sweep
+        self._swept: dict[tuple, list[Sweep]] = {}
+
+    def swept_names(self, method: str) -> list[str]:
+        """The options of a method that are lists, in the order in which they are swept."""
+        names = [name for name, value in self.grid.methods[method].items() if isinstance(value, list)]
+        return sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+
+    def sweeps(self, method: str, cell: Cell) -> list[Sweep]:
+        """The sweeps that decide about a method in a cell, up to the first not decided yet."""
+        at = place(cell, self.grid.sweep_at)
+        if (method, at) not in self._swept:
+            self._swept[method, at] = self._sweep(method, at)
+        return self._swept[method, at]
+
+    def _sweep(self, method: str, at: tuple) -> list[Sweep]:
+        grid, names = self.grid, self.swept_names(method)
+        cell = Cell(at, (method,))
+        sparsity = grid.sweep_at.get("sparsity") if method in self._sparse() else None
+        options, found = self.first_values(method), []
+        groups = [tuple(names)] if grid.search == "all" and names else [(name,) for name in names]
+        for group in groups:
+            values = itertools.product(*(grid.methods[method][name] for name in group))
+            changes = [dict(zip(group, each, strict=True)) for each in values]
+            runs = tuple(grid.run(cell, method, sparsity, grid.seeds[0], {**options, **c}) for c in changes)
+            done = {run: self.rank(run) for run in runs if self.known.done(run)}
+            settled = done and all(map(self.known.settled, runs))
+            best = min(done, key=done.get).values(group) if settled else None
+            found.append(Sweep(method, group, at, runs, best))
+            if best is None:
+                break
+            options |= best
+        return found
+
+    def _sparse(self) -> frozenset[str]:
+        return self.grid.cells[0].sparse if self.grid.cells else frozenset()
+
+    def first_values(self, method: str) -> dict[str, Any]:
+        """A method's options, with the first of the values where there is a sweep."""
+        return {n: value[0] if isinstance(value, list) else value for n, value in self.grid.methods[method].items()}
+
+    def options(self, method: str, cell: Cell) -> dict[str, Any]:
+        """A method's options with all that is swept decided, or the first of its values where that is open."""
+        found = self.first_values(method)
+        for sweep in self.sweeps(method, cell):
+            found |= sweep.best or {}
+        return found
+
+    def decided(self, method: str, cell: Cell) -> bool:
+        """Whether everything that is swept for a method has been swept to the end."""
+        decided = [name for sweep in self.sweeps(method, cell) if sweep.best is not None for name in sweep.names]
+        return len(decided) == len(self.swept_names(method))
+
+    def rank(self, run: Run) -> tuple[float, float]:
+        """How good a finished run is on dev: the smaller the better."""
+        return self.grid.figure.rank(self.known.results[run.key])
+
+    def row(self, cell: Cell, method: str, sparsity: float | None) -> list[Run]:
+        """The runs of a row, one for each seed, by what is known about learning rates so far."""
+        options = self.grid.options(cell, self.options(method, cell))
+        return [self.grid.run(cell, method, sparsity, seed, options) for seed in cell.seeds or self.grid.seeds]
+
+    def best_sparsity(self, cell: Cell, method: str | None = None) -> float | None:
+        """The sparsity that is best on dev with the first seed, of those that are in; None where none is.
+
+        Args:
+            method: of the methods that come at several sparsities; None: the first of them in the cell.
+        """
+        method = method or next((m for m in cell.methods if m in cell.sparse), None)
+        first = {row[1]: self.row(cell, *row)[0] for row in cell.rows if row[0] == method and row[1] is not None}
+        done = {sparsity: self.rank(run) for sparsity, run in first.items() if self.known.done(run)}
+        return min(done, key=done.get) if done else None
+
+    def runs(self) -> list[Run]:
+        """Every run that is known to be wanted, finished or not, in the order in which they should be made.
+
+        Sweeps come first; rows of a method wait for its sweeps, further seeds for all first seeds of their method in
+        the cell (where only the best sparsity gets them).
+        """
+        found: list[Run] = []
+        if self.sweep:
+            wanted = {
+                (method, place(cell, self.grid.sweep_at)): cell for cell in self.grid.cells for method in cell.methods
+            }
+            for (method, _), cell in sorted(wanted.items(), key=lambda item: _order(item[0][0])):
+                found += [run for sweep in self.sweeps(method, cell) for run in sweep.runs]
+        for cell in self.grid.cells:
+            ready = [method for method in cell.methods if not self.sweep or self.decided(method, cell)]
+            rows = {row: self.row(cell, *row) for row in cell.rows if row[0] in ready}
+            found += [row[0] for row in rows.values()]
+            if self.grid.repeat is None:
+                found += [run for row in rows.values() for run in row[1:]]
+                continue
+            for method in (method for method in ready if method in self.grid.repeat):
+                best = self.best_sparsity(cell, method) if method in cell.sparse else None
+                settled = all(self.known.settled(row[0]) for (m, _), row in rows.items() if m == method)
+                if settled and (method, best) in rows and self.known.done(rows[method, best][0]):
+                    found += rows[method, best][1:]
+        unique: dict[str, Run] = {}
+        for run in found:
+            unique.setdefault(run.key, run)
+        return list(unique.values())
+
+    def everything(self) -> list[Run]:
+        """As `runs`, with invented results for runs still to come: as many runs as the whole table will have."""
+        plan = self
+        while True:
+            runs = plan.runs()
+            new = {run.key: {"dev": {self.grid.select: 9.9}} for run in runs if not plan.known.settled(run)}
+            if not new:
+                return runs
+            plan = Plan(self.grid, Known({**plan.known.results, **new}, plan.known.failed), self.sweep)
+
+
+def _order(method: str) -> int:
+    return _METHODS_IN_ORDER.index(method) if method in _METHODS_IN_ORDER else len(_METHODS_IN_ORDER)

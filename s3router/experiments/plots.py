@@ -1,0 +1,158 @@
+"""The figures of a grid's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3router.experiments.figures import Figure
+from s3router.experiments.grid import Grid
+from s3router.experiments.planning import Plan
+from s3router.experiments.report import describe, plots_of, title_of
+from s3router.experiments.results import Known
+from s3router.experiments.rows import Row
+from s3router.files import replacing
+from s3router.scoring.stats import MeanSpread
+
+# Okabe and Ito's palette: told apart by colour-blind readers and in print.
+_COLOURS = {"router": "#0072B2", "weight": "#D55E00", "frozen": "#009E73", "scratch": "#8C6BB1"}
+_MORE_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+_MARKERS = {"router": "o", "weight": "s", "frozen": "^", "scratch": "d"}
+
+
+def write_plots(grid: Grid, known: Known) -> list[Path]:
+    """Draw what there is to draw, beside the result files; returns the files written."""
+    plan = Plan(grid, known)
+    curve, learning = plots_of(grid)
+    cell = max(grid.cells, key=lambda cell: len(cell.sparsities))
+    rows = [Row(plan, cell, *row) for row in cell.rows]
+    best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in cell.methods}
+    picked = [row for row in rows if row.found and row.sparsity == best[row.method]]
+    picked.sort(key=lambda row: list(_COLOURS).index(row.method) if row.method in _COLOURS else len(_COLOURS))
+    title = describe(grid, cell)
+    drawn = {
+        curve: _sparsity_curve(plan, cell.sparse, rows, best, f"{title}: test over the share of weights removed", curve)
+    }
+    drawn[learning] = _learning_curves(plan, picked, f"{title}: training, first seed", learning)
+    return [path for path, done in drawn.items() if done]
+
+
+def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: str, path: Path) -> bool:
+    """Figures on test over sparsity, 0 being the head alone; methods without sparsities as lines across.
+
+    Error bars and bands are the standard deviation where there are several seeds; the figure at the sparsity that dev
+    picks is written out. A line far above everything else is named at the top instead of drawn. Returns whether there
+    was anything to draw.
+    """
+    found = [row for row in rows if row.found]
+    curves = {method: [row for row in found if row.method in ("frozen", method)] for method in best if method in sparse}
+    curves = {method: sorted(curve, key=lambda row: row.sparsity or 0.0) for method, curve in curves.items()}
+    curves = {method: curve for method, curve in curves.items() if any(row.method == method for row in curve)}
+    if not curves:
+        return False
+    part, figures = plan.grid.tests[0], plan.grid.figures
+    figure, axes = _figure(len(figures))
+    for axis, metric in zip(axes, figures, strict=True):
+        top = 0.0
+        for method, curve in curves.items():
+            values = [row.figure(part, metric) for row in curve]
+            top = max(top, *(100 * value.mean for value in values))
+            _curve(axis, plan.grid, method, curve, values, best[method])
+        for row in (row for row in found if row.method not in curves and row.method != "frozen"):
+            _level(axis, plan.grid, row.method, row.figure(part, metric), 1.3 * top, metric)
+        axis.set_xlabel("share of the masked weights removed, %")
+        axis.set_ylabel(f"{metric.heading} on test, %")
+        axis.margins(y=0.15)
+    _save(figure, title, path)
+    return True
+
+
+def _curve(axis, grid: Grid, method: str, curve: Sequence[Row], values: Sequence[MeanSpread], picked: float | None):
+    colour = colour_of(grid, method)
+    style = {"marker": "o", "ms": 6, "lw": 2.2, "capsize": 4, "elinewidth": 1.4, "zorder": 3, "color": colour}
+    shares = [100 * (row.sparsity or 0.0) for row in curve]
+    axis.errorbar(shares, [100 * v.mean for v in values], yerr=[100 * (v.std or 0.0) for v in values], **style)
+    for share, row, value in zip(shares, curve, values, strict=True):
+        at = (share, 100 * value.mean)
+        if row.method == "frozen" and method != "frozen":
+            axis.plot(*at, marker="^", ms=9, color=_COLOURS["frozen"], zorder=4)
+            _label(axis, f"frozen {value.percent()}", at, (9, 2), _COLOURS["frozen"])
+        elif row.sparsity == picked:
+            _label(axis, value.percent(), at, (0, -18), colour, ha="center")
+
+
+def _level(axis, grid: Grid, method: str, value: MeanSpread, ceiling: float, metric: Figure) -> None:
+    """A method as a line across, named to the right of the axes; above `ceiling` only its name and figure on top."""
+    level, spread, colour = 100 * value.mean, 100 * (value.std or 0.0), colour_of(grid, method)
+    name = f"{title_of(grid, method)}\n{value.percent()}"
+    if metric.lower and level > ceiling:
+        text = f"{name.replace(chr(10), ' ')} (above the scale)"
+        axis.annotate(text, (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", color=colour, fontsize=9)
+        return
+    axis.axhline(level, color=colour, lw=1.8, ls="--" if method == "weight" else ":", zorder=1)
+    if spread:
+        axis.axhspan(level - spread, level + spread, color=colour, alpha=0.12, lw=0)
+    where = {"xycoords": ("axes fraction", "data"), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    axis.annotate(name, (1.0, level), color=colour, fontsize=9, **where)
+
+
+def _label(axis, text: str, at: tuple[float, float], offset: tuple[int, int], colour: str, ha: str = "left") -> None:
+    axis.annotate(text, at, xytext=offset, textcoords="offset points", ha=ha, color=colour, fontsize=9)
+
+
+def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) -> bool:
+    """Training loss and dev CER over updates, a line for each method, first seed. Returns whether it drew anything."""
+    found = [row for row in rows if row.found[0].get("curve")]
+    if not found:
+        return False
+    figure, axes = _figure(2)
+    for row in found:
+        curve = row.found[0]["curve"]
+        label = title_of(plan.grid, row.method)
+        label += f", {100 * row.sparsity:.0f} % removed" if row.sparsity is not None else ""
+        updates = [point[0] for point in curve]
+        style = {"color": colour_of(plan.grid, row.method), "lw": 1.8, "label": label}
+        axes[0].plot(updates, [point[1] for point in curve], **style)
+        axes[1].plot(updates, [100 * point[3] for point in curve], **style)
+        best = min(curve, key=lambda point: point[3])
+        marker = _MARKERS.get(row.method, "o")
+        axes[1].plot(best[0], 100 * best[3], marker=marker, ms=7, color=colour_of(plan.grid, row.method))
+    axes[0].set_yscale("log")
+    axes[0].set_ylabel("CTC loss on train")
+    axes[1].set_ylabel("CER on dev, % (marked: the checkpoint used)")
+    for axis in axes:
+        axis.set_xlabel("updates")
+    axes[1].set_ylim(bottom=0, top=min(105, axes[1].get_ylim()[1]))
+    axes[1].legend(frameon=False, fontsize=9)
+    _save(figure, title, path)
+    return True
+
+
+def colour_of(grid: Grid, method: str) -> str:
+    """The same for a method in all figures."""
+    others = [name for name in grid.methods if name not in _COLOURS]
+    return _COLOURS.get(method) or _MORE_COLOURS[others.index(method) % len(_MORE_COLOURS)]
+
+
+def _figure(columns: int):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(5.4 * columns, 4.2), layout="constrained", squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#dddddd", lw=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes[0]
+
+
+def _save(figure, title: str, path: Path) -> None:
+    """Write the picture at once or not at all, without the date and version that would change it at every call."""
+    import matplotlib.pyplot as plt
+
+    figure.suptitle(title, fontsize=12)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)

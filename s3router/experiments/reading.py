@@ -1,0 +1,139 @@
+"""What a trained model's folder says for a result file: figures on dev and test, the learning curve, its settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s3router.asr.experiment import ASRExperiment
+from s3router.errors import DataError
+from s3router.superb.experiment import TaskExperiment
+from s3router.training.checkpoints import CHECKPOINT, read_states
+
+KEPT = (
+    *("wer", "cer", "per", "n_utts", "n_words", "n_chars", "words", "chars", "too_many_tokens", "times_real_time"),
+    *("accuracy", "balanced_accuracy", "interval", "slot_type_f1", "slot_value_cer", "eer", "der", "track"),
+)
+RATES = {
+    "frozen": ("head_lr",),
+    "router": ("score_lr", "head_lr"),
+    "weight": ("weight_lr", "head_lr"),
+    "scratch": ("weight_lr", "head_lr"),
+}
+"""Learning rates of speech recognition that have something to train."""
+
+
+def read_experiment(folder: Path, dev: str, tests: Sequence[str]) -> dict[str, Any]:
+    """Figures of an experiment, of speech recognition or of another task.
+
+    Args:
+        dev: the set that selected, as it was decoded (tasks have its figures from training).
+        tests: the sets whose figures are wanted.
+
+    Raises:
+        DataError: a set was not decoded, or training was not finished.
+    """
+    if ASRExperiment.is_in(folder):
+        return _recognition(ASRExperiment(folder), dev, tests)
+    if TaskExperiment.is_in(folder):
+        return _task(TaskExperiment(folder), tests)
+    raise DataError(f"{folder}: no trained model here; the run has not come to its end")
+
+
+def has_model(folder: Path) -> bool:
+    """Whether the best checkpoint is there, and not the result file alone."""
+    return any((folder / kind.BEST).exists() for kind in (ASRExperiment, TaskExperiment))
+
+
+def _recognition(exp: ASRExperiment, dev: str, tests: Sequence[str]) -> dict[str, Any]:
+    found = {"dev": _figures(exp.path / f"{exp.RESULTS}{dev}")}
+    for name in tests:
+        found[name] = _figures(exp.path / f"{exp.RESULTS}{name}")
+        found[name]["utts"] = recognised(exp.path / f"{exp.RESULTS}{name}")
+    curve, seconds = learning_curve(exp)
+    return {
+        "lrs": {name: exp.options[name] for name in RATES.get(exp.method, ("score_lr", "weight_lr", "head_lr"))},
+        "updates": exp.options["max_updates"],
+        "best_update": min(curve, key=lambda point: point[3])[0],
+        **found,
+        "curve": curve,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _task(exp: TaskExperiment, tests: Sequence[str]) -> dict[str, Any]:
+    best, options = exp.validated, exp.options
+    found = {"dev": {name: value for name, value in best.items() if name != "update"}}
+    for name in tests:
+        found[name] = _figures(exp.top / f"{exp.RESULTS}{name}")
+        if utts := classified(exp.top / f"{exp.RESULTS}{name}"):
+            found[name]["utts"] = utts
+    return {
+        "lrs": {name: options[name] for name in ("lr", "upstream_lr") if options.get(name) is not None},
+        "updates": options["max_updates"],
+        "best_update": best["update"],
+        **found,
+        "curve": [],
+    }
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    result = _read(folder / "result.json")
+    return {name: result[name] for name in KEPT if name in result}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: the run has not come to its end") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); remove it, and run again") from None
+
+
+def recognised(output: Path) -> dict[str, list[int]]:
+    """utterance -> [words, word errors, characters, character errors], for intervals over the utterances.
+
+    Raises:
+        DataError: the folder holds no ``utterances.tsv``.
+    """
+    path = output / "utterances.tsv"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; remove {output}, and decode again")
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return {utt: [int(words), int(wrong), int(chars), int(bad)] for utt, _, _, words, wrong, chars, bad in rows}
+
+
+def classified(output: Path) -> dict[str, list[int]] | None:
+    """utterance -> [1, whether its label is wrong]; None where utterances have no labels to compare."""
+    data, predicted = Path(_read(output / "result.json").get("data_dir", "")), output / "utt2label"
+    if not predicted.is_file() or not (data / "utt2label").is_file():
+        return None
+    labels, right = (
+        dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        for path in (predicted, data / "utt2label")
+    )
+    return {utt: [1, int(label.split() != right.get(utt, "").split())] for utt, label in labels.items()}
+
+
+def learning_curve(exp: ASRExperiment) -> tuple[list[list[float]], float]:
+    """From the trainer's checkpoint: [update, training loss, dev loss, dev CER, dev WER] of each validation; seconds.
+
+    The seconds are those of training and validation, over all the times that the run was resumed.
+    """
+    config, stats = exp.config, read_states(exp.path / CHECKPOINT)["reporter"]["stats"]
+    curve, seconds = [], 0.0
+    for epoch, phases in sorted(stats.items()):
+        train, valid = phases["train"], phases["valid"]
+        update = min(epoch * config["valid_interval"], config["max_updates"])
+        point = [train["loss"], valid["loss"], valid["cer_ctc"], valid["wer_ctc"]]
+        curve.append([update, *(round(float(value), 4) for value in point)])
+        seconds += sum(_seconds(phase["time"]) for phase in (train, valid))
+    return curve, seconds
+
+
+def _seconds(time: Any) -> float:
+    """As ESPnet's checkpoints have it; older ones hold a timedelta."""
+    return time["__timedelta_seconds__"] if isinstance(time, dict) else time.total_seconds()

@@ -1,0 +1,308 @@
+"""The page of a grid, from the grid and the result files alone; it can be written again at any time."""
+
+from __future__ import annotations
+
+import collections
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3router.experiments.figures import Figure
+from s3router.experiments.grid import Cell, Grid, place
+from s3router.experiments.markdown import NONE, interval, paragraph, table
+from s3router.experiments.planning import Plan, Sweep
+from s3router.experiments.results import Known
+from s3router.experiments.rows import METHOD_NAMES, RATE_NAMES, Row, difference
+from s3router.files import write_lines
+from s3router.scoring.stats import mean_spread
+
+PLOTS = ("sparsity_curve", "learning_curves")
+
+
+def write_report(grid: Grid, known: Known, report: Path) -> None:
+    """Write `report`. Words of explanation are taken from the grid's ``notes``, a file."""
+    plan = Plan(grid, known)
+    notes = Path(grid.raw.get("notes", grid.results / "notes.md"))
+    lines = [*_head(grid), *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else []), ""]
+    if len(grid.methods) > 1:
+        lines += [*_summary(plan), ""]
+    lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
+    if average := grid.raw.get("table", {}).get("average"):
+        lines += [*_averages(plan, str(average)), ""]
+    for cell in grid.cells:
+        lines += [*_cell_table(plan, cell), ""]
+    lines += [*_sweeps(plan), *_origin(plan)]
+    write_lines(report, lines)
+
+
+def plots_of(grid: Grid) -> list[Path]:
+    """The figures, beside the result files."""
+    return [grid.results / f"{name}.png" for name in PLOTS]
+
+
+def _image(path: Path, report: Path) -> tuple[str, str]:
+    return f"![{path.stem.replace('_', ' ')}]({path.relative_to(report.parent)})", ""
+
+
+def describe(grid: Grid, cell: Cell) -> str:
+    """Like "English, 5 minutes"."""
+    text = ", ".join(str(grid.axes[axis][value]) for axis, value in cell.at) or "All runs"
+    return f"{text} ({cell.variant})" if cell.variant else text
+
+
+def title_of(grid: Grid, method: str) -> str:
+    """What a method is called in tables."""
+    return grid.titles.get(method) or METHOD_NAMES.get(method, method)
+
+
+def short_title(grid: Grid, method: str) -> str:
+    """The same in the heading of a column."""
+    if method in grid.titles:
+        return grid.titles[method]
+    return METHOD_NAMES[method] if method == "router" else method
+
+
+def command(grid: Grid, verb: str) -> str:
+    """The command for this grid, as called from the folder of its runs."""
+    path = grid.path.resolve()
+    shown = path.relative_to(grid.folder) if path.is_relative_to(grid.folder) else grid.path
+    return f"s3router experiment {verb} {shown}"
+
+
+def _head(grid: Grid) -> list[str]:
+    rates = all(figure.lower for figure in grid.figures)
+    how = ", by greedy decoding without a language model" if grid.select in ("wer", "cer", "per") else ""
+    return [
+        "# Results",
+        "",
+        *paragraph(
+            f"Written by `{command(grid, 'table')}` from `{grid.results}/*.json`.",
+            f"{'Error rates' if rates else 'Figures'} are in percent on **test**{how}. Everything is selected on",
+            f"**dev**: the checkpoint of a run, learning rates and sparsity (by {grid.figure.heading}). Test is only",
+            f"read. ± is the standard deviation over seeds; {NONE} is not measured yet.",
+        ),
+        "",
+    ]
+
+
+def _compared(grid: Grid) -> list[tuple[str, str]]:
+    """Pairs of methods whose difference the page shows."""
+    pairs = grid.raw.get("table", {}).get("differences", [["router", "weight"]])
+    return [(a, b) for a, b in pairs if a in grid.methods and b in grid.methods]
+
+
+def _summary(plan: Plan) -> Iterator[str]:
+    grid = plan.grid
+    default = [method for method in grid.methods if method != "scratch"]
+    methods = [method for method in grid.raw.get("table", {}).get("summary", default) if method in grid.methods]
+    sparse = [method for method in methods if any(method in cell.sparse for cell in grid.cells)]
+    yield "## The methods side by side" + (", at the sparsity that dev picks" if sparse else "")
+    yield ""
+    part = grid.tests[0]
+    header = [f"{short_title(grid, method)} {figure.heading}" for figure in grid.figures for method in methods]
+    body = []
+    for cell in grid.cells:
+        best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in methods}
+        rows = {method: Row(plan, cell, method, best[method]) for method in methods}
+        cells = []
+        for figure in grid.figures:
+            texts = {method: row.percent(part, figure) for method, row in rows.items()}
+            means = {m: row.figure(part, figure).mean for m, row in rows.items() if row.figure(part, figure)}
+            if all(set(pair) <= means.keys() for pair in _compared(grid)[:1]) and len(means) > 1:
+                winner = min(means, key=lambda m, f=figure, found=means: found[m] if f.lower else -found[m])
+                texts[winner] = f"**{texts[winner]}**"
+            cells += texts.values()
+        picked = " / ".join(NONE if best[method] is None else f"{best[method]:.2f}" for method in sparse)
+        body.append([describe(grid, cell), *cells, *([picked] if sparse else [])])
+    yield from table(["", *header, *(["sparsity"] if sparse else [])], body)
+    for a, b in _compared(grid):
+        yield from _differences(plan, a, b)
+
+
+def _differences(plan: Plan, a: str, b: str) -> Iterator[str]:
+    grid, part = plan.grid, plan.grid.tests[0]
+    figures = [figure for figure in grid.figures if figure.counts]
+    if not figures:
+        return
+    body = []
+    for cell in grid.cells:
+        rows = [Row(plan, cell, m, plan.best_sparsity(cell, m) if m in cell.sparse else None) for m in (a, b)]
+        lacking = any(row.sparsity is None and row.method in cell.sparse for row in rows)
+        body.append(
+            [describe(grid, cell), *(NONE if lacking else interval(difference(*rows, part, f)) for f in figures)]
+        )
+    better = "below" if figures[0].lower else "above"
+    yield ""
+    yield from paragraph(
+        f"{title_of(grid, a)} minus {title_of(grid, b)}, in points, with the 95 % interval of a paired bootstrap over",
+        f"the test utterances (errors averaged over seeds; {better} 0: {title_of(grid, a)} is better):",
+    )
+    yield ""
+    yield from table(["", *(figure.heading for figure in figures)], body)
+
+
+def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
+    grid = plan.grid
+    yield f"## {describe(grid, cell)}"
+    yield ""
+    best = {method: plan.best_sparsity(cell, method) for method in cell.methods if method in cell.sparse}
+    parts = [*grid.tests, "dev"]
+    body = []
+    for row in (Row(plan, cell, *row) for row in sorted(cell.rows, key=_row_order)):
+        name = title_of(grid, row.method)
+        if row.sparsity is not None:
+            name += f", {100 * row.sparsity:.0f} % removed" + (" ← dev" if row.sparsity == best[row.method] else "")
+        cells = [row.percent(part, figure) for part in parts for figure in grid.figures]
+        body.append([name, *cells, *(_about(row) if row.found else [NONE] * 5)])
+    header = ["", *(f"{part} {figure.heading}" for part in parts for figure in grid.figures)]
+    header += ["seeds", "updates (best at)", "learning rates", "minutes", "peak GB"]
+    yield from table(header, body)
+    yield from _sizes(plan, cell)
+
+
+def _about(row: Row) -> list[str]:
+    taken = f"{row.found[0]['updates']:,} ({', '.join(str(r['best_update']) for r in row.found)})"
+    minutes = f"{sum(r['seconds'] for r in row.found) / row.seeds / 60:.0f}"
+    rates = ", ".join(f"{RATE_NAMES.get(n, n)} {v:g}" for n, v in row.found[0]["lrs"].items())
+    peaks = [r["peak_rss_mb"] for r in row.found if "peak_rss_mb" in r]
+    return [str(row.seeds), taken, rates, minutes, f"{max(peaks) / 1024:.1f}" if peaks else NONE]
+
+
+def _sizes(plan: Plan, cell: Cell) -> Iterator[str]:
+    """How large the test sets are, which must be the same for all runs on the same test set."""
+    here = [(axis, value) for axis, value in cell.at if axis in _axes_of_tests(plan.grid)]
+    results = [r for r in plan.known.results.values() if all(r.get(axis) == value for axis, value in here)]
+    for part in plan.grid.tests:
+        sizes = {(r[part]["n_utts"], r[part].get("n_words")) for r in results if "n_utts" in r.get(part, {})}
+        if len(sizes) == 1:
+            utts, words = next(iter(sizes))
+            counted = f"{utts} sentences, {words} words" if words is not None else f"{utts} utterances"
+            yield ""
+            yield f"{part.capitalize()}: {counted}."
+        elif sizes:
+            yield ""
+            yield f"**The {part} set has changed between these runs ({sizes}): their figures do not compare.**"
+
+
+def _axes_of_tests(grid: Grid) -> list[str]:
+    """The axes on which the test sets depend."""
+    text = str(grid.raw.get("data", {}).get("test", "".join(f"{{{axis}}}" for axis in grid.axes)))
+    return [axis for axis in grid.axes if f"{{{axis}}}" in text]
+
+
+def _row_order(row: tuple[str, float | None]) -> tuple[int, float]:
+    known = list(METHOD_NAMES)
+    return known.index(row[0]) if row[0] in known else len(known), row[1] or 0.0
+
+
+def _averages(plan: Plan, axis: str) -> Iterator[str]:
+    """Means over the values of an axis, such as the folds of a cross-validation, of the first seed."""
+    grid, part = plan.grid, plan.grid.tests[0]
+    yield f"## Means over {axis}"
+    yield ""
+    rows: dict[tuple[str, float | None], list[Row]] = {}
+    for cell in grid.cells:
+        for row in cell.rows:
+            rows.setdefault(row, []).append(Row(plan, cell, *row))
+    body = []
+    for (method, sparsity), found in rows.items():
+        name = title_of(grid, method) + ("" if sparsity is None else f", {100 * sparsity:.0f} % removed")
+        whole = all(row.found for row in found)
+        values = [[row.figure(part, f).mean for row in found if row.figure(part, f)] for f in grid.figures]
+        body.append([name, *(mean_spread(v).percent(2) if whole and v else NONE for v in values), str(len(found))])
+    yield from table(["", *(f"{part} {figure.heading}" for figure in grid.figures), axis], body)
+
+
+def _sweeps(plan: Plan) -> Iterator[str]:
+    grid = plan.grid
+    if not any(plan.swept_names(method) for method in grid.methods):
+        return
+    sparsity = grid.sweep_at.get("sparsity")
+    places = {place(cell, grid.sweep_at): cell for cell in grid.cells}
+    where = "; ".join(describe(grid, Cell(at, ())) for at in places)
+    how = "one rate after the other" if grid.search == "in turn" else "all combinations"
+    yield "## Learning rates"
+    yield ""
+    yield from paragraph(
+        f"Swept on {where}{f' (masks at sparsity {sparsity})' if sparsity is not None else ''}, {how}, chosen by",
+        f"{grid.figure.heading} on dev and used in every row above. The best stands in bold.",
+    )
+    yield ""
+    body = []
+    for at, cell in places.items():
+        for method in grid.methods:
+            for sweep in plan.sweeps(method, cell):
+                body.append([title_of(grid, method), *_sweep_row(plan, sweep)])
+                if len(places) > 1:
+                    body[-1][0] += f" ({', '.join(value for _, value in at)})"
+    yield from table(["", "learning rate of", f"value: dev {grid.figure.heading}"], body)
+    yield ""
+
+
+def _sweep_row(plan: Plan, sweep: Sweep) -> list[str]:
+    runs = sorted(sweep.runs, key=lambda run: _sort_key(run.values(sweep.names)))
+    cells = []
+    for run in runs:
+        text = " and ".join(_plain(value) for value in run.values(sweep.names).values())
+        done = plan.known.done(run)
+        figure: Figure = plan.grid.figure
+        text += f": {100 * plan.known.results[run.key]['dev'][figure.name]:.1f}" if done else f": {NONE}"
+        cells.append(f"**{text}**" if run.values(sweep.names) == sweep.best else text)
+    edges = [runs[0].values(sweep.names), runs[-1].values(sweep.names)]
+    if len(sweep.names) == 1 and sweep.best in edges:
+        cells.append("(the best lies at the edge)")
+    return [" and ".join(RATE_NAMES.get(name, name) for name in sorted(sweep.names)), " · ".join(cells)]
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _sort_key(values: dict) -> list:
+    return [
+        (isinstance(value, str), value) if isinstance(value, int | float | str) else (True, str(value))
+        for value in values.values()
+    ]
+
+
+def _origin(plan: Plan) -> Iterator[str]:
+    grid, known = plan.grid, plan.known
+    wanted = {run.key for run in plan.runs()} | {run.key for run in Plan(grid, known, sweep=False).runs()}
+    mine = [result for key, result in known.results.items() if key in wanted]
+    yield "## How these were made"
+    yield ""
+    yield f"- `{command(grid, 'run')}`; {len(mine)} of about {len(plan.everything())} runs are in."
+    if not mine:
+        return
+    yield f"- Upstream `{grid.upstream}`, files {grid.upstream_id or 'of a download'}."
+    yield f"- {commits(mine)}"
+    dates = sorted(result["date"] for result in mine)
+    hours = sum(result["seconds"] for result in mine) / 3600
+    yield f"- Dates: {dates[0]} to {dates[-1]}. Training took {hours:.1f} hours in all."
+    yield from versions_of(mine)
+    others = len(known.results) - len(mine)
+    if known.failed:
+        yield f"- {len(known.failed)} runs failed; `{command(grid, 'status')}` names them."
+    if others:
+        yield f"- {others} further result files are of other settings or upstreams and are not shown."
+    yield "- The exact command of each run stands in its result file. One of each method:"
+    yield ""
+    yield "```"
+    for method in grid.methods:
+        example = next((result for result in mine if result["method"] == method), None)
+        if example:
+            yield " ".join(shlex.split(example["command"], posix=False))
+    yield "```"
+
+
+def commits(results: list[dict]) -> str:
+    """Which commits made them, as a sentence."""
+    counted = collections.Counter(result["commit"] for result in results)
+    named = ", ".join(f"{commit} ({count})" for commit, count in counted.most_common())
+    return f"Commits (runs): {named}; “+” marks code that was changed after that commit."
+
+
+def versions_of(results: list[dict]) -> Iterator[str]:
+    """A line for each set of versions that they were made with."""
+    for versions in dict.fromkeys(tuple(result["versions"].items()) for result in results):
+        yield f"- {', '.join(f'{name} {version}' for name, version in versions)}."

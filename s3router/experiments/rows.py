@@ -1,0 +1,75 @@
+"""Rows of a table: the runs of a method (at a sparsity) in a cell, their figures, and differences between two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s3router.experiments.figures import Figure
+from s3router.experiments.grid import Cell, Run
+from s3router.experiments.markdown import NONE
+from s3router.experiments.planning import Plan
+from s3router.scoring.stats import Difference, MeanSpread, bootstrap_counts, mean_spread
+
+METHOD_NAMES = {
+    "scratch": "from scratch (random upstream)",
+    "frozen": "frozen (head only)",
+    "weight": "weight finetuning",
+    "router": "S3-Router",
+}
+RATE_NAMES = {
+    "weight_lr": "weights",
+    "score_lr": "scores",
+    "head_lr": "head",
+    "lr": "head",
+    "upstream_lr": "upstream",
+}
+
+
+class Row:
+    """A row of a table, with those of its runs that are in."""
+
+    def __init__(self, plan: Plan, cell: Cell, method: str, sparsity: float | None):
+        self.method, self.sparsity = method, sparsity
+        self.runs = plan.row(cell, method, sparsity)
+        self.found = [plan.known.results[run.key] for run in self.runs if plan.known.done(run)]
+
+    @classmethod
+    def of_runs(cls, method: str, sparsity: float | None, runs: list[Run], found: list[Mapping]) -> Row:
+        """A row of runs that were found elsewhere."""
+        row = cls.__new__(cls)
+        row.method, row.sparsity, row.runs, row.found = method, sparsity, runs, found
+        return row
+
+    @property
+    def seeds(self) -> int:
+        """How many runs are in."""
+        return len(self.found)
+
+    def figure(self, part: str, figure: Figure) -> MeanSpread | None:
+        """Mean and spread over the runs that are in; None where none is."""
+        values = [result[part][figure.name] for result in self.found if figure.name in result.get(part, {})]
+        return mean_spread(values) if values else None
+
+    def percent(self, part: str, figure: Figure) -> str:
+        """The same in percent."""
+        found = self.figure(part, figure)
+        return found.percent() if found else NONE
+
+
+def difference(a: Row, b: Row, part: str, figure: Figure) -> Difference | None:
+    """Figure of `a` minus that of `b`, by a paired bootstrap over the utterances; errors are averaged over the seeds.
+
+    None while either is missing, where the figure has no counts, or where the sets were not the same.
+    """
+    if figure.counts is None or not a.found or not b.found:
+        return None
+    systems = [[result.get(part, {}).get("utts") for result in row.found] for row in (a, b)]
+    utts = [each for system in systems for each in system]
+    if not all(utts) or any(other.keys() != utts[0].keys() for other in utts):
+        return None  # the corpus has changed between these runs; the report says so elsewhere
+    total, wrong = figure.counts
+    errors = [[sum(each[utt][wrong] for each in system) / len(system) for utt in utts[0]] for system in systems]
+    found = bootstrap_counts(*errors, [utts[0][utt][total] for utt in utts[0]])
+    if figure.lower:
+        return found
+    return Difference(-found.difference, -found.high, -found.low, found.level, 1 - found.a_better)

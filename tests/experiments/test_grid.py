@@ -1,0 +1,372 @@
+"""A grid of runs: reading and checking it, what results decide, the page, and the table of the Asterisk recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s3router.cli import main
+from s3router.errors import ConfigError, DataError
+from s3router.experiments.grid import Grid, Overrides
+from s3router.experiments.kinds import kind_of, targets
+from s3router.experiments.one_run import commit
+from s3router.experiments.planning import Plan
+from s3router.experiments.plots import write_plots
+from s3router.experiments.report import write_report
+from s3router.experiments.results import Known
+from s3router.experiments.upstream_files import upstream_id
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "egs/asterisk/asr1"
+EMPTY = Known({})
+GRID = {
+    "kind": "asr",
+    "upstream": "stub",
+    "select": "cer",
+    "seeds": [0, 1, 2],
+    "repeat": ["weight", "router"],
+    "axes": {
+        "lang": {"en": "English", "fr": "French", "it": "Italian", "ru": "Russian"},
+        "subset": {"5min": "5 minutes"},
+    },
+    "data": {"train": {"5min": "dump/{lang}/train_5min"}, "dev": "d", "test": "{lang}/t", "tokens": "k"},
+    "train": {"max_updates": 100},
+    "methods": {"frozen": {}, "weight": {"weight_lr": ["1e-4", 5e-4, 1e-3], "head_lr": [1e-3, 2e-3]}, "router": {}},
+    "sweep": {"lang": "en", "subset": "5min", "sparsity": 0.1},
+    "cells": [
+        {"lang": "en", "subset": "5min", "methods": ["weight", "frozen", "router"], "sparsities": [0.1, 0.3]},
+        {"lang": ["fr", "it"], "subset": "5min", "methods": ["router"], "sparsities": [0.1]},
+    ],
+}
+
+
+def grid_of(folder: Path, overrides: Overrides | None = None, **changes) -> Grid:
+    path = folder / "table.yaml"
+    path.write_text(yaml.safe_dump({**GRID, **changes}, sort_keys=False))
+    return Grid.read(path, overrides or Overrides())
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch) -> Grid:
+    monkeypatch.chdir(tmp_path)
+    return grid_of(tmp_path)
+
+
+def result(run, dev_cer: float, test_cer: float | None = None) -> dict:
+    """A result file's content; test is a little worse than dev."""
+    test = dev_cer + 0.01 if test_cer is None else test_cer
+    rates = {"cer": test, "wer": 2 * test, "n_utts": 4, "n_words": 40}
+    utts = {f"u{k}": [10, round(20 * test), 100, round(100 * test) + k] for k in range(4)}
+    lrs = {name: value for name, value in run.options if name.endswith("lr")}
+    return {
+        **{"name": run.name, "key": run.key, **dict(run.at), "method": run.method, "seed": run.seed, "lrs": lrs},
+        **{"sparsity": run.sparsity, "updates": run.updates, "best_update": 50, "seconds": 60.0},
+        **{"dev": {"cer": dev_cer, "wer": 2 * dev_cer}, "test": {**rates, "utts": utts}},
+        **{"curve": [[50, 9.0, 9.0, dev_cer, 2 * dev_cer], [100, 5.0, 9.0, dev_cer + 0.1, 1.0]]},
+        **{"peak_rss_mb": 900, "commit": "abc1234", "date": "2030-01-02", "versions": {"torch": "2"}},
+        "command": f"s3router train --method {run.method}",
+    }
+
+
+def known_of(pairs) -> Known:
+    return Known({run.key: result(run, *figures) for run, *figures in pairs})
+
+
+def rates(run) -> dict[str, float]:
+    return run.values(("weight_lr", "head_lr"))
+
+
+def described(runs) -> list[tuple]:
+    return [(dict(run.at)["lang"], run.method, run.sparsity, run.seed, rates(run)) for run in runs]
+
+
+# --- what results decide ----------------------------------------------------------------------------------------------
+
+
+def test_sweeps_come_first_and_one_rate_after_the_other(grid):
+    first = Plan(grid, EMPTY).runs()
+    tried = [{"weight_lr": rate, "head_lr": 1e-3} for rate in (1e-4, 5e-4, 1e-3)]  # "1e-4" is text to YAML
+    assert [rates(run) for run in first[:3]] == tried
+    assert [run.method for run in first[3:]] == ["frozen", "router", "router", "router", "router"]
+    assert [dict(run.at)["lang"] for run in first[3:]] == ["en", "en", "en", "fr", "it"]
+    known = known_of(zip(first[:3], (0.4, 0.2, 0.3), strict=True))
+    second = Plan(grid, known).runs()
+    assert [rates(run) for run in second[:4]] == [*tried, {"weight_lr": 5e-4, "head_lr": 2e-3}]
+    known = known_of([*zip(first[:3], (0.4, 0.2, 0.3), strict=True), (second[3], 0.1)])
+    plan = Plan(grid, known)
+    assert plan.decided("weight", grid.cells[0])
+    assert plan.options("weight", grid.cells[0]) == {"max_updates": 100, "weight_lr": 5e-4, "head_lr": 2e-3}
+    assert ("en", "weight", None, 0, {"weight_lr": 5e-4, "head_lr": 2e-3}) in described(plan.runs())
+
+
+def test_all_combinations_may_be_swept_at_once(tmp_path):
+    grid = grid_of(tmp_path, sweep={**GRID["sweep"], "search": "all"})
+    (sweep,) = Plan(grid, EMPTY).sweeps("weight", grid.cells[0])
+    assert len(sweep.runs) == 6
+    known = known_of((run, 0.3 - 0.1 * (rates(run) == {"weight_lr": 5e-4, "head_lr": 2e-3})) for run in sweep.runs)
+    assert Plan(grid, known).sweeps("weight", grid.cells[0])[0].best == {"weight_lr": 5e-4, "head_lr": 2e-3}
+
+
+def test_a_sweep_in_each_place(tmp_path):
+    cells = [{"lang": ["en", "fr"], "subset": "5min", "methods": ["weight"]}]
+    grid = grid_of(tmp_path, sweep={**GRID["sweep"], "lang": "each"}, cells=cells)
+    swept = [run for run in Plan(grid, EMPTY).runs() if run.method == "weight"]
+    assert [dict(run.at)["lang"] for run in swept] == ["en"] * 3 + ["fr"] * 3
+    english = known_of(zip(swept[:3], (0.1, 0.2, 0.3), strict=True))
+    plan = Plan(grid, english)
+    assert plan.options("weight", grid.cells[0])["weight_lr"] == 1e-4
+    assert plan.sweeps("weight", grid.cells[1])[0].best is None
+
+
+def test_more_is_better_for_accuracies_and_the_loss_decides_among_equals(tmp_path):
+    grid = grid_of(tmp_path, select="accuracy", sweep={**GRID["sweep"], "search": "all"})
+    (sweep,) = Plan(grid, EMPTY).sweeps("weight", grid.cells[0])
+    dev = [(0.5, 1.0), (0.9, 2.0), (0.9, 1.5), (0.1, 0.1), (0.2, 0.1), (0.3, 0.1)]
+    results = {run.key: {"dev": {"accuracy": a, "loss": loss}} for run, (a, loss) in zip(sweep.runs, dev, strict=True)}
+    assert Plan(grid, Known(results)).sweeps("weight", grid.cells[0])[0].best == sweep.runs[2].values(sweep.names)
+
+
+def test_more_seeds_for_the_sparsity_that_dev_picks(grid):
+    english = [run for run in Plan(grid, EMPTY, sweep=False).runs() if dict(run.at)["lang"] == "en"]
+    tenth, third = (next(run for run in english if run.sparsity == s) for s in (0.1, 0.3))
+    known = known_of([(tenth, 0.30, 0.1)])
+    assert all(run.seed == 0 for run in Plan(grid, known, sweep=False).runs())  # 0.3 is not in yet
+    known = known_of([(tenth, 0.30, 0.1), (third, 0.25, 0.9)])
+    repeats = [run for run in Plan(grid, known, sweep=False).runs() if run.seed > 0]
+    assert [(dict(r.at)["lang"], r.sparsity, r.seed) for r in repeats] == [("en", 0.3, 1), ("en", 0.3, 2)]  # by dev
+
+
+def test_all_rows_may_be_repeated(tmp_path):
+    grid = grid_of(tmp_path, repeat="all")
+    runs = Plan(grid, EMPTY, sweep=False).runs()
+    assert len(runs) == 3 * 6
+
+
+def test_a_cell_may_have_seeds_of_its_own(tmp_path):
+    cells = [{**GRID["cells"][1], "seeds": [0]}, {**GRID["cells"][1], "lang": "ru"}]
+    grid = grid_of(tmp_path, methods={"router": {}}, repeat=["router"], cells=cells)
+    runs = [(dict(run.at)["lang"], run.seed) for run in Plan(grid, EMPTY).everything()]
+    assert sorted(runs) == [("fr", 0), ("it", 0), ("ru", 0), ("ru", 1), ("ru", 2)]
+    asked = Grid.read(grid.path, Overrides(seeds=(3,)))  # --seeds goes before both
+    assert {run.seed for run in Plan(asked, EMPTY).everything()} == {3}
+
+
+def test_failed_runs_do_not_hold_up_the_others(grid):
+    first = Plan(grid, EMPTY).runs()
+    results = {run.key: result(run, 0.2 + k / 10) for k, run in enumerate(first[:2])}
+    known = Known(results, frozenset([first[2].key]))
+    assert Plan(grid, known).sweeps("weight", grid.cells[0])[0].best == {"weight_lr": 1e-4}
+    english = [run for run in first if dict(run.at)["lang"] == "en" and run.method == "router"]
+    known = Known({english[0].key: result(english[0], 0.5)}, frozenset([english[1].key]))
+    runs = Plan(grid, known).runs()
+    assert [run.sparsity for run in runs if run.seed == 1] == [0.1]
+    assert not [run for run in runs if run.method == "frozen" and run.seed]
+
+
+def test_whole_table_is_counted_beforehand(grid):
+    # weight: 3 + 1 in sweeps, of which one is a row, + 2 seeds; frozen; router 2 + 2 seeds, and twice 1 + 2
+    assert len(Plan(grid, EMPTY).everything()) == 4 + 2 + 1 + 4 + 6
+
+
+# --- which run is which -----------------------------------------------------------------------------------------------
+
+
+def test_other_settings_are_other_runs(grid, tmp_path):
+    run = Plan(grid, EMPTY).runs()[0]
+    other = Plan(grid_of(tmp_path, train={"max_updates": 200}), EMPTY).runs()[0]
+    assert run.key != other.key
+    assert run.name.startswith("en_5min_stub_weight_seed0_")
+    assert Plan(Grid.read(tmp_path / "table.yaml", Overrides(max_updates=100)), EMPTY).runs()[0] == run
+
+
+def test_upstream_is_part_of_a_run(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("one")
+    first = upstream_id("tiny", str(tmp_path))
+    (tmp_path / "model.safetensors").write_text("two")
+    assert upstream_id("tiny", str(tmp_path)) != first
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(DataError, match=r"config\.json missing"):
+        upstream_id("tiny", str(tmp_path))
+
+
+def test_methods_and_variants_of_a_grids_own(tmp_path):
+    """What pruning, adapters and ablations need: methods of any name, at sparsities, and options as an axis."""
+    cells = [
+        {
+            **{"lang": "en", "subset": "5min", "methods": ["router", "both"], "sparsities": [0.5, 0.7]},
+            "variants": {"": {}, "no-start": {"head_first": 0.0}},
+        }
+    ]
+    methods = {
+        "router": {},
+        "both": {"method": "router", "title": "masks everywhere", "mask_conf": {"targets": ["ffn"]}},
+    }
+    grid = grid_of(tmp_path, methods=methods, repeat=[], cells=cells)
+    runs = Plan(grid, EMPTY).runs()
+    assert [(r.method, r.base, r.sparsity, r.variant) for r in runs[:4]] == [
+        *(("router", "router", 0.5, ""), ("router", "router", 0.7, "")),
+        *(("both", "router", 0.5, ""), ("both", "router", 0.7, "")),
+    ]
+    assert [dict(run.options).get("head_first") for run in runs] == [None] * 4 + [0.0] * 4
+    assert len({run.key for run in runs}) == 8
+    assert grid.titles == {"both": "masks everywhere"}
+
+
+def test_a_trial_shortens_every_run(tmp_path):
+    cells = [{**GRID["cells"][0], "options": {"max_updates": 900}, "variant": "long"}]
+    grid = grid_of(tmp_path, Overrides(max_updates=7), cells=cells)
+    assert {run.updates for run in Plan(grid, EMPTY).everything()} == {7}
+    assert (str(grid.runs), str(grid.report)) == ("exp/trial/runs", "exp/trial/RESULTS.md")
+
+
+def test_bad_grids_are_refused_with_all_problems(tmp_path):
+    cells = [{"lang": "en", "subset": "9min", "methods": ["router", "magic"], "sparsites": [0.1]}]
+    with pytest.raises(ConfigError) as caught:
+        grid_of(tmp_path, select="loss", cells=cells, repeet=[])
+    for part in (
+        "'loss'",
+        "cell 1: subset '9min'",
+        "method 'magic'",
+        "unknown entry sparsites",
+        "router needs sparsities",
+    ):
+        assert part in str(caught.value)
+    assert "unknown entry repeet" in str(caught.value)
+    with pytest.raises(ConfigError, match="has no max_updates"):
+        grid_of(tmp_path, methods={"weight": {}, "frozen": {}, "router": {}}, train={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "asl"}, "kind 'asl' is none of asr, task, command"),
+        ({"seeds": 3}, "seeds must be a list"),
+        ({"seeds": ["a"]}, "'a' is not a whole number"),
+        ({"sweep": None}, "sweep is missing"),
+        ({"sweep": {"lang": "en", "subset": "5min"}}, "sweep: sparsity is missing"),
+        ({"sweep": {"lang": "xx", "subset": "5min", "sparsity": 1.2}}, r"lang 'xx' is not under axes.*1\.2 is not in"),
+        ({"methods": {"lora": {}}, "cells": [], "repeat": []}, "unknown method 'lora'"),
+        ({"repeat": ["weigth"]}, "repeat: 'weigth' is not under methods"),
+        ({"cells": [{**GRID["cells"][0], "options": {"head_lr": 1.0}}]}, "needs a variant"),
+        ({"cells": [{**GRID["cells"][0], "lang": False}]}, "put it in quotes"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        grid_of(tmp_path, **changes)
+
+
+def test_yaml_that_is_no_grid(tmp_path, capsys):
+    path = tmp_path / "g.yaml"
+    for text, message in (("- x", "expected a mapping"), ("a: {", "cannot be read as YAML")):
+        path.write_text(text)
+        assert main(["experiment", "status", str(path)]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["experiment", "status", str(tmp_path / "gone.yaml")]) == 1
+    assert "gone.yaml: cannot be read" in capsys.readouterr().err
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_report(grid, tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    report = Path("RESULTS.md")
+    write_report(grid, Known.read(folder, "cer"), report)
+    assert "0 of about 17 runs are in" in report.read_text()
+    assert not write_plots(grid, EMPTY)
+    known = EMPTY
+    for _ in range(3):  # sweeps, rows, seeds
+        for run in Plan(grid, known).runs():
+            rate = (
+                {"frozen": 0.4, "weight": 0.3, "router": 0.25}[run.method] + 0.01 * run.seed + (run.sparsity or 0) / 10
+            )
+            (folder / f"{run.name}.json").write_text(json.dumps(result(run, rate)))
+        known = Known.read(folder, "cer")
+    (folder / "notes.md").write_text("Seen: masks win.\n")
+    failed = tmp_path / "exp/table/en_5min_stub_weight_seed9_01234567"
+    failed.mkdir(parents=True)
+    (failed / "status.json").write_text('{"state": "failed"}')
+    assert main(["experiment", "plot", str(grid.path)]) == main(["experiment", "table", str(grid.path)]) == 0
+    text = report.read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert ["English, 5 minutes", "82.0", "64.0 ± 2.0", "**56.0 ± 2.0**"] in [row[:4] for row in rows]
+    assert ["S3-Router, 10 % removed ← dev", "56.0 ± 2.0", "28.0 ± 1.0"] in [row[:3] for row in rows]
+    assert "Seen: masks win." in text
+    assert "17 of about 17 runs are in" in text
+    assert "abc1234 (17)" in text
+    assert "**0.0001: 30.0**" in text
+    assert "1 runs failed" in text
+    assert text.count("![") == 2
+    assert {path.stem for path in folder.glob("*.png")} == {"sparsity_curve", "learning_curves"}
+    (folder / "broken.json").write_text("{}")
+    with pytest.raises(DataError, match=r"broken\.json: not a result file"):
+        Known.read(folder, "cer")
+
+
+def figures(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+@pytest.mark.parametrize("name", ["table", "multilingual"])
+def test_the_pages_in_git_come_out_of_the_stored_results(tmp_path, name):
+    committed = {"table": "RESULTS.md", "multilingual": "RESULTS_multilingual.md"}[name]
+    for folder in ("conf", "results"):
+        shutil.copytree(RECIPE / folder, tmp_path / "recipe" / folder)
+    assert main(["experiment", "table", str(tmp_path / f"recipe/conf/{name}.yaml")]) == 0
+    assert (tmp_path / "recipe" / committed).read_text() == (RECIPE / committed).read_text()
+    assert len(figures((RECIPE / committed).read_text())) > 30
+
+
+def test_the_recipes_own_grid(tmp_path):
+    """It holds what the table must show, every option in it is one of training, and every run of it has been made."""
+    grid = Grid.read(RECIPE / "conf/table.yaml")
+    cells = {tuple(value for _, value in cell.at): cell for cell in grid.cells if not cell.variant}
+    assert set(cells) >= {("en", "5min"), ("en", "2min"), ("en", "all")} | {
+        (k, "5min") for k in ("es", "fr", "it", "ru")
+    }
+    assert set(cells["en", "5min"].sparsities) >= {0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5}
+    assert set(cells["en", "5min"].methods) == {"scratch", "frozen", "weight", "router"}
+    assert all({"frozen", "weight", "router"} <= set(c.methods) and len(c.sparsities) >= 3 for c in cells.values())
+    known = Known.read(RECIPE / "results", "cer")
+    everything = Plan(grid, known).everything()
+    assert len(everything) == 101
+    assert all(known.done(run) for run in everything)
+    import argparse
+
+    from s3router.asr import options
+
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser, argparse.Action)
+    ours = {action.dest for action in parser._actions}
+    for run in everything:
+        assert {name for name, _ in run.options} <= ours, run.name
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_training_command(grid, tmp_path):
+    options = {"max_updates": 7, "head_lr": 0.001, "mask_conf": {"targets": ["ffn", "attention"]}}
+    run = grid.run(grid.cells[0], "router", 0.3, 2, options)
+    train, dev, _ = kind_of(grid).steps(run, tmp_path)
+    given = dict(zip(train[1::2], train[2::2], strict=True))
+    assert train[0] == "train"
+    assert given["--train_dir"] == "dump/en/train_5min"
+    assert (given["--sparsity"], given["--seed"], given["--max_updates"]) == ("0.3", "2", "7")
+    assert json.loads(given["--mask_conf"]) == {"targets": ["ffn", "attention"]}
+    assert dev[:3] == ["decode", "--exp-dir", str(tmp_path)]
+    assert targets(run) == ["ffn", "attention"]
+    train, *_ = kind_of(grid).steps(grid.run(grid.cells[0], "weight", None, 0, options), tmp_path)
+    assert "--sparsity" not in train
+    assert "--mask_conf" not in train
+
+
+def test_commit_is_named():
+    assert commit(RECIPE).rstrip("+").isalnum()
