@@ -25,7 +25,7 @@ class SpecAugConfig:
         time_prob: spans × length over frames. Spans may overlap, so the share of masked frames is smaller:
             about 1 - exp(-time_prob).
         time_length: frames of one span.
-        channel_prob, channel_length: the same over the channels, drawn once an utterance.
+        channel_prob, channel_length: the same over the channels, drawn once per utterance.
     """
 
     time_prob: float = 0.65
