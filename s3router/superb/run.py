@@ -208,8 +208,7 @@ class Run:
 
     def _step(self, parallel: nn.Module, batches: list[tuple[dict, float]]) -> float:
         """One optimizer step; returns the mean loss of this process's batches."""
-        # Seeded for every step, so that a resumed run draws the same dropout as one that was never stopped.
-        seed = (self.options.seed * 1_000_003 + self.update) * self.world + self.rank
+        seed = step_seed(self.options.seed, self.update, self.rank, self.world)
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         parallel.train()
@@ -274,3 +273,12 @@ class Run:
 
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.update + 1) as writer:
             yield writer.add_scalar
+
+
+def step_seed(seed: int, update: int, rank: int = 0, world: int = 1) -> int:
+    """The seed of an update in one process.
+
+    Each update has its own, so that a resumed run draws the same dropout as one that was never stopped; and each rank,
+    so that processes which train together draw different dropout.
+    """
+    return (seed * 1_000_003 + update) * world + rank

@@ -15,11 +15,12 @@ import torch
 from s3router.cli import main
 from s3router.data.audio import write_audio
 from s3router.errors import CheckpointError, ConfigError, DataError
+from s3router.superb import run as run_module
 from s3router.superb.batches import TrainingBatches
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.labels import read_labels
 from s3router.superb.options import complete
-from s3router.superb.run import Run
+from s3router.superb.run import Run, step_seed
 from s3router.superb.select import select
 from s3router.superb.table import table
 from s3router.superb.tasks import TASKS
@@ -132,6 +133,49 @@ def test_another_run_in_the_same_folder_is_refused(options):
     train(options("--max-updates", "1"))
     with pytest.raises(ConfigError, match=r"--lr was 0.001, is 0.5"):
         train(options("--max-updates", "1", "--lr", "0.5"))
+
+
+def test_other_labels_and_classes_in_the_same_folder_are_refused(options, tmp_path):
+    folder = make_set(tmp_path / "train", 6)
+    args = ["--max-updates", "1", "--train-dir", str(folder)]
+    train(options(*args))
+    lines = (folder / "utt2label").read_text().splitlines()
+    swapped = {line.split()[0]: line.split()[1] for line in lines}
+    swapped["hiss-0"], swapped["rumble-1"] = swapped["rumble-1"], swapped["hiss-0"]
+    (folder / "utt2label").write_text("".join(f"{utt} {label}\n" for utt, label in swapped.items()))
+    with pytest.raises(ConfigError, match="holds a run with other labels"):
+        train(options(*args))
+
+
+def test_a_resumed_run_keeps_its_arithmetic(options, monkeypatch):
+    """Measured when it begins, or given; a measurement of another day does not change it."""
+    chosen = iter(["bfloat16", "float32"])
+    monkeypatch.setattr(run_module, "choose_arithmetic", lambda *_: next(chosen))
+    assert train(options("--amp-dtype", "auto", "--max-updates", "1")).task.model.autocast
+    assert train(options("--amp-dtype", "auto", "--max-updates", "1")).options.amp_dtype == "bfloat16"
+    assert TaskExperiment(options().output_dir).amp_dtype == "bfloat16"
+    with pytest.raises(ConfigError, match="--amp-dtype was bfloat16, is float32"):
+        train(options("--max-updates", "1"))
+
+
+def test_a_run_of_before_that_says_mode_goes_on(options):
+    args = options("--mode", "router", "--max-updates", "1")
+    train(args)
+    path = args.output_dir / "config.json"
+    config = json.loads(path.read_text())
+    config["options"]["mode"] = config["options"].pop("method")
+    del config["labels"]
+    path.write_text(json.dumps(config))
+    assert train(options("--method", "router", "--max-updates", "1")).update == 1
+    assert TaskExperiment(args.output_dir).method == "router"
+    with pytest.raises(ConfigError, match="--method was router, is frozen"):
+        train(options("--max-updates", "1"))
+
+
+def test_processes_that_train_together_draw_different_numbers():
+    seeds = [step_seed(seed, update, rank, 3) for seed in (0, 1) for update in range(50) for rank in range(3)]
+    assert len(set(seeds)) == len(seeds)
+    assert step_seed(2, 5) == 2 * 1_000_003 + 5
 
 
 def test_a_damaged_checkpoint_is_refused(options):
@@ -253,6 +297,21 @@ def test_bad_data_is_refused_before_training(options, tmp_path, train_change, va
     with pytest.raises(DataError, match=message):
         train(args)
     assert not args.output_dir.exists()
+
+
+def test_labels_of_test_sets_are_checked_before_training(options, tmp_path):
+    wrong = make_set(tmp_path / "test", 3)
+    relabel(wrong, " hiss", " hum")
+    args = options("--test-dirs", str(make_set(tmp_path / "other", 2)), str(wrong))
+    with pytest.raises(DataError, match=r"test: .*\n.*'hum' is not in the list of classes"):
+        train(args)
+    assert not args.output_dir.exists()
+
+
+def test_a_mistyped_upstream_is_refused_before_training(options):
+    with pytest.raises(ConfigError, match=r"hf_hubert_costum.*hf_hubert_custom"):
+        train(options("--upstream", "hf_hubert_costum"))
+    assert not options().output_dir.exists()
 
 
 def test_an_empty_class_and_a_wrong_list_are_refused(options, tmp_path):
