@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from s3router.asr.ctc_decode import BatchOptions, Search
     from s3router.data.tokens import TokenIds
 
-MIN_SAMPLES = 400
-"""The receptive field of the convolutions of wav2vec2 and its relatives at 16 kHz: less yields no frame."""
-
 
 @dataclass(frozen=True)
 class Transcripts:
@@ -57,18 +54,21 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
         DataError: an id that `write_output` could not write; a recording cannot be read or is too short for one frame.
     """
     from s3router.asr.ctc_decode import decode_many
-    from s3router.data.audio import read_audio
+    from s3router.data.audio import SAMPLE_RATE, read_audio
+    from s3router.upstreams.anatomy import Anatomy
 
     started = time.perf_counter()
     utts = data.with_durations().utts
     trn_names(data.path, (utt.utt for utt in utts), {utt.utt: utt.speaker for utt in utts})  # before all the work
 
+    least = Anatomy.of(model).receptive_field
+
     def read(index: int):
         wave = read_audio(utts[index].source)
-        if len(wave) < MIN_SAMPLES:
+        if len(wave) < least:
             raise DataError(
                 f"{utts[index].utt} ({utts[index].source}): {len(wave)} samples are too short to decode, one frame "
-                f"takes {MIN_SAMPLES}; take the utterance out of the directory"
+                f"takes {least}; take the utterance out of the directory"
             )
         return wave
 
@@ -80,7 +80,7 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
         texts={utts[i].utt: tokens.decode(found[i].tokens) for i in order},
         frames={utts[i].utt: found[i].frames for i in order},
         chunked=[utts[i].utt for i in order if found[i].chunks > 1],
-        audio_seconds=sum(found[i].samples for i in order) / 16000,
+        audio_seconds=sum(found[i].samples for i in order) / SAMPLE_RATE,
         seconds=time.perf_counter() - started,
         confidence=sum(sure) / len(sure) if sure else None,
     )
