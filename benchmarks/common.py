@@ -7,11 +7,9 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "benchmarks" / "results"
 SIZES = ("tiny", "base")
 """Of `random_hubert`."""

@@ -108,13 +108,14 @@ def build_pretraining(path: Path, task) -> None:
     import torch
     from transformers import HubertConfig, HubertModel
 
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config = HubertConfig(**settings["model"])
+    from s3router.pretraining.settings import Settings
+
+    settings = Settings.read(path)
+    config = HubertConfig(**settings.model)
     with torch.device("meta"):
         model = HubertModel(config)
-    assert set(settings["model"]) <= set(config.to_dict())
-    assert len(model.encoder.layers) == settings["model"]["num_hidden_layers"]
-    assert {round_["features"] for round_ in settings["rounds"]} <= {"mfcc", "layer"}
+    assert set(settings.model) <= set(config.to_dict())
+    assert len(model.encoder.layers) == settings.model["num_hidden_layers"]
 
 
 def build_mask(path: Path, task) -> None:

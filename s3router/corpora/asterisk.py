@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.corpora.sets import RATE, Prepared, Recordings, StrPath, progress
+from s3router.corpora.sets import RATE, Prepared, Recordings, StrPath, folder_of, progress
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.data.text import normalize
@@ -56,9 +56,10 @@ def prepare(source: StrPath, target: StrPath, *, lang: str, transcripts: StrPath
     """
     if lang not in SPEAKERS:
         raise ConfigError(f"no Asterisk prompts in {lang!r}; known: {', '.join(SPEAKERS)}")
-    source, target = Path(source), Path(target)
+    source, target = folder_of(source, "the .g722 files of a voice"), Path(target)
+    voice = find_voice(source)
     transcripts = Path(transcripts) if transcripts is not None else find_transcripts(source, lang)
-    texts, audio, dropped = select(find_voice(source), transcripts, lang)
+    texts, audio, dropped = select(voice, transcripts, lang)
     sides, speaker = assign_sides(texts), f"{lang}_{SPEAKERS[lang]}"
     rows, wavs = collections.defaultdict(list), Recordings(target / "wav")
     for key, text in texts.items():
@@ -204,10 +205,8 @@ def find_voice(folder: Path) -> Path:
     """The folder of the one G.722 voice at or under ``folder``: every voice has a ``digits/1.g722``.
 
     Raises:
-        DataError: no such folder; no voice, one in another format, or several.
+        DataError: no voice, one in another format, or several.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; name the one with the .g722 files of a voice")
     voices = sorted(path.parent.parent for path in folder.rglob("digits/1.g722"))
     if len(voices) == 1:
         return voices[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from s3router.corpora.asterisk_voices import VOICES, Voice, prompts_of, telephone
-from s3router.corpora.sets import Prepared, Recordings, StrPath, progress, write_set
+from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress, write_set
 from s3router.data.audio import resample
 from s3router.errors import ConfigError, DataError
 
@@ -43,7 +43,8 @@ def prepare(
         ConfigError: a language with one voice only.
         DataError: a voice is missing, or the two have fewer than five keywords in common.
     """
-    source, target, voices = Path(source), Path(target), Path(voices)
+    source, target = folder_of(source, "the core sounds"), Path(target)
+    voices = folder_of(voices, "the unpacked packages of further voices")
     pair = [voice for voice in known if voice.lang == lang]
     if len(pair) != 2:
         twice = sorted({voice.lang for voice in known if [other.lang for other in known].count(voice.lang) == 2})

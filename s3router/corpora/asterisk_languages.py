@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, write_set
+from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, write_set
 from s3router.data.kaldi import DataDir
+from s3router.errors import DataError
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
@@ -26,7 +27,9 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: a language is missing, or its sets are incomplete.
     """
-    source, target, done = Path(source), Path(target), Prepared()
+    source, target, done = folder_of(source, "the prepared prompts"), Path(target), Prepared()
+    if missing := [lang for lang in LANGUAGES if not (source / lang).is_dir()]:
+        raise DataError(f"{source}: no prompts of {', '.join(missing)}; prepare them first (s3router prepare asterisk)")
     found = {side: {lang: DataDir.read(source / lang / side).utts for lang in LANGUAGES} for side in ORDER}
     for side, by_lang in found.items():
         utts = [utt for some in by_lang.values() for utt in some]

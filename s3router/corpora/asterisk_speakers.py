@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3router.corpora.asterisk import side_of
 from s3router.corpora.asterisk_voices import VOICES, Voice, prompts_of, telephone
-from s3router.corpora.sets import Prepared, Recordings, StrPath, progress, write_set
+from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress, write_set
 from s3router.data.kaldi import Utterance
 from s3router.errors import DataError
 
@@ -42,7 +42,8 @@ def prepare(
     Raises:
         DataError: a voice is missing or has no usable prompt; a set would be empty.
     """
-    source, target, voices = Path(source), Path(target), Path(voices)
+    source, target = folder_of(source, "the core sounds"), Path(target)
+    voices = folder_of(voices, "the unpacked packages of further voices")
     roots = {voice: voice.root(source, voices) for voice in known}
     wavs, done = Recordings(target / "wav"), Prepared()
     sides: dict[str, list[Utterance]] = {"test": [], "dev": [], "train": []}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from s3router.corpora.asterisk import side_of
-from s3router.corpora.sets import Prepared, Recordings, StrPath, progress, read_text, write_untranscribed
+from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress, read_text, write_untranscribed
 from s3router.corpora.trimming import write_trimmed
 from s3router.data.audio import read_audio
 from s3router.errors import DataError
@@ -35,10 +35,8 @@ def prepare(source: StrPath, target: StrPath, *, prompts: StrPath) -> Prepared:
     Raises:
         DataError: a folder is missing, or there is no such recording.
     """
-    source, target, done = Path(source), Path(target), Prepared()
+    source, target, done = folder_of(source, "the .g722 files of a voice"), Path(target), Prepared()
     known = {utt for side in ("train", "dev", "test") for utt in ids_of(Path(prompts) / side)}
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder; name the one with the .g722 files of the voice")
     speaker = min(known).split("-")[0]
     files = {path.relative_to(source).with_suffix("").as_posix(): path for path in sorted(source.rglob("*.g722"))}
     if not files:
@@ -64,7 +62,9 @@ def prepare(source: StrPath, target: StrPath, *, prompts: StrPath) -> Prepared:
 def prepare_menardi(source: StrPath, target: StrPath, *, prompts: StrPath) -> Prepared:
     """Prepare Asterisk's prompts in Italian by a second voice (8 kHz), train side only.
 
-    Corpus: Debian's package ``asterisk-prompt-it-menardi-wav``, unpacked (egs/asterisk/sid1/local/fetch.sh).
+    Corpus: Debian's package ``asterisk-prompt-it-menardi-wav``; egs/asterisk/sid1/local/fetch.sh fetches it.
+
+    Layout of ``source``: the unpacked package, with it_IT_f_Menardi/*.wav in it.
 
     Writes ``wav.scp``, ``utt2spk`` and ``wav`` into ``target``, without the silence around the speech. Prompts whose
     key is on the dev or test side of the Italian corpus are left out.
@@ -77,7 +77,7 @@ def prepare_menardi(source: StrPath, target: StrPath, *, prompts: StrPath) -> Pr
     Raises:
         DataError: not that package, or a set is missing.
     """
-    source, prompts = Path(source), Path(prompts)
+    source, prompts = folder_of(source, f"the unpacked package {MENARDI}"), Path(prompts)
     held_out = {utt.split("-", 1)[1] for side in ("dev", "test") for utt in ids_of(prompts / side)}
     sounds = next(source.rglob("it_IT_f_Menardi"), None)
     if sounds is None:

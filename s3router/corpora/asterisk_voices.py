@@ -48,7 +48,10 @@ class Voice:
         in_core = self.package.startswith("asterisk-core-sounds")
         found = core / self.lang / "voice" if in_core else further / self.package / self.folder
         if not found.is_dir():
-            raise DataError(f"{found} is missing: fetch the voice {self.speaker} ({self.package}) with local/data.sh")
+            raise DataError(
+                f"{found} is missing: the voice {self.speaker}, from Debian's package {self.package} "
+                "(egs/asterisk/sid1/local/data.sh fetches it)"
+            )
         return found
 
 

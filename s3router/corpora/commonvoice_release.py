@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3router.corpora.sets import read_text
+from s3router.corpora.sets import folder_of, read_text
 from s3router.data.kaldi import summary
 from s3router.errors import DataError
 
@@ -29,9 +29,7 @@ def find_language(release: Path, lang: str) -> Path:
     Raises:
         DataError: no such folder or language, with the languages that are there; or clips or tables missing.
     """
-    if not release.is_dir():
-        raise DataError(f"{release}: no such folder; name an unpacked Common Voice release")
-    folder = release / lang
+    folder = folder_of(release, "an unpacked Common Voice release") / lang
     if not folder.is_dir():
         if release.name == lang and (release / "clips").is_dir():
             folder = release

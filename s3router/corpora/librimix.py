@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, find_folder, progress, read_text
+from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, read_text
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import write_beside
 from s3router.errors import DataError
@@ -35,7 +35,7 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: tables, turns or mixtures are missing or of another form.
     """
-    corpus, target = find_folder(Path(source).resolve(), "LibriMix", []), Path(target)
+    corpus, target = folder_of(source, "LibriMix").resolve(), Path(target)
     sets, problems = {}, []
     for name, (part, origin) in SETS.items():
         mixtures = read_mixtures(corpus / TOP, part)

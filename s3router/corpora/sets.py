@@ -58,6 +58,15 @@ def progress[Item](items: Iterable[Item], title: str, total: int | None = None) 
     return tqdm(items, desc=title, total=total, mininterval=1, leave=False, disable=None)
 
 
+def folder_of(source: StrPath, corpus: str) -> Path:
+    """``source`` as a path. Raises DataError where it is no folder."""
+    source = Path(source)
+    if not source.is_dir():
+        what = "not a folder" if source.exists() else "no such folder"
+        raise DataError(f"{source}: {what}; name the one that holds {corpus}")
+    return source
+
+
 def find_folder(source: StrPath, corpus: str, wanted: Sequence[str], inside: Sequence[str] = ()) -> Path:
     """The folder that holds everything ``wanted``: ``source``, or one of ``inside`` in it.
 
@@ -70,9 +79,7 @@ def find_folder(source: StrPath, corpus: str, wanted: Sequence[str], inside: Seq
     Raises:
         DataError: no such folder, another corpus, or an incomplete one; says what is missing.
     """
-    source = Path(source)
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder; name the one that holds {corpus}")
+    source = folder_of(source, corpus)
     candidates = [source, *(source / name for name in inside)]
     missing = {folder: [name for name in wanted if not (folder / name).exists()] for folder in candidates}
     nearest = min(candidates, key=lambda folder: len(missing[folder]))

@@ -6,7 +6,7 @@ import hashlib
 import math
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, progress, write_set
+from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, write_set
 from s3router.data.audio import join_stretch, probe
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import Label
@@ -41,7 +41,7 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: folders are missing, version 2, or a set would be empty.
     """
-    top, target, done = Path(source).resolve(), Path(target), Prepared()
+    top, target, done = folder_of(source, "Speech Commands v1").resolve(), Path(target), Prepared()
     train, test = top / TRAIN, top / TEST
     check_layout(train, test)
     sides = training_sets(train)

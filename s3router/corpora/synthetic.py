@@ -15,10 +15,12 @@ from s3router.corpora.sets import (
     Prepared,
     Recordings,
     StrPath,
+    folder_of,
     progress,
     read_text,
     write_untranscribed,
 )
+from s3router.corpora.tuxpaint import PACKAGE
 from s3router.errors import ConfigError, DataError
 from s3router.files import replacing, write_lines
 
@@ -69,7 +71,7 @@ def prepare(
         ConfigError: espeak-ng is not installed.
         DataError: no texts, or none that can be spoken.
     """
-    source, target, prompts = Path(source), Path(target), Path(prompts)
+    source, target, prompts = folder_of(source, f"the unpacked package {PACKAGE}"), Path(target), Path(prompts)
     rng, found, voice = random.Random(seed), texts(source, prompts), Voice()
     wanted = [
         (lang, text)
@@ -187,7 +189,7 @@ def texts(stamps: Path, prompts: Path) -> dict[str, list[str]]:
             if lang in found and text.strip():
                 found[lang].add(text.strip())
     if not any(found.values()):
-        raise DataError(f"{stamps}: no descriptions of drawings in it; name the unpacked tuxpaint-stamps-default")
+        raise DataError(f"{stamps}: no descriptions of drawings in it; name the unpacked package {PACKAGE}")
     for lang in LANGUAGES:
         transcripts = prompts / lang / "train" / "text"
         if transcripts.exists():

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, progress, read_list, write_set
+from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, read_list, write_set
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import write_beside
 from s3router.errors import DataError
@@ -36,7 +36,7 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: the split or recordings are missing, or the split is another file.
     """
-    corpus, target, done = Path(source).resolve(), Path(target), Prepared()
+    corpus, target, done = folder_of(source, "VoxCeleb1").resolve(), Path(target), Prepared()
     split = [(m[1], m[2]) for m in read_split(corpus)]
     files, problems = Files(corpus), []
     if lacking := [name for code, name in SETS.items() if code not in {code for code, _ in split}]:
@@ -72,7 +72,7 @@ def prepare_verification(source: StrPath, target: StrPath) -> Prepared:
     Raises:
         DataError: lists or recordings are missing or of another kind; too few speakers.
     """
-    corpus, target, done = Path(source).resolve(), Path(target), Prepared()
+    corpus, target, done = folder_of(source, "VoxCeleb1").resolve(), Path(target), Prepared()
     listed = [m[2] for m in read_split(corpus)]
     form, origin = "<0|1> WAV WAV", "the trials, from openslr.org/49"
     trials = [(int(m[1]), m[2], m[3]) for m in read_list(corpus / TRIALS, rf"([01]) ({_WAV}) ({_WAV})", form, origin)]

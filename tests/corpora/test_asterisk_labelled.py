@@ -78,7 +78,7 @@ def test_languages(tmp_path):
 
 def test_a_voice_that_is_not_there_is_named(top):
     options = options_of(top) | {"known": (*VOICES, Voice("leo", "es", "package-leo", "sounds", ".wav"))}
-    with pytest.raises(DataError, match=r"fetch the voice leo \(package-leo\)"):
+    with pytest.raises(DataError, match="the voice leo, from Debian's package package-leo"):
         asterisk_speakers.prepare(**options)
     assert not (top / "data").exists()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import socket
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from s3router.errors import CheckpointError, ConfigError
 from s3router.masks import MaskConfig, attach, bake, detach, iterate, load_masks, masks_of
+from tests.masks.conftest import Encoder
 
 ALL = ("ffn", "attention", "projection")
 
@@ -333,22 +333,17 @@ def test_accumulated_gradients_are_the_sum(make_encoder, audio):
 
 def two_processes(rank: int, folder: str, port: int) -> None:
     """One of two ranks: other scores at first, other audio; DDP makes them agree."""
-    import importlib.util
-
     from torch import distributed
     from torch.nn.parallel import DistributedDataParallel
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)
-    spec = importlib.util.spec_from_file_location("encoder_of_tests", Path(__file__).with_name("conftest.py"))
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
     audio = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(rank))
     states = {}
     for scope in ("tensor", "global"):
         torch.manual_seed(1)
-        encoder = conftest.Encoder()
+        encoder = Encoder()
         attach(encoder, MaskConfig(seed=rank, scope=scope))
         encoder(audio)  # masks of this rank's own scores: to be forgotten when DDP hands out those of rank 0
         model = DistributedDataParallel(encoder)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +10,6 @@ from torch import Tensor, nn
 
 from s3router.packs import MaskPack, PackMeta
 from s3router.packs.fingerprint import weights_hash
-
-sys.path.insert(0, str(Path(__file__).parent))  # for reference_reader and fuzz
 
 TOKENS = ("<blank>", "<unk>", "<space>", "e", "ñ", "字", "<sos/eos>")
 

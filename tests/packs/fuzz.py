@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import collections
 import copy
+import dataclasses
 import hashlib
-import importlib.util
 import json
 import random
 import re
@@ -29,6 +29,7 @@ import torch
 
 from s3router.errors import PackError
 from s3router.packs import read_pack, summary, write_pack
+from tests.packs import conftest
 
 CHECKSUM = slice(37, 101)
 NASTY: list[Any] = [
@@ -201,19 +202,16 @@ MUTATIONS: list[Callable[[random.Random, list[bytes]], bytes]] = [
 
 def base_files(folder: Path) -> tuple[torch.nn.Module, list[bytes], list[dict]]:
     """The backbone, packs of both codecs (one of them with whole rows), and the masks that they hold."""
-    spec = importlib.util.spec_from_file_location("packs_conftest", Path(__file__).with_name("conftest.py"))
-    parts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(parts)
-    backbone = parts.Backbone()
-    pack = parts.make_pack(backbone)
+    backbone = conftest.Backbone()
+    pack = conftest.make_pack(backbone)
     rows = {
         name: (torch.arange(len(m)) % 9 > 0)[:, None].expand(m.shape).contiguous() for name, m in pack.masks.items()
     }
-    near = parts.random_masks(backbone, 0.2, correlation=0.8)
+    near = conftest.random_masks(backbone, 0.2, correlation=0.8)
     files, masks = [], []
     for number, (codec, changed) in enumerate((("bits", pack.masks), ("coded", near), ("coded", rows))):
         path = folder / f"{number}.pack"
-        write_pack(path, parts.dataclasses.replace(pack, masks=changed), codec, backbone)
+        write_pack(path, dataclasses.replace(pack, masks=changed), codec, backbone)
         files.append(path.read_bytes())
         masks.append(changed)
     return backbone, files, masks

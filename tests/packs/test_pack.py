@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference_reader import read as reference_read
 from safetensors import safe_open
 
 from s3router.errors import ConfigError, PackError
@@ -20,6 +19,7 @@ from s3router.masks import attach, load_masks, masks_of
 from s3router.masks.config import MaskConfig
 from s3router.packs import MaskPack, read_pack, summary, write_pack
 from s3router.packs.container import read_container, write_container
+from tests.packs.reference_reader import read as reference_read
 
 CODECS = ("bits", "coded")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from s3router.packs.fingerprint import weights_hash
 from s3router.serving import baked_model
 from s3router.serving.loading import load_routes
 from s3router.upstreams.hub import load_expert
+from tests.upstreams import conftest as models
 
 TOKENS = ("<blank>", "<unk>", "<space>", "a", "é", "<sos/eos>")
 
@@ -168,15 +168,6 @@ def test_onnx_that_differs_is_refused(tmp_path):
         export(Traced(), tmp_path / "model.onnx", 1e-3)
 
 
-@pytest.fixture(scope="module")
-def models():
-    """The small models of tests/upstreams."""
-    spec = importlib.util.spec_from_file_location("models", Path(__file__).parents[1] / "upstreams" / "conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("upstream", "norm", "onnx"),
     [
@@ -186,7 +177,7 @@ def models():
         ("hf_data2vec_custom", "layer", False),
     ],
 )
-def test_every_family(models, tmp_path, upstream, norm, onnx):
+def test_every_family(tmp_path, upstream, norm, onnx):
     """The command itself holds what it writes against the router."""
     if onnx:
         pytest.importorskip("onnxruntime", reason="tools/setup.sh --with-onnx")
@@ -201,7 +192,7 @@ def test_every_family(models, tmp_path, upstream, norm, onnx):
     assert cli.main([*command, *(["--onnx"] if onnx else [])]) == 0
 
 
-def test_an_upstream_of_s3prl(models, tmp_path, capsys):
+def test_an_upstream_of_s3prl(tmp_path, capsys):
     torch.save(models.s3prl_state("hubert_custom"), tmp_path / "model.pt")
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = make_pack(model, "hubert_custom")
