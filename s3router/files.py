@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 
 UNFINISHED = ".*.tmp"
 """Glob pattern of what a killed process may leave beside its target."""
@@ -107,6 +107,24 @@ def write_json(path: str | os.PathLike, value: Any, indent: int | None = 1) -> N
     with replacing(path) as file:
         json.dump(value, file, indent=indent, ensure_ascii=False)
         file.write("\n")
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """What a YAML file of ``name: value`` lines holds.
+
+    Raises:
+        ConfigError: no YAML, or something else than a mapping.
+        OSError: no such file, or one that cannot be read.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected options, as 'name: value' lines")
+    return content
 
 
 def link(path: str | os.PathLike, target: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
+from s3router.files import read_yaml
 from s3router.training import logs
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.parameters import apply_method, param_groups
@@ -58,6 +60,7 @@ class RoutedASRTask(ASRTask):
             ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
         """
         if args is None:
+            _check_config(cmd)
             args = cls.get_parser().parse_args(cmd)
         if args.print_config:
             cls.print_config(sys.stdout)  # ESPnet's default is what stdout was when it was imported
@@ -171,6 +174,15 @@ def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:
             f"trained on (fingerprint {found}, then {known}); bring the old upstream back, or train anew"
         )
     args.upstream_fingerprint = found
+
+
+def _check_config(cmd: Sequence[str] | None) -> None:
+    """Refuse a configuration file that ESPnet's parser would break on."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    path = parser.parse_known_args(cmd)[0].config
+    if path and Path(path).is_file():  # the parser names one that is missing
+        read_yaml(path)
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> None:

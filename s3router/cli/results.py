@@ -28,11 +28,19 @@ def read_result(path: Path) -> dict:
         DataError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing; decode first (stage 5, or s3router decode)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and decode again") from None
+    wanted = {
+        "n_utts",
+        "times_real_time",
+        *(("per",) if isinstance(result, dict) and "per" in result else ("wer", "cer")),
+    }
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), int | float) for name in wanted):
+        raise DataError(f"{path} is damaged (it lacks some of {', '.join(sorted(wanted))}); remove it and decode again")
+    return result
 
 
 def sets_of(exp_dir: Path) -> list[str]:

@@ -58,7 +58,11 @@ def read_token_list(path: str | os.PathLike) -> list[str]:
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such token list; write one with s3router tokens")
-    tokens = Path(path).read_text(encoding="utf-8").split("\n")
+    try:
+        tokens = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason}); convert it, as by iconv") from None
     tokens = tokens[:-1] if tokens and not tokens[-1] else tokens
     twice = [token for token, count in collections.Counter(tokens).items() if count > 1]
     if twice:
@@ -121,7 +125,10 @@ class TokenIds:
                 return
             if not Path(bpe_model).is_file():
                 raise DataError(f"{bpe_model}: no such sentencepiece model")
-            self._pieces = sentencepiece.SentencePieceProcessor(model_file=os.fspath(bpe_model))
+            try:
+                self._pieces = sentencepiece.SentencePieceProcessor(model_file=os.fspath(bpe_model))
+            except RuntimeError:
+                raise DataError(f"{bpe_model}: not a sentencepiece model, or damaged; name another") from None
 
     def __len__(self) -> int:
         return len(self.tokens)

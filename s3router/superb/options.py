@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
+from s3router.files import read_yaml
 from s3router.submission.tracks import method_of
 from s3router.superb.kind import Settings
 from s3router.superb.tasks import TASKS, task
@@ -88,14 +89,7 @@ def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _written(path: Path, known: set[str]) -> list[str]:
     """The options in a file as words of a command line."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected options, as 'name: value' lines")
+    content = read_yaml(path)
     words: list[str] = []
     names = {str(name): f"--{str(name).replace('_', '-')}" for name in content}
     if unknown := [name for name, option in names.items() if option not in known - {"--help", "--config"}]:

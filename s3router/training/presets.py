@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3router.errors import ConfigError
-from s3router.files import replacing
+from s3router.files import read_yaml, replacing
 
 SECTIONS = ("methods", "subsets", "upstreams")
 
@@ -24,17 +24,11 @@ def read_presets(path: str | Path) -> dict[str, dict]:
     """The sections of a file.
 
     Raises:
-        ConfigError: no such file, not YAML, an unknown section, or options that are no mapping.
+        OSError: no such file.
+        ConfigError: not YAML, an unknown section, or options that are no mapping.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict) or not content.keys() <= {"all", *SECTIONS}:
+    content = read_yaml(path)
+    if not content.keys() <= {"all", *SECTIONS}:
         raise ConfigError(f"{path}: expected the sections all, {', '.join(SECTIONS)}, and no others")
     for section, options in content.items():
         parts = {section: options} if section == "all" else options
