@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -44,7 +45,6 @@ def torchaudio_resample() -> str:
 def espnet_asr() -> str:
     import torch
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from s3router.asr.engine import routed_task
 
     task = routed_task()  # ESPnet as we use it: its own import is slow, and looks for downloads that nobody needs
@@ -188,7 +188,6 @@ def num2words_russian() -> str:
 
 
 def espeak_phonemes() -> str:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from s3router.data.espeak import phonemize, version
 
     return f"espeak-ng {version()}: ja in Dutch is {phonemize('ja', 'nl')}"
@@ -301,8 +300,12 @@ def unmet() -> list[str]:
 def run_check(name: str) -> tuple[bool, str]:
     """Run one check in a process of its own: (it works, its last line of output)."""
     command = [sys.executable, __file__, "--one", name]
+    paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # s3router of this clone, installed or not
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return False, f"no answer within {TIMEOUT_SECONDS} s"
     lines = (done.stdout if done.returncode == 0 else done.stdout + done.stderr).strip().splitlines()

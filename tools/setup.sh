@@ -186,7 +186,7 @@ install() {
     local pins="${venv}/.pins.txt"
     rm -f "${venv}"/.ready.*
     "${venv}/bin/python" "${tools}/check_install.py" --repair
-    say "installing $(grep -c '==' "${tools}/constraints.txt") pinned packages; fetches about 3 GB where nothing is here yet (log: ${venv}/setup.log)"
+    say "installing $(grep -c '==' "${tools}/constraints.txt") pinned packages; fetches about 3.4 GB where nothing is here yet (log: ${venv}/setup.log)"
     : >"${venv}/setup.log"
     run_pip "$(grep '^setuptools==' "${tools}/constraints.txt")"
     cp "${tools}/constraints.txt" "${pins}"
