@@ -115,12 +115,16 @@ class RoutedTrainer(Trainer):
 
     @classmethod
     def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:
-        """As ESPnet's; then CER (of phones: PER) and WER of the whole set, as ``cer_ctc`` and ``wer_ctc``."""
+        """As ESPnet's, but computed as in decoding; then CER (of phones: PER) and WER of the whole set.
+
+        They are registered as ``cer_ctc`` and ``wer_ctc``.
+        """
         bare = getattr(model, "module", model)
         bare.errors = ErrorCounts()
-        super().validate_one_epoch(
-            model=model, reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
-        )
+        with bare.exactly():
+            super().validate_one_epoch(
+                model=model, reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+            )
         errors = bare.errors
         if distributed_option.distributed:
             sums = torch.tensor(errors.as_list(), device="cuda" if options.ngpu > 0 else "cpu")

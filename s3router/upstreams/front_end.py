@@ -95,7 +95,8 @@ class _Controlled:
         with torch.set_grad_enabled(torch.is_grad_enabled() and (trained or x.requires_grad)):
             if wavs is None:
                 return super().forward(x, *length)
-            if control.cache is not None and not any(wav.requires_grad for wav in wavs):
+            cached = control.cache is not None and not control.batch.no_cache
+            if cached and not any(wav.requires_grad for wav in wavs):
                 features = self._cached(x, wavs)
             elif self._norm_over_time and len({len(wav) for wav in wavs}) > 1:
                 features = self._by_length(x, [len(wav) for wav in wavs])

@@ -29,12 +29,14 @@ class RunningBatch:
         shared: where the front end's output is left by the first of several passes over one batch, and found by the
             others; None: each pass computes its own.
         only_store: end the forward pass once the features are in the cache.
+        no_cache: compute all features anew.
     """
 
     wavs: list[Tensor] | None = None
     frames: list[int] | None = None
     shared: dict[str, Any] | None = None
     only_store: bool = False
+    no_cache: bool = False
 
     @contextlib.contextmanager
     def of(self, wavs: list[Tensor], frames: list[int], shared: dict[str, Any] | None) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -108,6 +110,15 @@ class Upstream(nn.Module):
     def feature_store(self) -> FeatureCache | None:
         """The store of this upstream's features, opened where it was not yet; None without ``cache``."""
         return None if self.front_end is None else self.front_end.open_store()
+
+    @contextlib.contextmanager
+    def without_cache(self) -> Iterator[None]:
+        """Compute all features anew for the length of a ``with`` block: the cache's are rounded to bfloat16."""
+        self._batch.no_cache = True
+        try:
+            yield
+        finally:
+            self._batch.no_cache = False
 
     @torch.no_grad()
     def store_features(self, wavs: list[Tensor]) -> None:
