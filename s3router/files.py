@@ -96,6 +96,13 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def move(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Let the finished file ``source`` take the place of ``path``, on the same file system, once it is on the disk."""
+    _sync_file(Path(source))
+    os.replace(source, path)
+    _sync_folder(Path(path).parent)
+
+
 def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     """Write ``lines`` to ``path`` as `replacing` does. A folder is refused before ``lines`` is asked for anything."""
     with replacing(path) as file:

@@ -165,8 +165,8 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
     args.max_epoch = -(-args.max_updates // args.valid_interval)
     args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
     args.batch_bins = round(args.batch_seconds * 16000)
-    if args.amp_dtype == "auto":
-        args.amp_dtype = amp_dtype or "auto"
+    if args.amp_dtype == "auto" and amp_dtype:
+        args.amp_dtype = amp_dtype
     args.frontend_conf = {
         "frontend_conf": {
             "upstream": "s3router",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from espnet2.train.trainer import Trainer, TrainerOptions
 
 from s3router.asr.experiment import ASRExperiment
-from s3router.errors import CheckpointError, S3RouterError
+from s3router.asr.model import RoutedCTCModel
+from s3router.errors import S3RouterError
 from s3router.scoring.error_counts import ErrorCounts
-from s3router.training.checkpoints import atomic_saves, read_states, repair
+from s3router.training.checkpoints import Workspace, read_states, repair
+from s3router.training.parameters import load_trained
 from s3router.training.progress import Progress, announce
 
 logger = logging.getLogger(__name__)
@@ -25,12 +29,14 @@ class TrainingError(S3RouterError):
 
 @dataclasses.dataclass
 class RoutedTrainerOptions(TrainerOptions):
-    """ESPnet's options and ours."""
+    """ESPnet's options and ours; those with a default are set by `RoutedTrainer.run`."""
 
     max_updates: int
     valid_interval: int
     progress_interval: int
     head_updates: int
+    progress: Progress | None = None
+    workspace: Workspace | None = None
 
 
 class RoutedTrainer(Trainer):
@@ -43,28 +49,32 @@ class RoutedTrainer(Trainer):
     @classmethod
     def build_options(cls, args) -> RoutedTrainerOptions:
         """From the parsed command line."""
-        names = [field.name for field in dataclasses.fields(RoutedTrainerOptions)]
+        fields = dataclasses.fields(RoutedTrainerOptions)
+        names = [field.name for field in fields if field.default is dataclasses.MISSING]
         return RoutedTrainerOptions(**{name: getattr(args, name) for name in names})
 
     @classmethod
     def run(cls, model, *, trainer_options: RoutedTrainerOptions, distributed_option, **kwargs) -> None:
         """Train to the end, from ``checkpoint.pth`` where there is one."""
-        output_dir = Path(trainer_options.output_dir)
+        options, home = trainer_options, Path(trainer_options.output_dir)
         main_process = not distributed_option.distributed or distributed_option.dist_rank == 0
         if main_process:
-            repair(output_dir, trainer_options.best_model_criterion)
-        before = ASRExperiment.interrupted(output_dir) if trainer_options.resume else None
+            repair(home, options.best_model_criterion)
+        before = ASRExperiment.interrupted(home) if options.resume else None
         done, best = before.so_far() if before else (0, None)
-        progress = Progress(
-            trainer_options.max_updates, trainer_options.accum_grad, trainer_options.progress_interval, done
-        )
+        options.progress = progress = Progress(options.max_updates, options.progress_interval, done)
         progress.best = best
         progress.rate = "PER" if getattr(model, "module", model).tokens.token_type == "phn" else "CER"
         if done:
-            logger.info("resuming at update %d of %d", done, trainer_options.max_updates)
-        trainer_options.progress = progress
-        with atomic_saves():
-            super().run(model=model, trainer_options=trainer_options, distributed_option=distributed_option, **kwargs)
+            logger.info("resuming at update %d of %d", done, options.max_updates)
+        if main_process:  # the others only read
+            options.workspace = Workspace(home)
+            options.workspace.open(options.resume)
+            options.output_dir = options.workspace.path
+        super().run(model=model, trainer_options=options, distributed_option=distributed_option, **kwargs)
+        if main_process:
+            options.workspace.publish()
+            options.workspace.close()
         if main_process and progress.best:
             error, update = progress.best
             logger.info("done: best %s %.2f %% on the validation set, at update %d", progress.rate, 100 * error, update)
@@ -76,11 +86,11 @@ class RoutedTrainer(Trainer):
         Raises:
             CheckpointError: damaged, or of another model.
         """
+        checkpoint = Path(checkpoint)
         states = read_states(checkpoint, f"cuda:{torch.cuda.current_device()}" if ngpu > 0 else "cpu")
-        try:
-            model.load_state_dict(states["model"], strict=strict)
-        except CheckpointError as error:
-            raise CheckpointError(f"{checkpoint}: {error}, or another --output_dir") from error
+        load_trained(model, states["model"], checkpoint)
+        if checkpoint.is_symlink():  # in the workspace, where ESPnet will write another
+            checkpoint.unlink()
         reporter.load_state_dict(states["reporter"])
         for optimizer, state in zip(optimizers, states["optimizers"], strict=True):
             optimizer.load_state_dict(state)
@@ -90,28 +100,43 @@ class RoutedTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, *, model, iterator, reporter, options, **kwargs) -> bool:
-        """As ESPnet's, with progress lines; at first the head alone (wav2vec 2.0, arXiv 2006.11477, section 4.3).
+        """As ESPnet's, up to the last update of the run; at first the head may train alone.
+
+        The head's start of its own is wav2vec 2.0's (arXiv 2006.11477, section 4.3).
 
         Raises:
             TrainingError: no gradient was finite. ESPnet would end the run as if it had succeeded.
         """
-
-        def mean_loss(batches: int) -> float:
-            values = [v.value for v in reporter.stats.get("loss", [])[-batches:] if math.isfinite(v.value)]
-            return sum(values) / len(values) if values else math.nan
-
-        def hold(done: int) -> None:
-            getattr(model, "module", model).hold_upstream(done < options.head_updates)
-            if 0 < done == options.head_updates:
-                logger.info("update %d: so far the head trained alone; now the rest joins it", done)
-
-        tracked = options.progress.track(iterator, mean_loss, hold)
-        if super().train_one_epoch(model=model, iterator=tracked, reporter=reporter, options=options, **kwargs):
+        if options.workspace:
+            options.workspace.publish()  # what ESPnet has saved since
+        counted = cls._counted(iterator, getattr(model, "module", model), reporter, options)
+        if super().train_one_epoch(model=model, iterator=counted, reporter=reporter, options=options, **kwargs):
             raise TrainingError(
                 f"update {options.progress.update}: not one gradient since the last validation was a finite number; "
                 f"lower the learning rates, or look in train.log for the utterances with such a loss"
             )
         return False
+
+    @staticmethod
+    def _counted(batches: Iterable, model: RoutedCTCModel, reporter, options: RoutedTrainerOptions) -> Iterator:
+        """The batches of an epoch. Each update begins with what it trains, and ends with a word on progress."""
+        progress = options.progress
+
+        def mean_loss(updates: int) -> float:
+            values = [v.value for v in reporter.stats.get("loss", [])[-updates * options.accum_grad :]]
+            finite = [value for value in values if math.isfinite(value)]
+            return sum(finite) / len(finite) if finite else math.nan
+
+        left = (options.max_updates - progress.update) * options.accum_grad
+        for number, batch in enumerate(itertools.islice(batches, left), 1):
+            if number % options.accum_grad == 1 % options.accum_grad:
+                model.hold_upstream(progress.update < options.head_updates)
+                if 0 < progress.update == options.head_updates:
+                    logger.info("update %d: so far the head trained alone; now the rest joins it", progress.update)
+            yield batch
+            # ESPnet is back for the next batch: it is done with this one
+            if number % options.accum_grad == 0:
+                progress.step(mean_loss)
 
     @classmethod
     def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:

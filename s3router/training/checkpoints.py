@@ -5,56 +5,86 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from s3router.files import clean_unfinished, link, replacing
+from s3router.files import UNFINISHED, link, move
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pth"
 
 
-def epoch_file(epoch: int) -> str:
+def epoch_file(epoch: int | str) -> str:
     """ESPnet's name for the model after ``epoch`` (an epoch here is the stretch between two validations)."""
     return f"{epoch}epoch.pth"
 
 
-@contextlib.contextmanager
-def atomic_saves() -> Iterator[None]:
-    """While active, `torch.save` to a path is atomic, and a checkpoint never names an epoch that is not on disk.
+def epoch_files(folder: Path) -> dict[int, Path]:
+    """Epoch -> its model's file, of those that a folder holds."""
+    found = {file: re.fullmatch(epoch_file(r"(\d+)"), file.name) for file in folder.glob(epoch_file("*"))}
+    return {int(match[1]): file for file, match in found.items() if match}
 
-    ESPnet's trainer writes ``checkpoint.pth`` in place and the epoch's own file after it; it offers no hook between.
-    Here the epoch's file, whose content the checkpoint holds anyway, is written first.
+
+class Workspace:
+    """Where ESPnet's trainer writes, so that an experiment's folder holds whole files only.
+
+    ESPnet writes its files in place, ``checkpoint.pth`` before the epoch's own file, and offers no hook between. So it
+    works in a folder of its own, in which the files of the experiment appear as links. What it has finished moves to
+    the experiment by `publish`, one rename for each file. A kill at any moment leaves the experiment as it was last
+    published, and training repeats the epoch since then.
     """
-    import torch
 
-    plain = torch.save
-    written: set[Path] = set()
+    NAME = "espnet"
+    FOLDERS = ("tensorboard", "images", "att_ws")
+    """Written to directly. The links stay when training has ended: tensorboard's writer flushes late."""
 
-    def write(obj: object, path: Path) -> None:
-        with replacing(path, "wb") as file:
-            plain(obj, file)
+    def __init__(self, home: Path):
+        self.home, self.path = home, home / self.NAME
 
-    def save(obj, f, *args, **kwargs) -> None:
-        if not isinstance(f, str | os.PathLike):
-            plain(obj, f, *args, **kwargs)
-            return
-        path = Path(f)
-        if path in written:
-            written.remove(path)
-            return
-        if path.name == CHECKPOINT:
-            epoch = path.with_name(epoch_file(obj["reporter"]["epoch"]))
-            write(obj["model"], epoch)
-            written.add(epoch)
-        write(obj, path)
+    def open(self, resume: bool) -> None:
+        """Make it anew; with ``resume`` the models and the checkpoint of the experiment are in it, as links."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        for name in self.FOLDERS:
+            (self.home / name).mkdir(exist_ok=True)
+            self._link(name)
+        if resume:
+            for file in [*epoch_files(self.home).values(), self.home / CHECKPOINT]:
+                if file.exists():
+                    self._link(file.name)
 
-    torch.save = save
-    try:
-        yield
-    finally:
-        torch.save = plain
+    def publish(self) -> None:
+        """Move finished files to the experiment: models, then the checkpoint that goes with them, then links.
+
+        Models that ESPnet has removed are removed there.
+        """
+        models = set(epoch_files(self.path).values())
+        for file in sorted(self.path.glob("*.pth"), key=lambda file: (file.is_symlink(), file.name == CHECKPOINT)):
+            if not file.is_symlink():
+                move(file, self.home / file.name)
+                if file in models:  # others may be written again, which must not go through a link
+                    self._link(file.name)
+            elif file.readlink().parent == Path():  # to another file here: the latest, the best
+                link(self.home / file.name, os.readlink(file))
+        kept = epoch_files(self.path)
+        for epoch, file in epoch_files(self.home).items():
+            if epoch not in kept:
+                file.unlink()
+
+    def close(self) -> None:
+        """Leave no models in it, and no folders that nothing was written to."""
+        for file in self.path.glob("*.pth"):
+            file.unlink()
+        for name in self.FOLDERS:
+            with contextlib.suppress(OSError):  # in use
+                (self.home / name).rmdir()
+                (self.path / name).unlink()
+
+    def _link(self, name: str) -> None:
+        (self.path / name).symlink_to(Path("..", name))
 
 
 def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
@@ -90,22 +120,22 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
 
 
 def repair(output_dir: Path, criteria: Iterable[Iterable[str]]) -> None:
-    """Put right what a kill between two of ESPnet's steps left behind: temporary files, an epoch's file, links."""
-    clean_unfinished(output_dir)
-    if not (output_dir / CHECKPOINT).exists():
+    """Put right what a kill between two steps of `Workspace.publish` left: temporary files, links, newer models."""
+    for leftover in output_dir.glob(UNFINISHED):
+        leftover.unlink(missing_ok=True)
+    last, reporter = 0, None
+    if (output_dir / CHECKPOINT).exists():
+        from espnet2.train.reporter import Reporter
+
+        reporter = Reporter()
+        reporter.load_state_dict(read_states(output_dir / CHECKPOINT)["reporter"])
+        last = reporter.get_epoch()
+    for epoch, file in epoch_files(output_dir).items():
+        if epoch > last:  # it will be trained again
+            file.unlink()
+    if reporter is None:
         return
-    from espnet2.train.reporter import Reporter
-
-    states = read_states(output_dir / CHECKPOINT)
-    reporter = Reporter()
-    reporter.load_state_dict(states["reporter"])
-    epoch = output_dir / epoch_file(reporter.get_epoch())
-    if not epoch.exists():
-        import torch
-
-        with replacing(epoch, "wb") as file:
-            torch.save(states["model"], file)
-    link(output_dir / "latest.pth", epoch.name)
+    link(output_dir / "latest.pth", epoch_file(last))
     for phase, key, mode in criteria:
         if reporter.has(phase, key):
             best = epoch_file(reporter.get_best_epoch(phase, key, mode))

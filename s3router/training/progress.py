@@ -1,10 +1,10 @@
-"""How far training is and how long it takes still, as lines that read well on a screen and in a log file."""
+"""Progress lines of training, for a screen and a log file."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable
 
 from s3router.scoring.error_counts import ErrorCounts
 
@@ -22,25 +22,17 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Counts optimizer steps over the whole run and says so every ``interval`` of them.
+    """Counts the optimizer steps of a run and says so every ``interval`` of them.
 
     Args:
         max_updates: optimizer steps of the run.
-        accum_grad: batches in a step.
         interval: steps between lines.
         done: steps that an earlier, interrupted run did.
     """
 
-    def __init__(
-        self,
-        max_updates: int,
-        accum_grad: int = 1,
-        interval: int = 25,
-        done: int = 0,
-        now: Callable[[], float] = time.monotonic,
-    ):
-        self.max_updates, self.accum_grad, self.interval, self.now = max_updates, accum_grad, interval, now
-        self.first = self.update = done
+    def __init__(self, max_updates: int, interval: int = 25, done: int = 0, now: Callable[[], float] = time.monotonic):
+        self.max_updates, self.interval, self.now = max_updates, interval, now
+        self.first = self.update = self.said = done
         self.started = now()
         self.best: tuple[float, int] | None = None
         self.rate = "CER"
@@ -51,14 +43,12 @@ class Progress:
         """From the pace of this run so far, validation included."""
         return (self.now() - self.started) / max(1, self.update - self.first) * (self.max_updates - self.update)
 
-    def track(
-        self, batches: Iterable, losses: Callable[[int], float], before: Callable[[int], None] = lambda done: None
-    ) -> TrackedBatches:
-        """The same batches, counted as they are used up; ends when the run has had all its updates.
-
-        Before each batch, ``before`` is called with the number of updates done.
-        """
-        return TrackedBatches(self, batches, losses, before)
+    def step(self, loss: Callable[[int], float]) -> None:
+        """Count one step. ``loss`` gives the mean training loss of the last n steps where there is a line to write."""
+        self.update += 1
+        if self.update % self.interval == 0 or self.update == self.max_updates:
+            logger.info(self.line(loss(self.update - self.said)))
+            self.said = self.update
 
     def line(self, loss: float) -> str:
         """One progress line."""
@@ -67,36 +57,6 @@ class Progress:
             f"update {self.update}/{self.max_updates}  loss {loss:.3g}  "
             f"{rate:.2f} updates/s  {clock(self.seconds_left)} left"
         )
-
-
-class TrackedBatches:
-    """See `Progress.track`; ``losses(n)`` gives the mean training loss of the last n batches."""
-
-    def __init__(
-        self,
-        progress: Progress,
-        batches: Iterable,
-        losses: Callable[[int], float],
-        before: Callable[[int], None],
-    ):
-        self.progress, self.batches, self.losses, self.before = progress, batches, losses, before
-
-    def __len__(self) -> int:
-        assert isinstance(self.batches, Sized)
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator:
-        p = self.progress
-        for count, batch in enumerate(self.batches, 1):
-            if p.update >= p.max_updates:
-                return
-            self.before(p.update)
-            yield batch
-            # the trainer is back for the next batch: this one is done
-            if count % p.accum_grad == 0:
-                p.update += 1
-                if p.update % p.interval == 0 or p.update == p.max_updates:
-                    logger.info(p.line(self.losses(min(count, p.interval * p.accum_grad))))
 
 
 def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:

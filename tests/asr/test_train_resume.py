@@ -74,9 +74,11 @@ def test_killed_in_mid_epoch(zygote, whole, tmp_path):
         ("save", "checkpoint.pth", 1, None),
         ("save", "2epoch.pth", 1, 1),
         ("save", "checkpoint.pth", 3, 2),
-        ("link", "latest.pth", 2, 2),
-        ("link", "valid.cer_ctc.best.pth", 1, 1),
-        ("link", "valid.cer_ctc.ave_1best.pth", 1, 3),
+        ("link", "latest.pth", 2, 1),
+        ("link", "valid.cer_ctc.ave_1best.pth", 1, 2),
+        ("move", "1epoch.pth", 1, None),
+        ("move", "checkpoint.pth", 2, 1),
+        ("move", "latest.pth", 3, 3),
     ],
 )
 def test_killed_in_mid_save(zygote, whole, tmp_path, where, name, nth, epochs_kept):

@@ -1,7 +1,7 @@
 """A process that imports ESPnet once and forks a child for every training run that a test asks for.
 
 Run as a script by the fixture ``zygote`` of conftest.py. A line of JSON in, a line out:
-{"argv": [...], "screen": path, "env": {...}, "kill": {"in": "save" | "link", "of": name, "nth": n}} -> {"pid": ...};
+{"argv": [...], "screen": path, "env": {...}, "kill": {"in": ..., "of": name, "nth": n}} -> {"pid": ...};
 {"wait": pid} -> {"status": exit status, or minus the signal that ended it}.
 """
 
@@ -14,30 +14,44 @@ import pathlib
 import signal
 import sys
 
+import torch
+
 from s3router import cli
 from s3router.asr import train
-from s3router.training import checkpoints as files
 
 
 def kill_in(where: str, of: str, nth: int) -> None:
-    """End this process without warning in the middle of the nth time that it saves, or links, the file ``of``."""
-    times = itertools.count(1)
-    fsync, symlink_to = os.fsync, pathlib.Path.symlink_to
+    """End this process without warning the nth time that it saves, moves or links the file ``of``.
 
-    def fsync_or_die(descriptor: int) -> None:
-        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if name.startswith(f".{of}.") and next(times) == nth:
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+    ``where`` is ``save`` (half of the file is written), ``move`` or ``link``. ESPnet saves and links in its own folder;
+    what is finished is moved.
+    """
+    times = itertools.count(1)
+    save, replace, symlink_to = torch.save, os.replace, pathlib.Path.symlink_to
+
+    def is_it(path) -> bool:
+        return os.path.basename(path) == of and next(times) == nth
+
+    def save_or_die(obj, path) -> None:
+        save(obj, path)
+        if is_it(path):
+            os.truncate(path, os.path.getsize(path) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
-        fsync(descriptor)
+
+    def replace_or_die(source, path) -> None:
+        if is_it(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, path)
 
     def link_or_die(self: pathlib.Path, *args, **kwargs) -> None:
-        if self.name == of and next(times) == nth:
+        if is_it(self):
             os.kill(os.getpid(), signal.SIGKILL)  # ESPnet has unlinked the old one
         symlink_to(self, *args, **kwargs)
 
     if where == "save":
-        files.os.fsync = fsync_or_die
+        torch.save = save_or_die
+    elif where == "move":
+        os.replace = replace_or_die
     else:
         pathlib.Path.symlink_to = link_or_die
 
