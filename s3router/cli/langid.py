@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     sets = {name: route_options.pairs(getattr(args, name), f"--{name}") for name in ("dev", "test")}
     if not any(sets.values()) or (args.store and not sets["dev"]):
         raise ConfigError("name --dev LANG=DIR ..., --test LANG=DIR ..., or both; --store needs --dev")
+    if args.store and (folders := [path for path in args.routes if path.is_dir()]):
+        raise ConfigError(f"--store writes into packs, and {folders[0]} is a folder; s3router pack makes a pack of it")
     options = route_options.batch_options(args)
     from s3router.data.recordings import find_recordings
 

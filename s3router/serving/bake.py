@@ -145,8 +145,7 @@ def _of_experiment(path: str | os.PathLike, upstream: str | None, ckpt: str | No
     from s3router.upstreams.hub import load_expert
 
     exp = open_experiment(path)
-    if upstream is None:
-        upstream, ckpt = exp.upstream, ckpt or exp.upstream_ckpt
+    upstream, ckpt = backbone_of(path, upstream, ckpt)
     with errors_only():  # not ESPnet's remarks while it builds the model
         parts = exp.parts(checkpoint)
     pack = pack_of(exp, parts, exp.path.resolve().name, checkpoint)

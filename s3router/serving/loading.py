@@ -1,56 +1,86 @@
-"""Packs and their backbone, loaded once: what every command that serves routes begins with."""
+"""Packs, experiments and their backbone, loaded once: what every command that serves routes begins with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from s3router.errors import ConfigError
+from s3router.packs import MaskPack
 from s3router.packs.pack_file import read_parts
 from s3router.serving.routed_model import RoutedModel
 
 
 def load_routes(
-    packs: Sequence[str | os.PathLike], upstream: str | None = None, ckpt: str | None = None, device: str = "cpu"
+    sources: Sequence[str | os.PathLike], upstream: str | None = None, ckpt: str | None = None, device: str = "cpu"
 ) -> RoutedModel:
-    """The backbone with these packs.
+    """The backbone with these routes.
 
     Args:
-        packs: files.
-        upstream: the backbone's name; by default the one that the first pack names.
+        sources: mask packs; or experiment folders, whose routes are called as the folders are.
+        upstream: the backbone's name; by default the one that the first source names.
         ckpt: its checkpoint.
         device: "cpu", "cuda", "cuda:1".
 
     Raises:
-        PackError: a pack is damaged, or for another backbone; ConfigError: none are given, or two have one route.
+        PackError: a pack is damaged, or for another backbone.
+        CheckpointError: a folder holds no experiment, or a damaged one.
+        ConfigError: no sources are given, two have one route, or an experiment has no backbone that could be shared.
     """
-    if not packs:
+    if not sources:
         raise ConfigError("no packs given; name at least one .pack file")
     from s3router.upstreams.hub import build
 
-    upstream, ckpt = backbone_of(packs[0], upstream, ckpt)
+    upstream, ckpt = backbone_of(sources[0], upstream, ckpt)
     model = RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
-    for pack in packs:
-        model.add(pack)
+    for source in sources:
+        model.add(pack_of_folder(source) if Path(source).is_dir() else source)
     return model.eval()
 
 
+def pack_of_folder(folder: str | os.PathLike) -> MaskPack:
+    """What an experiment has learnt, as a pack in memory; weights that it trained are in its ``delta``.
+
+    Raises:
+        CheckpointError: no experiment, or a damaged one; and as `Experiment.parts`.
+        ConfigError: it was trained from scratch.
+    """
+    from s3router.serving.opening import open_experiment
+    from s3router.serving.packing import pack_of
+    from s3router.training.logs import errors_only
+
+    exp = open_experiment(folder)
+    if exp.method == "scratch":
+        raise ConfigError(
+            f"{folder}: trained from scratch, so it shares no backbone; s3router bake makes a model of it"
+        )
+    with errors_only():  # not ESPnet's remarks while it builds the model
+        return pack_of(exp, exp.parts(), Path(folder).resolve().name)
+
+
 def backbone_of(
-    pack: str | os.PathLike, upstream: str | None = None, ckpt: str | None = None
+    source: str | os.PathLike, upstream: str | None = None, ckpt: str | None = None
 ) -> tuple[str, str | None]:
-    """(upstream, checkpoint): those that are given, else those that the pack names.
+    """(upstream, checkpoint): those that are given, else those that the pack or the experiment names.
 
     Raises:
         PackError: the pack is damaged.
+        CheckpointError: the folder holds no experiment, or a damaged one.
         ConfigError: the pack names a checkpoint that was a file or folder elsewhere.
     """
     if upstream is not None:
         return upstream, ckpt
-    meta = read_parts(pack).description.meta
+    if Path(source).is_dir():
+        from s3router.serving.opening import open_experiment
+
+        exp = open_experiment(source)
+        return exp.upstream, ckpt or exp.upstream_ckpt
+    meta = read_parts(source).description.meta
     ckpt, named = ckpt or meta.checkpoint, meta.checkpoint
     if ckpt is not None and ckpt == named and "/" not in named and not os.path.exists(named):  # and no repository
         raise ConfigError(
-            f"{pack} is for the upstream {meta.backbone} with a checkpoint that was called {named}; say where it is "
+            f"{source} is for the upstream {meta.backbone} with a checkpoint that was called {named}; say where it is "
             "now (--upstream-ckpt)"
         )
     return meta.backbone, ckpt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from s3router.superb.experiment import TaskExperiment
 from s3router.superb.predict import predict
 from s3router.superb.tasks import TASKS
 from s3router.training.parameters import load_trained
+from s3router.upstreams.hub import load_expert
 from tests.superb.conftest import make_set, train
 
 GAIN_DB = TASKS["ks"].settings().gain_db
@@ -160,3 +163,50 @@ def test_clips_that_prediction_refuses_are_refused_in_the_same_words(trained, ru
     status, _, err = run("--score", f"noises={short}", "--output-dir", tmp_path / "out")
     assert (status, words in err) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_folder_is_as_good_as_its_pack(trained, sets, options, run, tmp_path, capsys):
+    _, of_pack, _ = run(sets["test"], packs=["noises"])
+    exp = trained["noises"][0].folder
+    assert cli.main(["classify", str(sets["test"]), "--routes", str(exp)]) == 0  # it knows its own upstream
+    assert capsys.readouterr().out.splitlines() == of_pack
+    wrapped = tmp_path / "chosen"
+    wrapped.mkdir()
+    (wrapped / "selected").symlink_to(exp)
+    assert cli.main(["classify", str(sets["test"]), "--routes", str(wrapped)]) == 0
+    assert capsys.readouterr().out.splitlines() == of_pack
+
+
+def test_finetuned_weights_classify_and_become_a_plain_model(sets, options, tmp_path, capsys):
+    exp = train(options("--method", "weight", "--lr", "1e-2", "--max-updates", "2")).folder
+    recordings = [str(path) for path in sorted((sets["test"] / "wav").iterdir())]
+    assert cli.main(["pack", str(exp), "-o", str(tmp_path / "x.pack")]) == 1
+    assert f"s3router bake {exp} -o FOLDER" in capsys.readouterr().err
+    assert cli.main(["classify", *recordings, "--routes", str(exp)]) == 0
+    ours = capsys.readouterr().out
+    predict(TaskExperiment(exp), sets["test"], tmp_path / "own")
+    own = (tmp_path / "own" / "utt2label").read_text().split()[1::2]
+    assert [line.split("\t")[1] for line in ours.splitlines()] == own
+    assert cli.main(["bake", str(exp), "-o", str(tmp_path / "baked")]) == 0
+    assert " parameters\n" in capsys.readouterr().out
+    command = [sys.executable, str(tmp_path / "baked" / "classify.py"), *recordings]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for theirs, line in zip(done.stdout.splitlines(), ours.splitlines(), strict=True):
+        assert theirs.split("\t")[:2] == line.split("\t")[:2]
+        assert float(theirs.split("\t")[2]) == pytest.approx(float(line.split("\t")[2]), abs=2e-4)
+
+
+def test_packs_of_tasks_are_packed_as_others_are(trained, sets, tmp_path, capsys, upstream):
+    """Coded, read back, with versions; from a folder with ``selected``; metrics of the validation set."""
+    exp = trained["noises"][0].folder
+    wrapped = tmp_path / "chosen"
+    wrapped.mkdir()
+    (wrapped / "selected").symlink_to(exp)
+    assert cli.main(["pack", str(wrapped), "-o", str(tmp_path / "n.pack"), "--codec", "coded"]) == 0
+    assert "codec coded" in capsys.readouterr().out
+    backbone = load_expert("hf_hubert_custom", str(upstream)).model
+    pack, bits = read_pack(tmp_path / "n.pack", backbone), read_pack(trained["noises"][1])
+    assert all(torch.equal(mask, bits.masks[name]) for name, mask in pack.masks.items())
+    assert {"s3router", "torch"} <= pack.meta.versions.keys()
+    assert "balanced_accuracy" in pack.meta.metrics["dev"]
+    assert pack.meta.training["method"] == "router"

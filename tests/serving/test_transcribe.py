@@ -320,3 +320,32 @@ def test_transcribing_and_classifying_import_neither_engine(packs):
     code += "; sys.exit(status or bool({name.split('.')[0] for name in sys.modules} & {'espnet2', 's3prl'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_decoding_the_validation_set_measures_what_langid_would(route_experiments, capsys, tmp_path):
+    """So that packs of the recipe's models carry their usual confidence."""
+    from s3router.packs import read_pack
+    from s3router.serving.langid import usual_confidence
+    from s3router.serving.loading import load_routes
+
+    exp = shutil.copytree(route_experiments["it"], tmp_path / "it", symlinks=True)
+    decode = ["decode", "--exp-dir", str(exp), "--data-dir", str(FIVE), "--output-dir", str(exp / "decode_five")]
+    assert main(decode) == 0
+    assert main(["pack", str(exp), "-o", str(tmp_path / "it.pack")]) == 0
+    pack = read_pack(tmp_path / "it.pack")
+    assert pack.meta.training["valid_set"] == "five"
+    model = load_routes([tmp_path / "it.pack"])
+    from s3router.data.recordings import find_recordings
+
+    measured = usual_confidence(model, "it", find_recordings([FIVE]))
+    assert pack.meta.metrics["five"]["confidence"] == pytest.approx(measured, abs=1e-4)
+    assert model.ctc_head("it").usual_confidence == pack.meta.metrics["five"]["confidence"]
+    folders = [str(exp), str(route_experiments["ru"])]  # experiments serve, too
+    capsys.readouterr()
+    status, lines, _ = run(capsys, AUDIO[0], "--routes", *folders, "--lang", "it")
+    assert (status, lines) == (
+        0,
+        [f"{AUDIO[0]}\t{(exp / 'decode_five' / 'text').read_text().splitlines()[0].partition(' ')[2]}"],
+    )
+    assert main(["langid", "--routes", *folders, "--dev", f"it={FIVE}", "--store"]) == 1
+    assert "--store writes into packs" in capsys.readouterr().err
