@@ -1,4 +1,4 @@
-"""Put masks on a model, take them off again, or write them into its weights."""
+"""Attaching masks to a model, detaching them, and baking them into its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike masks are, each figure next to the one that masks of the same sparsities would reach by chance."""
+"""Similarity of masks, next to what masks of the same sparsities would reach by chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One frozen description of how weights are masked."""
+"""The configuration of masks: which weights, how many, and what trains besides the scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What autograd does with masked and with frozen weights: the same results as torch's own, with less memory."""
+"""Autograd functions for masked and for frozen weights: torch's own results, in less memory."""
 
 from __future__ import annotations
 

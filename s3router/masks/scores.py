@@ -1,4 +1,4 @@
-"""Initial scores. A plain dict of functions; order-preserving random initialisation is the default.
+"""Initial scores: a dict of functions, of which order-preserving random initialisation is the default.
 
 Every function takes ``(values, fan_in, fan_out, sparsity, generator)`` and returns new float32 scores of the shape of
 `values` on the CPU. `values` is what the scores rank: the weight itself, or the mean magnitude of its rows (n, 1) or

@@ -1,4 +1,4 @@
-"""Find the linears of a speech encoder by role, whatever family its names come from."""
+"""Finding the linear weights of a speech encoder by role, in the naming of any vendor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WeightMask: a torch parametrization, weight -> weight * mask(scores)."""
+"""A torch parametrization that masks a weight by its scores: weight -> weight * mask(scores)."""
 
 from __future__ import annotations
 

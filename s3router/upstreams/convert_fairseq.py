@@ -1,4 +1,4 @@
-"""wav2vec 2.0, HuBERT, data2vec-audio (fairseq) and WavLM (Microsoft): their configuration and names in transformers'.
+"""Checkpoints of fairseq (wav2vec 2.0, HuBERT, data2vec-audio) and of Microsoft's WavLM, in transformers' terms.
 
 The layout of the three is that of fairseq's wav2vec 2.0: one transformer encoder over seven convolutions. Which options
 exist, and what they default to, was read off fairseq's and WavLM's configuration classes; the names off their modules.

@@ -1,4 +1,4 @@
-"""Folders and repositories of HuggingFace: HuBERT, wav2vec 2.0, WavLM and data2vec-audio."""
+"""HuggingFace folders and repositories of HuBERT, wav2vec 2.0, WavLM and data2vec-audio models."""
 
 from __future__ import annotations
 

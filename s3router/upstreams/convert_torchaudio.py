@@ -1,4 +1,4 @@
-"""torchaudio's wav2vec 2.0, HuBERT and WavLM: bundles of `torchaudio.pipelines`, or state dicts of the same models.
+"""torchaudio's wav2vec 2.0, HuBERT and WavLM, in transformers' terms: bundles of `torchaudio.pipelines`, state dicts.
 
 Their file holds weights only. The configuration is that of a file ``NAME.json`` beside ``NAME.pth`` where there is one:
 the arguments of `torchaudio.models.wav2vec2_model` or `wavlm_model`, and ``"normalize"``, true or false (whether

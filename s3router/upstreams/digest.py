@@ -1,4 +1,4 @@
-"""The backbone inside of what wraps it, and the content hash of its weights."""
+"""The backbone inside a larger model, and the content hash of its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropouts of the transformer, LayerDrop included, by what they act on rather than by each vendor's names."""
+"""Dropout by what it acts on, LayerDrop included, whatever a vendor's model calls it."""
 
 from __future__ import annotations
 

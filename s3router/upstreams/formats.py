@@ -1,4 +1,4 @@
-"""One loader for every format in which public speech upstreams are found; the name ``auto`` of the hub.
+"""One reader for every format in which speech upstreams are published; the name ``auto`` of the hub.
 
 =============  ==============================================================================================
 huggingface    folder with config.json, preprocessor_config.json, model.safetensors (or pytorch_model.bin)

@@ -1,4 +1,4 @@
-"""The front end (waveforms to frames), made aware of utterance lengths, of being frozen, and of the feature cache."""
+"""The front end, from waveforms to frames: lengths of utterances, freezing, and the feature cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks as bits, and from bits to masked weights as fast as memory allows."""
+"""Masks as packed bits, and masked weights made from them as fast as memory allows."""
 
 from __future__ import annotations
 

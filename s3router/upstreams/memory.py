@@ -1,4 +1,4 @@
-"""Memory that the C library keeps though Python has freed it."""
+"""Returning freed memory to the system."""
 
 from __future__ import annotations
 

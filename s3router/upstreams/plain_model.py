@@ -1,4 +1,4 @@
-"""A model as configuration and weights in transformers' terms: what every foreign format is brought to."""
+"""A speech model as configuration and weights in transformers' terms, whatever format it was read from."""
 
 from __future__ import annotations
 

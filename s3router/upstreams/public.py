@@ -1,4 +1,4 @@
-"""Public upstreams by their usual names: what conf/upstreams says of them, where their files are, how to get them."""
+"""Public upstreams by name: the catalogue in conf/upstreams, their files, downloads and copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fresh weights for an upstream that was built from a checkpoint: the control ``--method scratch``."""
+"""Fresh weights for an upstream of s3prl, for the control ``--method scratch``."""
 
 from __future__ import annotations
 

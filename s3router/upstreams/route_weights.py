@@ -1,4 +1,4 @@
-"""The bits that are kept of a route, and the masked weights that are made of them for a forward pass."""
+"""The bits kept of a route, and the masked weights made from them for a forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upstream that s3prl and ESPnet see: one backbone that is as many models as it has routes."""
+"""One backbone that is as many models as it has routes: the upstream that s3prl and ESPnet see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""s3prl's modules, imported on current packages, and without ESPnet where it is not used."""
+"""Importing s3prl's modules on current packages, and without ESPnet where it is not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upstreams built by s3prl's own hub, with the reading of their checkpoints under our control.
+"""Upstreams built by s3prl's own hub, from checkpoints that are read safely and must be whole.
 
 s3prl's experts open the checkpoint themselves, some of them load it with ``strict=False``, and names such as
 ``xls_r_1b`` download it. So s3prl's own modules, and nothing outside of them, are given a ``torch`` whose ``load``

@@ -1,4 +1,4 @@
-"""A choice that every thread and asyncio task makes for itself."""
+"""A choice that is made separately in every thread and asyncio task."""
 
 from __future__ import annotations
 
