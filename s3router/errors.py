@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 
 class S3RouterError(Exception):
@@ -108,13 +105,3 @@ def _is_torchs_memory_error(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     )
-
-
-def run_script(main: Callable[[], int]) -> NoReturn:
-    """End a script of a recipe with ``main``'s status; an error that `explain` knows becomes one line, and status 1."""
-    try:
-        sys.exit(main())
-    except Exception as error:
-        if (message := explain(error)) is None:
-            raise
-        sys.exit(f"{Path(sys.argv[0]).name}: {message}")

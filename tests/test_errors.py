@@ -1,4 +1,4 @@
-"""How errors are told, and how a script ends."""
+"""How errors are told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3router.errors import DataError, explain, run_script
+from s3router.errors import DataError, explain
 
 
 def os_error(number: int, *names: str) -> OSError:
@@ -48,24 +48,3 @@ def test_a_refused_access_names_the_owner_or_the_way(tmp_path: Path):
     assert explain(os_error(errno.EACCES, f"{tmp_path}/none")) == (
         f"{tmp_path}/none: permission denied; chmod u+rwX {tmp_path} gives the right"
     )
-
-
-def test_the_status_is_that_of_main():
-    with pytest.raises(SystemExit) as ended:
-        run_script(lambda: 3)
-    assert ended.value.code == 3
-
-
-def test_an_error_of_ours_is_one_line_behind_the_scripts_name(monkeypatch):
-    def main() -> int:
-        raise DataError("data/x: no such folder")
-
-    monkeypatch.setattr("sys.argv", ["local/prepare.py", "--out", "y"])
-    with pytest.raises(SystemExit) as ended:
-        run_script(main)
-    assert ended.value.code == "prepare.py: data/x: no such folder"  # which Python prints on stderr, with status 1
-
-
-def test_other_errors_are_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        run_script(lambda: 1 // 0)

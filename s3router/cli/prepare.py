@@ -13,6 +13,7 @@ from s3router.corpora import (
     asterisk_keywords,
     asterisk_languages,
     asterisk_speakers,
+    asterisk_table,
     asterisk_untranscribed,
     commonvoice,
     fluent_speech_commands,
@@ -79,6 +80,7 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
             option("--transcripts", "core-sounds-LANG.txt[.gz], where it is not in SOURCE", metavar="FILE"),
         ],
     ),
+    "asterisk-table": (asterisk_table.prepare, "the corpus table of prepared prompts, as markdown", []),
     "asterisk-languages": (asterisk_languages.prepare, "prepared prompts of five languages, to tell them apart", []),
     "asterisk-speakers": (
         asterisk_speakers.prepare,
@@ -157,7 +159,8 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         made.add_argument("source", metavar="SOURCE", help="folder of the corpus")
-        made.add_argument("target", metavar="TARGET", help="folder to write")
+        written = "file" if name == "asterisk-table" else "folder"
+        made.add_argument("target", metavar="TARGET", help=f"{written} to write")
         for flag, settings in options:
             made.add_argument(flag, **settings)
     return top

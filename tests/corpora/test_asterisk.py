@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3router.corpora import asterisk
+from s3router.corpora import asterisk, asterisk_table
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError
@@ -145,6 +145,14 @@ def test_data_sh_from_a_folder(voice, tmp_path):
     for key, reason in dropped:
         assert f"{key}: {reason}" in done.stdout
     assert "0 of 1 test sentences of three words or more share over half of their words" in done.stdout
+
+    asterisk_table.prepare(tmp_path / "data", tmp_path / "table.md")
+    assert (
+        (tmp_path / "table.md")
+        .read_text()
+        .splitlines()[2]
+        .startswith("| it | carlo | 1 / 0.0 | 1 / 0.0 | 1 / 0.0 | 3 |")
+    )
 
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "data").rglob("*")}
     again = run_data(tmp_path, "--lang", "it", "--sounds", str(voice))
