@@ -1,4 +1,4 @@
-"""``s3router superb-check``: is a submission to SUPERB what the benchmark can score? Every line of it is read.
+"""``s3router superb-check``: check that the benchmark can score a submission to SUPERB; every line is read.
 
     s3router superb-check submission/predict.zip
     s3router superb-check predict.zip --list ks=data/test sv=veri_test.txt
@@ -23,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("archive", type=Path, metavar="ZIP", help="predict.zip")
     add("--lists", type=Path, metavar="DIR", help="lists of the test sets (default: lists/ beside ZIP, where it is)")
-    words = "list of a test set: a Kaldi directory, or a file with an id a line; er1 … er5 for the folds"
+    words = "list of a test set: a Kaldi directory, or a file with one id per line; er1 … er5 for the folds"
     add("--list", nargs="+", default=[], metavar="TASK=PATH", help=words)
-    add("--max-problems", type=int, default=20, help="printed of each part; 0: all (%(default)s)")
+    add("--max-problems", type=int, default=20, help="printed per part; 0: all (%(default)s)")
     return result
 
 

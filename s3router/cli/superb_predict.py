@@ -16,7 +16,12 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="s3router superb-predict", description=__doc__.split("\n")[0])
     add = made.add_argument
     add("--exp-dir", type=Path, required=True, help="output folder of superb-train, or one with a link selected")
-    add("--data-dir", type=Path, required=True, help="Kaldi directory, with what its task is scored by")
+    add(
+        "--data-dir",
+        type=Path,
+        required=True,
+        help="Kaldi directory with labels, texts, trials or turns",
+    )
     add("--output-dir", type=Path, required=True, help="predictions, result.json, submission's file")
     add("--fold", type=int, choices=range(1, 6), help="the fold of emotion recognition")
     add("--batch-size", type=int, default=8, help="utterances (%(default)s)")

@@ -2,8 +2,8 @@
 
     s3router superb-submit --ks egs/superb/ks1/exp/NAME --pr egs/superb/pr1/exp/NAME -o submission
 
-leaves submission/predict.zip, report.json (which track, and how each task was trained) and lists/ (what the test sets
-consist of, as far as the experiments know it). Any subset of the tasks will do. With a problem there is no zip.
+writes submission/predict.zip, report.json (the track, and how each task was trained) and lists/ (the entries of the
+test sets, as far as the experiments know them). Any subset of the tasks will do. With a problem, no zip is written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
         folds = "one of each of the five folds" if name == "er" else "exp/NAME, or its predict_SET where it has several"
         add(f"--{name}", nargs="+", type=Path, default=[], metavar="EXP", help=folds)
     add("-o", "--output", type=Path, required=True, help="folder")
-    add("--list", nargs="+", default=[], metavar="TASK=PATH", help="list of a test set, as of superb-check")
-    add("--max-problems", type=int, default=20, help="printed of each part; 0: all (%(default)s)")
+    add("--list", nargs="+", default=[], metavar="TASK=PATH", help="list of a test set, as for superb-check")
+    add("--max-problems", type=int, default=20, help="printed per part; 0: all (%(default)s)")
     return result
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     path, verdict, record = build(find_sources(given), args.output, given_lists(args.list))
     print("\n".join(lines(verdict, path, record, args.max_problems)))
     if verdict.total:
-        before = "; the one that is there is of before" if path.exists() else ""
+        before = "; the one that is there is older" if path.exists() else ""
         print(f"superb-submit: {path} was not written: see the problems above{before}", file=sys.stderr)
         return 1
     return 0

@@ -12,7 +12,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="s3router superb-table", description=__doc__)
     parser.add_argument("exp_dirs", nargs="+", type=Path, metavar="EXP_DIR", help="folders that hold predict_SET/")
     parser.add_argument("--folds", action="store_true", help="the folders are the five folds of one model")
-    parser.add_argument("--head", type=Path, help="a file whose text stands above the table")
+    parser.add_argument("--head", type=Path, help="a file whose text goes above the table")
     parser.add_argument("--output", type=Path, help="write it to this file, too")
     args = parser.parse_args(argv)
     from s3router.files import write_lines

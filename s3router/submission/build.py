@@ -59,9 +59,9 @@ def find_source(exp_dir: str | os.PathLike, part: Part) -> Source | None:
     wanted = [part.file]
     if part.name == "sd":
         wanted = [FRAME_SHIFT, *(f"{ACTIVITIES}/{p.name}" for p in sorted((folder / ACTIVITIES).glob("*.h5")))]
-    lacking = [name for name in wanted if not (folder / name).is_file()]
-    if lacking:
-        raise DataError(f"--{part.name}: {folder / lacking[0]} is missing; predict the test set again (stage 5)")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"--{part.name}: {folder / missing[0]} is missing; predict the test set again (stage 5)")
     return Source(part, exp_dir if not own else exp_dir.parent, found[0], {name: folder / name for name in wanted})
 
 
@@ -94,9 +94,9 @@ def find_sources(given: Mapping[str, Sequence[Path]]) -> list[Source]:
                     other = sources[source.part.folder].exp_dir
                     raise DataError(f"{source.part.folder} is in {other} and in {source.exp_dir}; name one of them")
                 sources[source.part.folder] = source
-        lacking = [part.folder for part in parts if folders and part.folder not in sources]
-        if lacking:
-            raise DataError(f"--er: all five folds are scored together; lacking: {', '.join(lacking)}")
+        missing = [part.folder for part in parts if folders and part.folder not in sources]
+        if missing:
+            raise DataError(f"--er: all five folds are scored together; missing: {', '.join(missing)}")
     return [sources[folder] for folder in PARTS if folder in sources]
 
 
@@ -104,9 +104,9 @@ def record_of(source: Source) -> dict[str, Any]:
     """How a part was trained: method, upstream, track. Raises DataError if its ``result.json`` does not say."""
     result = _result(source)
     result["method"] = method_of(result)
-    lacking = [name for name in ("method", "track", "upstream") if result.get(name) is None]
-    if lacking or result["track"] not in TRACKS:
-        raise DataError(f"{source.predicted / RESULT} has no {', '.join(lacking) or 'known track'}; {_AGAIN}")
+    missing = [name for name in ("method", "track", "upstream") if result.get(name) is None]
+    if missing or result["track"] not in TRACKS:
+        raise DataError(f"{source.predicted / RESULT} has no {', '.join(missing) or 'known track'}; {_AGAIN}")
     kept = ("method", "track", "upstream", "sparsity", "seed", "lr", "upstream_lr", "layer")
     found = {key: result[key] for key in kept if result.get(key) is not None}
     return {"experiment": str(source.exp_dir), **found}
@@ -139,7 +139,7 @@ def list_of(source: Source) -> Expected | None:
 def build(
     sources: Sequence[Source], output: str | os.PathLike, lists: Mapping[str, Expected]
 ) -> tuple[Path, Verdict, dict[str, Any]]:
-    """Write ``predict.zip``, ``lists/`` and ``report.json``. A zip with problems is not left behind.
+    """Write ``predict.zip``, ``lists/`` and ``report.json``. A zip with problems is not kept.
 
     Args:
         sources: from `find_sources`.

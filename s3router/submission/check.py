@@ -89,9 +89,9 @@ def _check(archive: zipfile.ZipFile, lists: Mapping[str, Expected]) -> Verdict:
     if not verdict.parts:
         verdict.problems.append(f"nothing to score: no {TOP}/<folder>/<file> of any task is in it")
     emotions = [name for name in PARTS if PARTS[name].name == "er"]
-    lacking = [name for name in emotions if name not in verdict.parts]
-    if 0 < len(lacking) < len(emotions):
-        verdict.problems.append(f"{TOP}: er is scored with all five folds only; lacking: {', '.join(lacking)}")
+    missing = [name for name in emotions if name not in verdict.parts]
+    if 0 < len(missing) < len(emotions):
+        verdict.problems.append(f"{TOP}: er is scored with all five folds only; missing: {', '.join(missing)}")
     verdict.remarks += [
         f"the list of {name} was not used: the part is not there" for name in lists if name not in folders
     ]

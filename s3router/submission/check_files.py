@@ -73,7 +73,7 @@ def check_lines(found: Checked, path: str, file: BinaryIO, expected: Expected | 
             if found.part.name == "sv" and before == line:
                 found.remarks[AGAIN] += 1
             else:
-                found.wrong(path, number, f"{utt} comes a second time (first in line {first})")
+                found.wrong(path, number, f"{utt} appears twice (first in line {first})")
             continue
         seen[utt] = number, line
         if known is not None and utt not in known:
@@ -114,10 +114,10 @@ def compare_totals(found: Checked, path: str, seen: Collection[str], expected: E
             )
         return
     found.listed = True
-    lacking = [utt for utt in expected.ids if utt not in seen]
-    if lacking:
-        some = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5:,} more" if len(lacking) > 5 else "")
-        found.wrong(path, None, f"{len(lacking):,} {part.what} of the test set are not predicted: {some}")
+    missing = [utt for utt in expected.ids if utt not in seen]
+    if missing:
+        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+        found.wrong(path, None, f"{len(missing):,} {part.what} of the test set are not predicted: {some}")
 
 
 def check_diarization(

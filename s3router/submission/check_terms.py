@@ -71,20 +71,20 @@ class _Terms:
         if not query:
             self.wrong("detected_termlist without a termid")
         elif query in self.queries:
-            self.wrong(f"query {query} comes a second time (first in line {self.queries[query]})")
+            self.wrong(f"query {query} appears twice (first in line {self.queries[query]})")
         else:
             self.queries[query] = self.parser.CurrentLineNumber
             if self.known is not None and query not in self.known:
                 self.wrong(f"query {query} is not in the list of the test set")
 
     def term(self, values: dict[str, str]) -> None:
-        lacking = [name for name in ("file", "score", "decision") if name not in values]
-        if lacking:
-            self.wrong(f"term without {', '.join(lacking)}")
+        missing = [name for name in ("file", "score", "decision") if name not in values]
+        if missing:
+            self.wrong(f"term without {', '.join(missing)}")
             return
         document = values["file"]
         if document in self.scores:
-            self.wrong(f"document {document} comes a second time for query {self.query}")
+            self.wrong(f"document {document} appears twice for query {self.query}")
         elif self.documents is not None and document not in self.documents:
             self.wrong(f"document {document} is not in the list of documents")
         if problem := number_problem(values["score"]):
@@ -97,9 +97,9 @@ class _Terms:
         self.open.pop()
         if tag != "detected_termlist":
             return
-        if self.documents is not None and (lacking := sorted(self.documents - self.scores.keys())):
-            more = f" and {len(lacking) - 5:,} more" if len(lacking) > 5 else ""
-            self.wrong(f"query {self.query}: no score for the documents {', '.join(lacking[:5])}{more}")
+        if self.documents is not None and (missing := sorted(self.documents - self.scores.keys())):
+            more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
+            self.wrong(f"query {self.query}: no score for the documents {', '.join(missing[:5])}{more}")
         scores = [score for score in self.scores.values() if math.isfinite(score)]
         if not self.scores:
             self.wrong(f"query {self.query} has no terms")

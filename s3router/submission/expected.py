@@ -96,6 +96,6 @@ def _once(path: Path, ids: list[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in ids:
         if name in seen:
-            raise DataError(f"{path}: {name} comes a second time")
+            raise DataError(f"{path}: {name} appears twice")
         seen.add(name)
     return tuple(ids)

@@ -65,7 +65,7 @@ UNKNOWN = "<unk>"
 _SLOT = re.compile(r"[BE]-[A-Za-z]+(?:[_.][A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z']+")
 _MARK = re.compile(r"[BE]-[a-z]+(?:[._A-Z][a-z]+)*")
-"""A slot's mark wherever it stands: s3prl's decoding may leave no space beside it."""
+"""A slot's mark anywhere in a token: s3prl's decoding may leave no space beside it."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def lines(
         of = tasks.get(folder)
         against = "against its list" if found.listed else "format only: no list of the test set"
         told = f"  {method_of(of)}, {of['track']}" if of else ""
-        state = f"problems: {found.total:,}" if found.total else "well"
+        state = f"problems: {found.total:,}" if found.total else "ok"
         out.append(f"  {folder:16s} {found.entries:6,} {found.part.what}  {state}  ({against}){told}")
         out += [f"    remark: {count:,} {kind}" for kind, count in sorted(found.remarks.items()) if count]
     out += [f"  remark: {remark}" for remark in verdict.remarks]

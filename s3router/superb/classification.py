@@ -121,7 +121,7 @@ class Classification(Kind[Label, LabelPredictions]):
         """Lines of the submission's file, in the order of ids. Raises DataError where a label holds the separator."""
         rows = [(utt, *predicted[utt]) for utt in sorted(predicted)]
         if bad := [row for row in rows if any(self.separator in cell for cell in row)]:
-            raise DataError(f"{self.file}: {self.separator!r} stands inside of {bad[0]}, so the line could not be read")
+            raise DataError(f"{self.file}: {bad[0]} contains the column separator {self.separator!r}; rename the label")
         return [self.separator.join(row) for row in rows]
 
 

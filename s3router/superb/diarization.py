@@ -120,7 +120,7 @@ class Diarization(Kind[Turns, Activities]):
     def label_problems(self, part: LabelledDir[Turns], classes: list[list[str]], training: bool) -> list[str]:
         """Turns that begin after the recording's end."""
         return [
-            f"{utt.utt}: the turn '{turn}' lies behind its end ({utt.duration:.3f} s)"
+            f"{utt.utt}: the turn '{turn}' begins after the recording's end ({utt.duration:.3f} s)"
             for utt in part.data.utts
             for turn in part.labels[utt.utt]
             if utt.duration is not None and turn.start >= utt.duration

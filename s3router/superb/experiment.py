@@ -110,17 +110,11 @@ class TaskExperiment(Experiment):
         """As `Experiment.metrics`, the validation set included."""
         if self.checkpoint(checkpoint).name != self.BEST:
             return {}
-        figures = {name: self.validated[name] for name in self.FIGURES if name in self.validated}
-        found = {Path(self.options["valid_dir"]).name: figures}
-        for path in sorted(self.top.glob(f"{self.RESULTS}*/result.json")):
-            try:
-                result = json.loads(path.read_text(encoding="utf-8"))
-                found[path.parent.name.removeprefix(self.RESULTS)] = {
-                    name: result[name] for name in self.FIGURES if name in result
-                }
-            except (ValueError, TypeError) as error:
-                raise CheckpointError(f"{path}: damaged ({error}); predict the set again, or remove it") from None
-        return found
+        results = {Path(self.options["valid_dir"]).name: self.validated} | read_results(self.top)
+        return {
+            name: {figure: result[figure] for figure in self.FIGURES if figure in result}
+            for name, result in results.items()
+        }
 
     def check_same_sets(self, classes: list[list[str]], labels: str) -> None:
         """Refuse to resume with other classes or labels.
@@ -196,6 +190,17 @@ class TaskExperiment(Experiment):
             training=training | self.track,
             corpus="/".join(Path(options["train_dir"]).parts[-2:]),
         )
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Set -> content of its ``predict_SET/result.json``. Raises CheckpointError for a damaged one."""
+    found = {}
+    for path in sorted(folder.glob(f"{TaskExperiment.RESULTS}*/result.json")):
+        try:
+            found[path.parent.name.removeprefix(TaskExperiment.RESULTS)] = dict(json.loads(path.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); remove it and predict again") from None
+    return found
 
 
 def one_linear(head: nn.Module) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
         if not name:
             raise DataError(f"{path}: line {number} is not '<slot> <class>': {line!r}")
         if name in found.setdefault(slot, []):
-            raise DataError(f"{path}: line {number}: {slot} {name} comes a second time")
+            raise DataError(f"{path}: line {number}: {slot} {name} is listed twice")
         found[slot].append(name)
     if len(found) != slots:
         raise DataError(f"{path}: {len(found)} slots ({', '.join(found)}), expected {slots}")

@@ -58,7 +58,7 @@ class BenchmarkModel(_NN.UpstreamDownstreamModel):
 
 
 class FrameModel(BenchmarkModel):
-    """A model with a CTC head: logits (B, T, units) and valid frames (B,); frames behind an utterance's end are blank.
+    """A model with a CTC head: logits (B, T, units) and valid frames (B,); frames past an utterance's end are blank.
 
     s3prl predicts one utterance at a time and takes the best unit of every frame; in a batch, frames of padding would
     speak, too. The loss does not see them.
@@ -69,10 +69,10 @@ class FrameModel(BenchmarkModel):
     def forward(self, wav: Tensor, wav_len: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """(B, samples), (B,) -> float32 (B, T, units), int64 (B,)."""
         logits, lengths = super().forward(wav, wav_len, *args, **kwargs)
-        behind = torch.arange(logits.size(1), device=logits.device) >= lengths.to(logits.device)[:, None]
+        padding = torch.arange(logits.size(1), device=logits.device) >= lengths.to(logits.device)[:, None]
         blank = torch.full((logits.size(2),), torch.finfo(logits.dtype).min / 2, device=logits.device)
         blank[self.BLANK] = 0
-        return torch.where(behind[:, :, None], blank, logits), lengths
+        return torch.where(padding[:, :, None], blank, logits), lengths
 
 
 def build_task(

@@ -25,7 +25,7 @@ def predict(
 
     Args:
         experiment: the trained task.
-        data_dir: Kaldi directory, with what the task is scored by.
+        data_dir: Kaldi directory with the labels, texts, trials or turns to score against.
         output_dir: where the files go.
         fold: the fold of emotion recognition.
         batch_size: utterances per batch.

@@ -41,7 +41,7 @@ from s3router.upstreams.s3prl_engine import problem
 
 logger = logging.getLogger(__name__)
 
-MAX_LEFT_OUT = 100  # steps without a finite gradient before training gives up
+MAX_SKIPPED = 100  # steps without a finite gradient before training gives up
 
 
 class TrainingError(S3RouterError):
@@ -110,7 +110,7 @@ class Run:
         self.options, self.kind, self.sets, self.task = options, kind, sets, task
         self.rank, self.world, self.device = place
         self.folder = Path(options.output_dir)
-        self.update, self.left_out = 0, 0
+        self.update, self.skipped = 0, 0
         self.best: dict[str, Any] | None = None
 
         lrs = {"head": options.lr, "scores": options.upstream_lr, "weights": options.upstream_lr}
@@ -224,11 +224,11 @@ class Run:
         if math.isfinite(norm):
             self.optimizer.step()
         else:
-            self.left_out += 1
-            logger.warning("update %d: the gradient is not finite; step left out", self.update + 1)
-            if self.left_out > MAX_LEFT_OUT:
+            self.skipped += 1
+            logger.warning("update %d: the gradient is not finite; step skipped", self.update + 1)
+            if self.skipped > MAX_SKIPPED:
                 raise TrainingError(
-                    f"update {self.update + 1}: over {MAX_LEFT_OUT} gradients were not finite; lower the learning rates"
+                    f"update {self.update + 1}: over {MAX_SKIPPED} gradients were not finite; lower the learning rates"
                 )
         self.optimizer.zero_grad(set_to_none=True)
         return total / len(batches)

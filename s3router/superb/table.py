@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,22 +9,17 @@ from s3router.errors import DataError
 from s3router.scoring.accuracy import FOLDS, fold_mean
 from s3router.scoring.stats import mean_spread
 from s3router.submission.tracks import method_of
+from s3router.superb.experiment import read_results
 from s3router.superb.tasks import FIGURES
 
 
-def read_results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
-    """(experiment, set, result) of every ``predict_SET/result.json``. Raises DataError where a folder has none."""
+def _results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
+    """(experiment, set, result) of every predicted set. Raises DataError where a folder has none."""
     rows = []
     for folder in folders:
-        files = sorted(folder.glob("predict_*/result.json"))
-        if not files:
+        if not (found := read_results(folder)):
             raise DataError(f"{folder}: no predict_*/result.json here; predict first (stage 5)")
-        for path in files:
-            try:
-                result = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise DataError(f"{path} is damaged ({error}); remove it and predict again") from None
-            rows.append((folder.name, path.parent.name.removeprefix("predict_"), result))
+        rows += [(folder.name, name, result) for name, result in found.items()]
     return rows
 
 
@@ -33,14 +27,15 @@ def table(folders: Sequence[Path]) -> list[str]:
     """Markdown lines. Runs that differ in their seed alone share a row: mean ± standard deviation.
 
     Raises:
-        DataError: runs without results, or of tasks with different figures.
+        DataError: runs without results, or of tasks with different metrics.
+        CheckpointError: a result is damaged.
     """
     groups: dict[tuple, list[dict]] = {}
-    rows = read_results(folders)
+    rows = _results(folders)
     columns = columns_of(rows[0][2])
     for folder, name, result in rows:
         if columns_of(result) != columns:
-            raise DataError(f"{folder}: its task has other figures than {rows[0][0]}: make a table of each task")
+            raise DataError(f"{folder}: its task has other metrics than {rows[0][0]}; make one table per task")
         key = (name, result["upstream"], method_of(result), result["sparsity"])
         groups.setdefault(key, []).append(result)
     tracks = any("track" in result and result["task"] != "cls" for *_, result in rows)
@@ -80,7 +75,7 @@ def _cells(results: list[dict], columns: dict[str, str]) -> Iterator[str]:
 
 def folds(folders: Sequence[Path]) -> list[str]:
     """The benchmark's figure of emotion recognition: the mean accuracy of five folds. Raises DataError if some lack."""
-    rows = read_results(folders)
+    rows = _results(folders)
     figure = fold_mean([result["accuracy"] for *_, result in rows])
     lines = ["| fold | utterances | accuracy % |", "|---|---:|---:|"]
     lines += [f"| {name} | {result['n_utts']} | {100 * result['accuracy']:.2f} |" for name, _, result in rows]

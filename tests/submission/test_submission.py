@@ -118,7 +118,7 @@ WRONG_LINES = [
     ("ks_public", "_silence_-1.wav  yes", "2 columns, expected 2 with one space"),
     ("ks_public", "_silence_-1 yes", "not of the form <folder>-<file>.wav"),
     ("ks_public", "_silence_/1.wav yes", "not of the form <folder>-<file>.wav"),
-    ("ks_public", "yes-00f_nohash_0.wav yes", "comes a second time (first in line 1)"),
+    ("ks_public", "yes-00f_nohash_0.wav yes", "appears twice (first in line 1)"),
     ("ks_public", "_silence_-1.wav yes\r", "carriage return"),
     ("ks_public", "", "empty"),
     ("ks_public", "_silence_-1.wav\x00 yes", "control character '\\x00'"),
@@ -137,7 +137,7 @@ WRONG_LINES = [
     ("sv_public", "id1-a_b-1_id1-c-2 high", "'high' is not a number"),
     ("sv_public", "id1-a_b-1_id1-c-2", "1 columns, expected 2"),
     ("sv_public", "id1/a.wav_id2/b.wav 1", "not of the form name1_name2"),
-    ("sv_public", "id1-a_b-1_id2-c-1 0.5", "comes a second time"),
+    ("sv_public", "id1-a_b-1_id2-c-1 0.5", "appears twice"),
 ]
 
 
@@ -195,10 +195,10 @@ def test_a_trial_may_come_twice_as_in_the_corpus(tmp_path, lists):
 
 
 WRONG_TERMS = [
-    ('termid="q2"', 'termid="q1"', 6, "query q1 comes a second time (first in line 2)"),
+    ('termid="q2"', 'termid="q1"', 6, "query q1 appears twice (first in line 2)"),
     ('termid="q2"', 'termid="q3"', 6, "query q3 is not in the list"),
     ('termid="q1" ', "", 2, "detected_termlist without a termid"),
-    ('file="d2" channel="1" score="1.0000"', 'file="d1" channel="1" score="1.0000"', 8, "document d1 comes a second"),
+    ('file="d2" channel="1" score="1.0000"', 'file="d1" channel="1" score="1.0000"', 8, "document d1 appears twice"),
     ('file="d1" channel="1" score="-1.0000"', 'file="d9" channel="1" score="-1.0000"', 7, "document d9 is not in the"),
     ('score="-1.0000" decision="NO"/>\n</det', 'score="inf" decision="NO"/>\n</det', 4, "'inf' is not a finite number"),
     ('decision="YES"', 'decision="yes"', 8, "decision 'yes' is neither YES nor NO"),
@@ -276,7 +276,7 @@ def test_what_does_not_belong_into_the_archive(tmp_path, lists):
     assert "predict/ks/predict.txt: no task has it" in found
     assert "predict/ks_public/.DS_Store: does not belong here" in found
     assert "'predict/../../x': not a plain path" in found
-    assert "scored with all five folds only; lacking: er_fold4_public" in found
+    assert "scored with all five folds only; missing: er_fold4_public" in found
     assert len(found.splitlines()) == 5
     with pytest.raises(DataError, match="not a readable zip"):
         check_submission(__file__)
@@ -436,7 +436,7 @@ def test_experiments_that_cannot_be_submitted(tmp_path):
         folder = tmp_path / f"er{fold}/predict_test/er_fold{fold}_public"
         folder.mkdir(parents=True)
         (folder / "predict.txt").touch()
-    with pytest.raises(DataError, match="lacking: er_fold3_public, er_fold4_public, er_fold5_public"):
+    with pytest.raises(DataError, match="missing: er_fold3_public, er_fold4_public, er_fold5_public"):
         find_sources({"er": [tmp_path / "er1", tmp_path / "er2"]})
     with pytest.raises(DataError, match=r"er_fold1_public is in .* and in"):
         find_sources({"er": [tmp_path / "er1", tmp_path / "er1"]})
@@ -460,7 +460,7 @@ def test_lists_in_their_forms(tmp_path, lists):
     assert read_lists(tmp_path / "lists") == lists
     (tmp_path / "veri_test.txt").write_text("1 id1/a_b/1.wav id2/c/1.wav\n0 id1/a_b/1.wav id2/c/1.wav\n")
     assert read_list(tmp_path / "veri_test.txt", PARTS["sv_public"]).ids == ("id1-a_b-1_id2-c-1",)
-    for text, message in (("", "the list is empty"), ("a\na\n", "a comes a second time")):
+    for text, message in (("", "the list is empty"), ("a\na\n", "a appears twice")):
         (tmp_path / "list").write_text(text)
         with pytest.raises(DataError, match=message):
             read_list(tmp_path / "list", PARTS["ks_public"])

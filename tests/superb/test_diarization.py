@@ -194,7 +194,7 @@ def test_strange_turns_are_refused(tmp_path, lines, message):
 def test_turns_behind_the_end_are_refused(tmp_path):
     kind = task("sd")
     labelled = kind.read(make_recordings(tmp_path / "a", {**TURNS, "r2": [("d", 0.0, 0.64), ("d", 1.5, 1.6)]}))
-    with pytest.raises(DataError, match=r"r2: the turn 'd 1.500 1.600' lies behind its end"):
+    with pytest.raises(DataError, match=r"r2: the turn 'd 1.500 1.600' begins after the recording's end"):
         kind.check(labelled, [], [])
 
 
