@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def build_grid(path: Path, task) -> None:
     from s3router.experiments.kinds import kind_of
     from s3router.experiments.planning import Plan
     from s3router.experiments.results import Known
+    from s3router.superb.options import read_options
 
     grid = Grid.read(path)
     runs = Plan(grid, Known({})).everything()
@@ -101,6 +103,20 @@ def build_grid(path: Path, task) -> None:
         first, *_ = kind_of(grid).steps(run, grid.runs / run.name)
         if grid.kind == "asr":
             task.get_parser().parse_args(first[1:])
+        if grid.kind == "task":
+            read_options(first[1:])
+    if "cwd" in grid.raw and grid.kind == "command":
+        check_words(grid.folder / first[0], first[1:])
+
+
+def check_words(script: Path, words: list[str]) -> None:
+    """The script's --help lists every option among the words. (That of all tasks together has no script.)"""
+    if not script.is_file():
+        assert script.parent.name == "superb"
+        return
+    said = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
+    for word in (word for word in words if word.startswith("--") and " " not in word):
+        assert re.search(rf"^ *{word}\b", said, re.MULTILINE), f"{script}: no {word}"
 
 
 def build_pretraining(path: Path, task) -> None:
@@ -135,7 +151,8 @@ def build_upstream(path: Path, task) -> None:
 BUILDERS = {
     "egs/*/asr1/conf/train_*.yaml": build_training,
     "egs/*/asr1/conf/presets.yaml": build_presets,
-    "egs/*/*/conf/table*.yaml": build_grid,
+    "egs/*/*/conf/table.yaml": build_grid,
+    "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
     "conf/masks/*.yaml": build_mask,

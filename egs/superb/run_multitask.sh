@@ -120,7 +120,7 @@ route() {
     for i in "${!folders[@]}"; do
         packs+=("${work}/packs/${names[i]}.pack")
         need "${packs[i]}" "this command with --stage 3"
-        set=$(python local/multitask.py --test-set "${folders[i]}" "${tag}") || die "see above"
+        set=$(python -m s3router experiment tasks --test-set "${folders[i]}" --tag "${tag}") || die "see above"
         sets+=("${names[i]}=${set}")
         inputs+=("${set}/wav.scp" "${set}/utt2label")
         results+=("${work}/routed/predict_${names[i]}/result.json")
@@ -132,7 +132,8 @@ route() {
 report() {
     local name
     for name in "${names[@]}"; do need "${work}/routed/predict_${name}/result.json" "this command with --stage 4"; done
-    python local/multitask.py --table "${folders[@]}" --tag "${tag}" --output "${work}/RESULTS.md" || die "see above"
+    python -m s3router experiment tasks "${folders[@]}" --tag "${tag}" --work "${work}" --output "${work}/RESULTS.md" ||
+        die "see above"
 }
 
 names=() folders=()

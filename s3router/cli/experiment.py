@@ -63,7 +63,25 @@ def parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="train again where a result file is here, but its model is not (in a fresh clone)",
             )
+    tasks = verbs.add_parser("tasks", description="the page of run_multitask.sh: several tasks on one backbone")
+    tasks.add_argument("recipes", nargs="*", type=Path, help="folders of the recipes whose models are compared")
+    tasks.add_argument("--test-set", type=Path, metavar="RECIPE", help="only print the set that a recipe has predicted")
+    tasks.add_argument("--tag", required=True, help="of the experiments: TAG_router and TAG_weight")
+    tasks.add_argument("--work", type=Path, help="folder of packs and of what was predicted through one upstream")
+    tasks.add_argument("--output", type=Path, help="the page")
     return made
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from s3router.experiments import multitask
+
+    if args.test_set:
+        print(multitask.test_set(args.test_set, args.tag))
+    elif args.recipes and args.work and args.output:
+        print("\n".join(multitask.write_page(args.recipes, args.tag, args.work, args.output)))
+    else:
+        raise ConfigError("name recipes, --work and --output; or --test-set RECIPE")
+    return 0
 
 
 VERBS = {
@@ -82,6 +100,8 @@ def main(argv: Sequence[str]) -> int:
     """Parse, read the grid, and do what the verb says in the folder of its runs."""
     words = list(argv)
     args = parser().parse_args(words)
+    if args.verb == "tasks":
+        return _tasks(args)
     output = args.output.resolve() if getattr(args, "output", None) else None
     grid = Grid.read(args.grid, _overrides(args))
     with contextlib.chdir(grid.folder):

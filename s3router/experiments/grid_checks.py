@@ -19,10 +19,10 @@ _REQUIRED = ("kind", "upstream", "select", "seeds", "methods", "cells")
 _OPTIONAL = {
     "": (
         *("cwd", "upstream_ckpt", "axes", "train", "repeat", "sweep", "prepare", "runs", "results", "report", "notes"),
-        *("table", "jobs", "gpus", "slurm", "env", "routes"),
+        *("table", "local", "jobs", "gpus", "slurm", "env", "routes"),
     ),
     "asr": ("data", "feature_cache", "union"),
-    "task": ("data", "task", "feature_cache", "device", "fold"),
+    "task": ("data", "task", "feature_cache", "fold"),
     "command": ("command", "experiment"),
 }
 _NEEDED = {"asr": ("data",), "task": ("data", "task"), "command": ("command", "experiment")}
@@ -77,7 +77,15 @@ def problems(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def _types(raw: Mapping[str, Any]) -> Iterator[str]:
     wanted = {"seeds": list, "cells": list, "methods": dict, "data": dict, "sweep": dict, "axes": dict, "train": dict}
-    for name, kind in {**wanted, "table": dict, "experiment": dict, "env": dict, "slurm": dict, "union": dict}.items():
+    for name, kind in {
+        **wanted,
+        "table": dict,
+        "experiment": dict,
+        "env": dict,
+        "local": dict,
+        "slurm": dict,
+        "union": dict,
+    }.items():
         if raw.get(name) is not None and not isinstance(raw[name], kind):
             yield f"{name} must be a {'list' if kind is list else 'mapping'}, found {raw[name]!r}"
     if raw.get("repeat", "all") != "all" and not isinstance(raw["repeat"], list):

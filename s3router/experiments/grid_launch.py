@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from s3router.errors import ConfigError
+from s3router.errors import ConfigError, DataError
 from s3router.experiments.executors import Executor, LocalExecutor, SubmititExecutor
 from s3router.experiments.forked import ForkExecutor
 from s3router.experiments.grid import Cell, Grid
@@ -63,7 +63,7 @@ def launch(
     work = GridWork(grid, choice, write)
     print(work.status(0, 0), flush=True)
     status = Scheduler(work, grid.runs, executor(grid, work, resources, command), resources.jobs).run()
-    if report is not False:
+    if report is not False and work.known.results:
         write_figures(grid)
         print(f"{write_table(grid, report or None)} is written", flush=True)
     blocked = [m for cell in grid.cells for m in cell.methods if choice.sweep and not work.plan().decided(m, cell)]
@@ -137,9 +137,15 @@ def union_here(grid: Grid, at: Sequence[str]) -> Iterator[str]:
 
 
 def write_table(grid: Grid, output: Path | None = None) -> Path:
-    """Write the page from the result files alone; returns its path."""
+    """Write the page from the result files alone; returns its path.
+
+    Raises:
+        DataError: there are none; the page stays as it is.
+    """
     report = output or grid.report
     known = Known.read(grid.results, grid.select, grid.runs)
+    if not known.results:
+        raise DataError(f"{grid.results}: no result files here, so there is nothing to write {report} from")
     (write_page if "routes" in grid.raw else write_report)(grid, known, report)
     return report
 

@@ -87,6 +87,7 @@ class Recognition:
             "sparsity": run.sparsity,
             "seed": run.seed,
             "feature_cache": cache if run.base != "scratch" else None,
+            **local(self.grid),
             **dict(run.options),
         }
         if run.base != "router":
@@ -127,16 +128,20 @@ class Task:
             "seed": run.seed,
             "train-dir": paths["train"],
             "valid-dir": paths["dev"],
+            "test-dirs": paths["test"],  # checked before the work
             "classes": paths.get("classes"),
             "feature-cache": None if crops else raw.get("feature_cache"),
-            "device": raw.get("device"),
             "output-dir": folder,
+            **{name.replace("_", "-"): value for name, value in local(self.grid).items()},
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
         if run.base == "frozen":
             words.pop("max-seconds", None)  # nothing would be saved by it
         predict = {"exp-dir": folder, "data-dir": paths["test"], "output-dir": folder / "predict_test"}
-        predict |= {"device": raw.get("device"), "fold": filled(str(raw["fold"]), run) if "fold" in raw else None}
+        predict |= {
+            "device": local(self.grid).get("device"),
+            "fold": filled(str(raw["fold"]), run) if "fold" in raw else None,
+        }
         return [["superb-train", *flags(words)], ["superb-predict", *flags(predict)]]
 
     def result(self, run: Run, folder: Path) -> dict[str, Any]:
@@ -163,6 +168,11 @@ class Command:
     def result(self, run: Run, folder: Path) -> dict[str, Any]:
         where = self.grid.raw["experiment"]
         return read_experiment(Path(filled(where["folder"], run)), str(where.get("dev", "dev")), self.grid.tests)
+
+
+def local(grid: Grid) -> dict[str, Any]:
+    """Options that say where and on what runs are made, and decide nothing about them: GPUs, paths of a corpus."""
+    return dict(grid.raw.get("local") or {})
 
 
 def data_paths(grid: Grid, run: Run, names: tuple[str, ...]) -> dict[str, Path]:
@@ -203,12 +213,18 @@ def filled(text: str, run: Run) -> str:
 
 
 def filled_words(words: list[str], grid: Grid, run: Run) -> Argv:
-    """A command's words. ``{options}`` becomes ``--name value`` of all that no other word has a placeholder for."""
+    """A command's words.
+
+    ``{options}`` becomes ``--name value`` of all that no other word has a placeholder for, ``{local}`` of the grid's
+    local options alone.
+    """
     named = {name for word in words for name in _PLACEHOLDER.findall(word)}
     found: list[str] = []
     for word in words:
-        if word == "{options}":
-            own = {**_values(run), "upstream_ckpt": grid.upstream_ckpt}
+        if word == "{local}":
+            found += flags(local(grid), "-")
+        elif word == "{options}":
+            own = {**_values(run), "upstream_ckpt": grid.upstream_ckpt, **local(grid)}
             for name in (*(axis for axis, _ in run.at), "name", "key", "variant"):
                 own.pop(name)
             found += flags({name: value for name, value in _grouped(own).items() if name not in named}, "-")

@@ -98,17 +98,17 @@ def _summary(plan: Plan) -> Iterator[str]:
     sparse = [method for method in methods if any(method in cell.sparse for cell in grid.cells)]
     yield "## The methods side by side" + (", at the sparsity that dev picks" if sparse else "")
     yield ""
-    part = grid.tests[0]
-    header = [f"{short_title(grid, method)} {figure.heading}" for figure in grid.figures for method in methods]
+    columns = [(part, figure) for part in grid.tests for figure in grid.figures]
+    header = [f"{short_title(grid, m)} {_heading(grid, part, figure)}" for part, figure in columns for m in methods]
     body = []
     for cell in grid.cells:
         best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in methods}
         rows = {method: Row(plan, cell, method, best[method]) for method in methods}
         cells = []
-        for figure in grid.figures:
+        for part, figure in columns:
             texts = {method: row.percent(part, figure) for method, row in rows.items()}
-            means = {m: row.figure(part, figure).mean for m, row in rows.items() if row.figure(part, figure)}
-            if all(set(pair) <= means.keys() for pair in _compared(grid)[:1]) and len(means) > 1:
+            means = {m: found.mean for m, row in rows.items() if (found := row.figure(part, figure))}
+            if len(means) > 1 and all(set(pair) <= means.keys() for pair in _compared(grid)[:1]):
                 winner = min(means, key=lambda m, f=figure, found=means: found[m] if f.lower else -found[m])
                 texts[winner] = f"**{texts[winner]}**"
             cells += texts.values()
@@ -119,26 +119,29 @@ def _summary(plan: Plan) -> Iterator[str]:
         yield from _differences(plan, a, b)
 
 
+def _heading(grid: Grid, part: str, figure: Figure) -> str:
+    return figure.heading if len(grid.tests) == 1 else f"{figure.heading} {part}"
+
+
 def _differences(plan: Plan, a: str, b: str) -> Iterator[str]:
-    grid, part = plan.grid, plan.grid.tests[0]
-    figures = [figure for figure in grid.figures if figure.counts]
-    if not figures:
+    grid = plan.grid
+    columns = [(part, figure) for part in grid.tests for figure in grid.figures if figure.counts]
+    if not columns:
         return
     body = []
     for cell in grid.cells:
         rows = [Row(plan, cell, m, plan.best_sparsity(cell, m) if m in cell.sparse else None) for m in (a, b)]
         lacking = any(row.sparsity is None and row.method in cell.sparse for row in rows)
-        body.append(
-            [describe(grid, cell), *(NONE if lacking else interval(difference(*rows, part, f)) for f in figures)]
-        )
-    better = "below" if figures[0].lower else "above"
+        found = [NONE if lacking else interval(difference(*rows, part, figure)) for part, figure in columns]
+        body.append([describe(grid, cell), *found])
+    better = "below" if columns[0][1].lower else "above"
     yield ""
     yield from paragraph(
         f"{title_of(grid, a)} minus {title_of(grid, b)}, in points, with the 95 % interval of a paired bootstrap over",
         f"the test utterances (errors averaged over seeds; {better} 0: {title_of(grid, a)} is better):",
     )
     yield ""
-    yield from table(["", *(figure.heading for figure in figures)], body)
+    yield from table(["", *(_heading(grid, part, figure) for part, figure in columns)], body)
 
 
 def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from s3router.experiments.figures import Figure
-from s3router.experiments.grid import Cell, Run
+from s3router.experiments.grid import Cell
 from s3router.experiments.markdown import NONE
 from s3router.experiments.planning import Plan
 from s3router.scoring.stats import Difference, MeanSpread, bootstrap_counts, mean_spread
@@ -33,13 +31,6 @@ class Row:
         self.runs = plan.row(cell, method, sparsity)
         self.found = [plan.known.results[run.key] for run in self.runs if plan.known.done(run)]
 
-    @classmethod
-    def of_runs(cls, method: str, sparsity: float | None, runs: list[Run], found: list[Mapping]) -> Row:
-        """A row of runs that were found elsewhere."""
-        row = cls.__new__(cls)
-        row.method, row.sparsity, row.runs, row.found = method, sparsity, runs, found
-        return row
-
     @property
     def seeds(self) -> int:
         """How many runs are in."""
@@ -51,9 +42,14 @@ class Row:
         return mean_spread(values) if values else None
 
     def percent(self, part: str, figure: Figure) -> str:
-        """The same in percent."""
+        """The same in percent; of one run's accuracy with its 95 % interval over the utterances (Wilson)."""
         found = self.figure(part, figure)
-        return found.percent() if found else NONE
+        if found is None:
+            return NONE
+        interval = self.found[0].get(part, {}).get("interval")
+        if self.seeds == 1 and interval and figure.name == "accuracy":
+            return f"{found.percent()} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+        return found.percent()
 
 
 def difference(a: Row, b: Row, part: str, figure: Figure) -> Difference | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from s3router.errors import DataError
 def upstream_files(name: str, checkpoint: str | None, folder: Path = Path()) -> list[Path]:
     """The files of an upstream's weights; none where its name alone stands for a download."""
     if name == "tiny" and not checkpoint:
-        checkpoint = os.environ.get("S3ROUTER_TINY")
-    if name == "tiny" and not checkpoint:
-        from s3router.upstreams.hub import TINY_FOLDER
+        from s3router.upstreams.hub import tiny_folder
 
-        checkpoint = str(TINY_FOLDER)
+        checkpoint = str(tiny_folder())
     if not checkpoint or "://" in checkpoint:
         return []
     path = folder / checkpoint

@@ -335,6 +335,33 @@ def test_one_run_in_a_process_of_its_own(task):
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 
+def test_classification_for_real(tmp_path, monkeypatch, capsys):
+    """Two trainings of two classes, swept, forked, predicted and put into a table with an interval."""
+    monkeypatch.chdir(tmp_path)
+    five = ROOT / "tests/fixtures/five"
+    shutil.copytree(five, "five")
+    Path("five/wav.scp").write_text((five / "wav.scp").read_text().replace(" tests/", f" {ROOT}/tests/"))
+    utts = [line.split()[0] for line in (five / "wav.scp").read_text().splitlines()]
+    Path("five/utt2label").write_text("".join(f"{utt} {'ab'[k % 2]}\n" for k, utt in enumerate(utts)))
+    grid = {
+        **TASK,
+        **{"upstream": "tiny", "data": dict.fromkeys(("train", "dev", "test"), "five"), "feature_cache": "cache"},
+        "train": {"max_updates": 2, "batch_size": 2, "valid_interval": 2},
+        "methods": {"frozen": {"lr": [0.1, 0.001]}, "router": {"lr": 0.01, "upstream_lr": 0.01}},
+        "sweep": {"sparsity": 0.1, "search": "all"},
+        "cells": [{"methods": ["frozen", "router"], "sparsities": [0.1]}],
+    }
+    Path("table.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+    assert main(["experiment", "run", "table.yaml", "--jobs", "2"]) == 0, capsys.readouterr().out
+    result = json.loads(next(Path("results").glob("tiny_router_s0.10_*.json")).read_text())
+    assert result["test"]["utts"].keys() == set(utts)
+    assert sum(wrong for _, wrong in result["test"]["utts"].values()) == round(5 * (1 - result["test"]["accuracy"]))
+    assert result["lrs"] == {"lr": 0.01, "upstream_lr": 0.01}
+    assert re.search(
+        r"S3-Router, 10 % removed ← dev +\| +\d+\.\d \(\d+\.\d to \d+\.\d\)", Path("RESULTS.md").read_text()
+    )
+
+
 def test_speech_recognition_for_real(tmp_path, monkeypatch, capsys):
     """Two trainings on five prompts, forked, decoded and put into a table."""
     monkeypatch.chdir(tmp_path)

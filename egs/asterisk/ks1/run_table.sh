@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# RESULTS.md: frozen, weight and router over sparsities, with seeds. Learning rates are decided on dev, with the first
-# seed. Options: those of utils/class_table.sh.
+# The runs behind RESULTS.md (conf/table.yaml): makes those that are missing, then the page. Killed and called again it goes
+# on. Options: s3router experiment run --help.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-exec ../../../utils/class_table.sh "$@"
+cd "$(dirname "${BASH_SOURCE[0]}")" && . ../../../utils/path.sh
+exec python -m s3router experiment run conf/table.yaml "$@"

@@ -1,22 +1,19 @@
-#!/usr/bin/env python3
-"""The page of run_multitask.sh: scores, parameters and bytes of packs on one backbone, and of finetuned models."""
+"""The page of several tasks on one backbone: scores, parameters and bytes of packs, and of finetuned models."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from s3router.errors import DataError, S3RouterError
+from s3router.errors import DataError
 from s3router.files import write_lines
 from s3router.packs.pack_file import read_parts
+from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import read_states
 from s3router.upstreams.hub import build
-
-HERE = Path(__file__).resolve().parents[1]
 
 
 def result_of(folder: Path) -> dict:
@@ -111,30 +108,14 @@ def page(rows: list[dict], options: dict, total: int, convolutions: int) -> list
     return lines
 
 
-def main() -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--test-set", nargs=2, metavar=("RECIPE", "TAG"), help="print the set that a recipe predicted")
-    parser.add_argument("--table", nargs="+", type=Path, metavar="RECIPE", help="write the page")
-    parser.add_argument("--tag")
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
-    try:
-        if args.test_set:
-            print(test_set(Path(args.test_set[0]), args.test_set[1]))
-            return 0
-        work = HERE / "exp" / args.tag
-        rows = [row_of(recipe, args.tag, work) for recipe in args.table]
-        config = args.table[0] / "exp" / f"{args.tag}_router" / "selected" / "config.json"
-        options = json.loads(config.read_text(encoding="utf-8"))["options"]
-        lines = page(rows, options, *numbers(options["upstream"], options["upstream_ckpt"]))
-    except (S3RouterError, OSError, KeyError, ValueError) as error:
-        print(f"multitask.py: {error}", file=sys.stderr)
-        return 1
-    write_lines(args.output, lines)
-    print("\n".join(lines))
-    return 0
+def write_page(recipes: Sequence[Path], tag: str, work: Path, output: Path) -> list[str]:
+    """Write the page of the recipes' experiments ``TAG_router`` and ``TAG_weight``; returns its lines.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Args:
+        work: folder with ``packs/TASK.pack`` and ``routed/predict_TASK/result.json``.
+    """
+    rows = [row_of(recipe, tag, work) for recipe in recipes]
+    router = TaskExperiment(recipes[0] / "exp" / f"{tag}_router")
+    lines = page(rows, router.options, *numbers(router.upstream, router.upstream_ckpt))
+    write_lines(output, lines)
+    return lines
