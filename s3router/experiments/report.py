@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def plots_of(grid: Grid) -> list[Path]:
 
 
 def _image(path: Path, report: Path) -> tuple[str, str]:
-    return f"![{path.stem.replace('_', ' ')}]({path.relative_to(report.parent)})", ""
+    return f"![{path.stem.replace('_', ' ')}]({os.path.relpath(path, report.parent)})", ""
 
 
 def describe(grid: Grid, cell: Cell) -> str:

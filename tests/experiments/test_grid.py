@@ -304,6 +304,9 @@ def test_report(grid, tmp_path):
     assert "**0.0001: 30.0**" in text
     assert "1 runs failed" in text
     assert text.count("![") == 2
+    (tmp_path / "elsewhere").mkdir()
+    assert main(["experiment", "table", str(grid.path), "--output", "elsewhere/page.md"]) == 0
+    assert "(../results/sparsity_curve.png)" in Path("elsewhere/page.md").read_text()
     assert {path.stem for path in folder.glob("*.png")} == {"sparsity_curve", "learning_curves"}
     (folder / "broken.json").write_text("{}")
     with pytest.raises(DataError, match=r"broken\.json: not a result file"):
