@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -24,8 +23,9 @@ def choose_arithmetic(
 ) -> str:
     """``"bfloat16"`` or ``"float32"``, whichever training is faster in here; says so in the log.
 
-    On a CPU both are timed, since flags do not tell: some processors that multiply bfloat16 multiply float32 faster. On
-    a GPU its capability decides. Where a process group exists, rank 0 chooses for all, and all ranks have to call this.
+    On a CPU both are timed, since flags do not tell: some processors that multiply bfloat16 multiply float32 faster.
+    Where a process group exists, rank 0 measures for all, and all ranks have to call this. On a GPU its capability
+    decides.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or a number of GPUs.
@@ -36,18 +36,14 @@ def choose_arithmetic(
     import torch
 
     if (device > 0) if isinstance(device, int) else device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        chosen = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        logger.info("arithmetic: %s (%s)", chosen, torch.cuda.get_device_name())
+        return chosen
     grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
     chosen = [_faster((measure or gflops)(hidden, ffn)) if not grouped or torch.distributed.get_rank() == 0 else None]
     if grouped:
         torch.distributed.broadcast_object_list(chosen)
     return chosen[0]
-
-
-@functools.cache
-def has_bfloat16(ngpu: int) -> bool:
-    """Whether `choose_arithmetic` takes bfloat16 for a base model."""
-    return choose_arithmetic(ngpu) == "bfloat16"
 
 
 def _faster(speeds: dict[str, float]) -> str:

@@ -33,6 +33,7 @@ def test_bfloat16_must_win_clearly(float32, bfloat16, chosen, caplog):
 
 
 def test_a_gpu_is_asked_what_it_can(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     for able, chosen in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
         for device in ("cuda", "cuda:1", 2):
