@@ -40,6 +40,6 @@ def main(argv: Sequence[str]) -> int:
         *(TaskExperiment(args.exp_dir), args.data_dir, args.output_dir, args.fold),
         *(args.batch_size, args.num_workers, args.device),
     )
-    track = f", {result['track']} track" if result["task"] != "cls" else ""
+    track = f", {result['track']} track" if "track" in result else ""
     print(f"{args.data_dir}: {described(result)}{track}")
     return 0

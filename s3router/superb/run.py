@@ -23,13 +23,13 @@ from torch import nn
 
 from s3router.errors import S3RouterError
 from s3router.files import replacing, write_json
-from s3router.superb import options as superb_options
 from s3router.superb.batches import TrainingBatches, in_order, to_device
 from s3router.superb.evaluate import evaluate
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.kind import Kind, Settings
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
+from s3router.superb.options import extra_conf, pools_ahead, recorded
 from s3router.superb.pooled import pooled
 from s3router.superb.tasks import task
 from s3router.training.arithmetic import choose_arithmetic
@@ -118,7 +118,7 @@ class Run:
         self.optimizer = problem(kind.problem).build_optimizer(conf, param_groups(task.model, lrs))
         clips = kind.clips(sets.train, task.encoder, settings, options.max_seconds, options.seed)
         self.clips = kind.clips(sets.valid, task.encoder, settings)
-        if superb_options.pools_ahead(options):
+        if pools_ahead(options):
             kept = None if options.feature_cache is None else Path(options.feature_cache)
             clips, self.clips = (
                 pooled(task.model, c, options.batch_size, kept, self.rank, self.world) for c in (clips, self.clips)
@@ -145,7 +145,7 @@ class Run:
         sets = Sets.read(kind, options)
         torch.manual_seed(options.seed)
         built = build_task(
-            *(kind, settings, sets.classes, options.method, superb_options.extra_conf(options)),
+            *(kind, settings, sets.classes, options.method, extra_conf(options)),
             *(options.upstream_ckpt, options.amp_dtype == "bfloat16"),
         )
         sets.check(kind, built.model.receptive_field)
@@ -160,7 +160,7 @@ class Run:
         """Write ``config.json``."""
         if self.rank == 0:
             config = {
-                "options": superb_options.recorded(self.options),
+                "options": recorded(self.options),
                 "settings": asdict(settings),
                 "classes": self.sets.classes,
                 "labels": self.sets.digest,
