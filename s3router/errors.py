@@ -39,6 +39,8 @@ def explain(error: BaseException) -> str | None:
         return _explain_os(error)
     if isinstance(error, MemoryError) or _is_torchs_memory_error(error):
         return "not enough memory; take smaller batches, or a machine with more of it"
+    if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch.save says no more
+        return f"a checkpoint cannot be written{_free(Path())}; make room and run the same command again"
     return None
 
 

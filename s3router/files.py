@@ -7,7 +7,7 @@ then takes the target's place by a rename.
 from __future__ import annotations
 
 import contextlib
-import errno
+import io
 import json
 import os
 import re
@@ -23,8 +23,21 @@ from s3router.errors import ConfigError, DataError
 UNFINISHED = ".*.tmp"
 """Glob pattern of what a killed process may leave beside its target."""
 _HOST = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _DRAFT = re.compile(r"\.(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp$")
-_NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # failures to write do not say which file it was
+
+
+class _Draft(io.FileIO):
+    """A file that names itself when it cannot be written to, and remembers it."""
+
+    failure: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = OSError(error.errno, error.strerror, self.name)
+            raise self.failure from None
 
 
 @contextlib.contextmanager
@@ -53,15 +66,22 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = unfinished(path)
+    raw = None
     try:
-        with open(draft, mode.replace("w", "x"), **text) as file:
+        raw = _Draft(os.fspath(draft), "x")
+        file = io.BufferedWriter(raw) if "b" in mode else io.TextIOWrapper(io.BufferedWriter(raw), **text)
+        with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(raw.fileno())
         os.replace(draft, path)
     except OSError as error:
-        if error.filename == os.fspath(draft) or (error.filename is None and error.errno in _NAMELESS):
+        if error.filename == os.fspath(draft):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None  # of the file that was asked for
+        raise
+    except Exception:
+        if raw is not None and raw.failure:  # torch.save puts an error of its own in place of it
+            raise OSError(raw.failure.errno, raw.failure.strerror, os.fspath(path)) from None
         raise
     finally:
         draft.unlink(missing_ok=True)
@@ -91,6 +111,12 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
             if path.exists():
                 raise DataError(f"{path} exists already: remove it, or name another folder") from error
             raise
+    except Exception as error:
+        if not isinstance(error, OSError) and (
+            found := _OS_ERROR.search(str(error))
+        ):  # safetensors has errors of its own
+            raise OSError(int(found[1]), os.strerror(int(found[1])), os.fspath(path)) from None
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _sync_folder(path.parent)

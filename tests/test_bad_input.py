@@ -481,6 +481,25 @@ def test_an_option_that_is_unknown(place, refuse, name):
     refuse(f"{name} --no-such-option", "error: ", status=1 if name == "train" else 2)
 
 
+def test_a_disk_that_is_full_in_training(files):
+    with open("five/utt2label", "w", encoding="utf-8") as file:
+        file.writelines(f"{u.utt} {'ab'[i % 2]}\n" for i, u in enumerate(DataDir.read("five").utts))
+    code = f"""
+import resource, sys
+from s3router import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.exit(cli.main({f"{SUPERB} --max-updates 2 --amp-dtype float32".split()!r}))
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("s3router superb-train: error: ")
+    assert "out" in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith("file too large\n")
+    assert {path for path in files_of(files / "out") if path.endswith((".pth", ".tmp"))} == set()
+
+
 # --- what the system refuses: the place is another user's, or a limit is reached
 
 

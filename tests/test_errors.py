@@ -27,6 +27,10 @@ def os_error(number: int, *names: str) -> OSError:
         (os_error(errno.EPROTO), "protocol error"),
         (OSError("the hub\nhas no such model"), "the hub has no such model"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory; take smaller"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos"),
+            "a checkpoint cannot be written (",
+        ),
         (RuntimeError("shapes differ"), None),
         (KeyError("x"), None),
     ],

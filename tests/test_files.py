@@ -96,6 +96,31 @@ except OSError as error:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_disk_that_is_full_while_tensors_are_saved(tmp_path: Path):
+    """Libraries have errors of their own for it."""
+    code = """
+import resource, sys, torch
+from safetensors.torch import save_file
+from s3router.errors import explain
+from s3router.files import replacing, replacing_folder
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+states = {"a": torch.zeros(10_000)}
+try:
+    with replacing(sys.argv[1] + "/a.pth", "wb") as file:
+        torch.save(states, file)
+except OSError as error:
+    print(explain(error))
+try:
+    with replacing_folder(sys.argv[1] + "/b") as folder:
+        save_file(states, folder / "model.safetensors")
+except OSError as error:
+    print(explain(error))
+"""
+    out, err = run(code, str(tmp_path)).communicate()
+    assert out.splitlines() == [f"{tmp_path}/a.pth: file too large", f"{tmp_path}/b: file too large"], err
+    assert os.listdir(tmp_path) == []
+
+
 def test_processes_that_write_one_file_never_mix_and_leave_nothing_else(tmp_path: Path):
     code = """
 import sys

@@ -258,6 +258,18 @@ def stage(code: str, cwd: Path) -> subprocess.CompletedProcess:
 STEP = "run_once log/a.log --inputs in --outputs out -- sh -c 'cat in >>out; echo made'"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_folder_of_another_user_is_named_before_anything_runs(tmp_path: Path):
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    helpers = shutil.copy(ROOT / "utils/stage.sh", tmp_path)
+    command = ["bash", "-euc", f". {helpers}\nneed_writable exp/a/b\necho went on"]
+    assert bash(command[-1], tmp_path).stdout == "went on\n"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, user=65534, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"error: {tmp_path} cannot be written to (it belongs to root): work in a clone of your own" in done.stderr
+
+
 def test_run_once_skips_what_is_finished(tmp_path: Path):
     (tmp_path / "in").write_text("x")
     first, second = stage(STEP, tmp_path), stage(STEP, tmp_path)

@@ -47,6 +47,16 @@ stages_in_order() {
     [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
 }
 
+# need_writable FOLDER...: stop, unless each, or the folder that it will be made in, can be written to.
+need_writable() {
+    local folder
+    for folder in "$@"; do
+        while [ ! -e "${folder}" ]; do folder=$(dirname "${folder}"); done
+        [ -w "${folder}" ] || die "$(readlink -f "${folder}") cannot be written to (it belongs to $(stat -c %U "${folder}")):" \
+            "work in a clone of your own, or ask for the right"
+    done
+}
+
 # need FILE COMMAND: stop, unless FILE is there and not empty (or a folder), saying where it comes from.
 need() {
     [ -d "$1" ] || [ -s "$1" ] || die "$1 is missing or empty. It comes from: $2"

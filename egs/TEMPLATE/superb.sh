@@ -53,6 +53,7 @@ tag=                  # name of the experiment's folder (default: made from the 
 main() {
     check_options
     name_everything
+    need_writable data "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "checks of the sets" check_sets

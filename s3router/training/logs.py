@@ -33,6 +33,13 @@ class PatientFileHandler(logging.FileHandler):
             for one in waiting:
                 super().emit(one)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written, as on a full disk, ends the run; checkpoints could not be written either."""
+        error = sys.exception()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        super().handleError(record)
+
 
 @contextlib.contextmanager
 def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterator[None]:
@@ -59,7 +66,8 @@ def to_files(path: Path, level: str = "INFO", rank: int | None = None) -> Iterat
         root.setLevel(before[0])
         root.handlers[:] = before[1]
         for handler in handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # its last line has been written, or that error is under way
+                handler.close()
 
 
 @contextlib.contextmanager

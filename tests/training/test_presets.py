@@ -58,7 +58,7 @@ def test_command_writes_it_and_leaves_the_same_alone(path: Path, tmp_path: Path)
     ("text", "message"),
     [
         ("method: {router: {}}", "expected the sections all, methods, subsets, upstreams"),
-        ("- a", "expected the sections"),
+        ("- a", "expected options"),
         ("all: 3", "all: expected options"),
         ("subsets: {1h: 3}", "subsets: expected options"),
         ("all: {", "not YAML"),
@@ -75,6 +75,7 @@ def test_refusals(path: Path, text: str, message: str, capsys):
     assert not out.exists()
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
-        presets.read_presets(tmp_path / "none.yaml")
+def test_a_missing_file_is_named(tmp_path: Path, capsys):
+    words = ["--method", "router", "--subset", "1h", "--upstream", "tiny", "--output", str(tmp_path / "out.yaml")]
+    assert cli.main(["presets", str(tmp_path / "none.yaml"), *words]) == 1
+    assert "none.yaml: no such file" in capsys.readouterr().err

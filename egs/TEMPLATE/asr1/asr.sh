@@ -58,6 +58,7 @@ decode_args=          # further options of s3router decode
 main() {
     check_options
     name_everything
+    need_writable data dump "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
     upstream_is_known
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"

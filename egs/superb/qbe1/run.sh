@@ -43,6 +43,7 @@ main() {
     mapfile -t sets < <(each_set "${test_sets}")
     sets=("$(locate "${documents}")" "$(locate "${valid_set}")" "${sets[@]}")
     exp=exp/${tag:-${upstream}_frozen}
+    need_writable data "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
     run_stage 1 "corpus -> data" prepare_corpus
     run_stage 2 "checks of the sets" check_sets
