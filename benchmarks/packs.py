@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace, backbone: nn.Module, c: float, folder: Pat
         found = summary.figures(path)
         row[codec] = {
             "bytes": path.stat().st_size,
-            "bits_a_weight": found["masks"]["bits_a_weight"],
+            "bits_per_weight": found["masks"]["bits_per_weight"],
             "plain_entropy": found["masks"]["plain_entropy"],
             "write_seconds": write,
             "load_seconds": load,
@@ -106,9 +106,9 @@ def measure(args: argparse.Namespace, backbone: nn.Module, c: float, folder: Pat
 
 def table(rows: list[dict], sparsity: float, fingerprint_seconds: float) -> str:
     lines = [
-        f"Masks at sparsity {sparsity:g}; the plain entropy is {rows[0]['bits']['plain_entropy']:.4f} bits a weight.",
+        f"Masks at sparsity {sparsity:g}; the plain entropy is {rows[0]['bits']['plain_entropy']:.4f} bits per weight.",
         "",
-        "| masks | codec | bits a weight | bytes of the pack | load s | write s |",
+        "| masks | codec | bits per weight | bytes of the pack | load s | write s |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for row in rows:
@@ -116,7 +116,7 @@ def table(rows: list[dict], sparsity: float, fingerprint_seconds: float) -> str:
         for codec in ("bits", "coded"):
             r = row[codec]
             times = f"{r['load_seconds']:.2f} | {r['write_seconds']:.2f}"
-            lines.append(f"| {name} | {codec} | {r['bits_a_weight']:.4f} | {r['bytes']:,} | {times} |")
+            lines.append(f"| {name} | {codec} | {r['bits_per_weight']:.4f} | {r['bytes']:,} | {times} |")
     return "\n".join([*lines, "", f"The fingerprint of these weights takes {fingerprint_seconds:.2f} s."])
 
 

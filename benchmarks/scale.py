@@ -70,7 +70,7 @@ class Shape:
 
 
 def entropy(sparsity: float) -> float:
-    """Bits a weight of a mask without structure."""
+    """Bits per weight of a mask without structure."""
     return -sum(p * math.log2(p) for p in (sparsity, 1 - sparsity) if p > 0)
 
 
@@ -81,7 +81,7 @@ def measured() -> dict[str, Any]:
     work = 4 * 10 * Shape.read("hubert_base").training(10)
     random_masks = next(row for row in json.loads((common.RESULTS / "packs.json").read_text())["rows"] if row["c"] == 0)
     return {
-        "coded": random_masks["coded"]["bits_a_weight"] / random_masks["coded"]["plain_entropy"],
+        "coded": random_masks["coded"]["bits_per_weight"] / random_masks["coded"]["plain_entropy"],
         "ratio": found["masks_to_weights"]["seconds"],
         "where": f"{step['settings']['threads']} CPU thread(s), {step['settings']['dtype']}",
         "gigaflops": work / found["median"]["weights"]["seconds"] / 1e9,
@@ -97,8 +97,8 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
     many, gigabyte = args.languages, 1e9
     copies, weights = 4 * shape.parameters, 4 * shape.parameters
     head = 4 * (shape.width + 1) * args.tokens
-    bits_a_weight = step["coded"] * entropy(args.sparsity)
-    coded, bits = bits_a_weight * shape.masked / 8, shape.masked / 8
+    bits_per_weight = step["coded"] * entropy(args.sparsity)
+    coded, bits = bits_per_weight * shape.masked / 8, shape.masked / 8
     working = 4 * shape.masked
     masked = {
         "disk": weights + many * (coded + head),
@@ -121,9 +121,9 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         f"({step['where']}), which by the same count of operations reached {step['gigaflops']:.0f} GFLOP/s.",
         f"A GPU with a peak of {args.tflops:g} TFLOP/s in bf16, {100 * args.utilisation:g} % of it used: assumed, not "
         "measured. Half the use is twice the hours.",
-        f"A pack on disk is its head and its coded mask: {bits_a_weight:.3f} bits a weight, {step['coded']:.4f} times "
-        "the plain entropy, as measured for random masks (masks that follow the weights' magnitudes take less). In "
-        "memory it is one bit a weight.",
+        f"A pack on disk is its head and its coded mask: {bits_per_weight:.3f} bits per weight, "
+        f"{step['coded']:.4f} times the plain entropy, as measured for random masks (masks that follow the weights' "
+        "magnitudes take less). In memory it is one bit per weight.",
         "Memory: weights only, without activations; one working copy of the masked weights.",
     ]
     rows = [

@@ -1,4 +1,4 @@
-"""``s3router inspect``: what mask packs hold. The backbone is not needed."""
+"""``s3router inspect``: the contents of mask packs. The backbone is not needed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="s3router inspect", description=__doc__)
     result.add_argument("packs", nargs="+", type=Path, metavar="PACK", help="files that s3router pack has written")
     form = result.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="everything, as JSON: a list with an object for each pack")
-    form.add_argument("--table", action="store_true", help="a row for each pack: sparsity, learning rate, bits, WER")
+    form.add_argument("--json", action="store_true", help="everything, as JSON: a list with one object per pack")
+    form.add_argument(
+        "--table", action="store_true", help="one row per pack: sparsity, learning rate, bits per weight, WER"
+    )
     return result
 
 

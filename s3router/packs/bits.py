@@ -1,4 +1,4 @@
-"""Masks as bits: row after row, eight weights a byte, the first one in the lowest bit; 1 = kept."""
+"""Masks as bits: row after row, eight weights per byte, the first one in the lowest bit; 1 = kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pack_bits(mask: Tensor) -> np.ndarray:
 
 
 def unpack_bits(bits: np.ndarray, shape: Sequence[int]) -> Tensor:
-    """uint8 (⌈weights / 8⌉,) -> new bool mask of `shape`. The other way of `pack_bits`."""
+    """uint8 (⌈weights / 8⌉,) -> new bool mask of `shape`. The inverse of `pack_bits`."""
     count = int(np.prod(shape, dtype=np.int64))
     flat = np.unpackbits(bits, count=count, bitorder="little")
     return torch.from_numpy(flat.view(np.bool_).reshape(tuple(shape)))

@@ -1,4 +1,4 @@
-"""What a mask pack holds, in memory."""
+"""Mask packs in memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 FORMAT_VERSION = 1
-CODECS = ("bits", "coded")  # one bit a weight; range coding, which needs the backbone
+CODECS = ("bits", "coded")  # one bit per weight; range coding, which needs the backbone
 
 
 @dataclass(frozen=True)
 class PackMeta:
-    """What is known of a pack besides its tensors. Everything in it is plain (JSON) data.
+    """Metadata of a pack: plain (JSON) data.
 
     Attributes:
         backbone: the upstream's name: ``tiny``, ``hf_hubert_custom``, or a name of s3prl's hub.
@@ -26,8 +26,9 @@ class PackMeta:
         labels: names of the classes, for classification; None for CTC, which has a token list.
         corpus: what the masks were trained on.
         metrics: set (``dev``, ``test``) -> metric (``wer``, ``cer``) -> value, as shares (0.05 for 5 %).
-        training: what trained it: ``score_lr``, ``head_lr``, ``max_updates``, ``seed`` ...
-        versions: library -> version, of the one who packed.
+        training: settings of the training: ``method``, ``score_lr``, ``head_lr``, ``max_updates``, ``seed`` ...;
+            ``valid_set``: which set among the metrics is the validation set (``dev`` if it is missing).
+        versions: library -> version, where it was packed.
         licence: of the pack.
         date: when it was packed, ISO 8601.
         format_version: of the file.
@@ -57,7 +58,7 @@ class MaskPack:
         masks: weight's name in the bare backbone (``encoder.layers.0.….weight``) -> bool, the weight's shape, True =
             kept.
         delta: further backbone parameters that trained (biases, layer norms …), usually none.
-        featurizer: the featurizer's state dict (``weights``: one a layer); may be empty.
+        featurizer: the featurizer's state dict (``weights``: one per layer); may be empty.
         head: the output layer: ``weight`` (tokens, dim), ``bias`` (tokens,).
         tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set.
         meta: see `PackMeta`.

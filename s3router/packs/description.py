@@ -1,4 +1,4 @@
-"""What a pack's file says in JSON, and its checks: by hand and strict, since it may come from anywhere."""
+"""The JSON description in a pack's file, and its checks: strict and by hand, since a file may come from anywhere."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Description:
 
 
 class Malformed(ValueError):
-    """A description that no writer of ours makes; the message says where."""
+    """A description that this package would not write; the message says where."""
 
 
 def to_json(description: Description) -> dict[str, Any]:
-    """The plain mapping that stands in the file."""
+    """The mapping that is written into the file."""
     meta = {field.name: getattr(description.meta, field.name) for field in fields(PackMeta)}
     del meta["format_version"]  # stands in the file's own metadata
     meta["labels"] = None if description.meta.labels is None else list(description.meta.labels)
@@ -63,7 +63,7 @@ def to_json(description: Description) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Description:
-    """The other way of `to_json`.
+    """The inverse of `to_json`.
 
     Raises:
         Malformed: a key is missing or unknown, or a value is not of its kind.
@@ -109,7 +109,7 @@ def _meta(values: Mapping[str, Any]) -> PackMeta:
     metrics = _mapping(values["metrics"], "metrics")
     for name, figures in metrics.items():
         if not all(_is_number(value) for value in _mapping(figures, f"metrics of {name!r}").values()):
-            raise Malformed(f"metrics of {name!r}: something else than numbers")
+            raise Malformed(f"metrics of {name!r}: values other than numbers")
     versions = _mapping(values["versions"], "versions")
     return PackMeta(
         backbone=_text(values["backbone"], "backbone"),
@@ -158,7 +158,7 @@ def _names(value: Any, where: str) -> tuple[str, ...] | None:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise Malformed(f"{where}: expected a list of names")
     if len(set(value)) != len(value):
-        raise Malformed(f"{where}: one comes twice")
+        raise Malformed(f"{where}: one occurs twice")
     if any("\n" in name for name in value):
         raise Malformed(f"{where}: a line break in a name")
     return tuple(value)

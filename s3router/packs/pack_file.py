@@ -1,4 +1,4 @@
-"""Mask packs to files and back."""
+"""Writing and reading of mask packs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _BITS, _BPE, _STREAM = "masks.", "bpe_model", "coded"
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """A pack whose masks are still as they stand in the file.
+    """A pack whose masks are not decoded yet.
 
     Attributes:
-        description: all but the tensors.
+        description: everything but the tensors.
         tensors: name in the file -> (safetensors dtype, read-only array).
         size: bytes of the file.
     """
@@ -48,7 +48,7 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
 
     Args:
         path: the file; one that exists is replaced.
-        codec: ``bits`` (one bit a weight) or ``coded`` (range coding; needs the backbone, as does reading it).
+        codec: ``bits`` (one bit per weight) or ``coded`` (range coding; needs the backbone, as does reading it).
         backbone: as for `read_pack`.
 
     Returns:
@@ -211,7 +211,7 @@ def _check_backbone(
 
 
 def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
-    """What must hold between the parts of a pack, whatever its file looks like."""
+    """Refuse a pack whose parts contradict each other."""
     if pack.tokens is not None and pack.meta.labels is not None:
         refuse(path, "it has both a token list and class labels", "A pack has one of them.")
     names = pack.meta.labels if pack.tokens is None else pack.tokens
@@ -222,7 +222,7 @@ def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
         if names and shape is not None and (len(shape) != dimensions or shape[0] != len(names)):
             refuse(path, f"head.{name} is {list(shape)}, and it has {len(names)} tokens or labels")
     if "weights" in pack.featurizer and pack.featurizer["weights"].dim() != 1:
-        refuse(path, f"featurizer.weights is {list(pack.featurizer['weights'].shape)}, and not one a hidden state")
+        refuse(path, f"featurizer.weights is {list(pack.featurizer['weights'].shape)}, not one number per hidden state")
     if pack.tokens is not None and "weight" not in pack.head:
         refuse(path, "it has a token list, and no output layer (head.weight: tokens, features)")
     for part in _PARTS:

@@ -1,4 +1,4 @@
-"""What a pack holds, in figures and in words, without its backbone."""
+"""Figures of a pack, and pages and tables of them; its backbone is not needed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PARTS = {"masks": "masks", "coded": "masks", "bpe_model": "sentencepiece model"
 
 
 def entropy(share: float) -> float:
-    """Bits a weight of a mask that removes `share` at random: −s·log2 s − (1−s)·log2(1−s)."""
+    """Bits per weight of a mask that removes `share` at random: −s·log2 s − (1−s)·log2(1−s)."""
     return -sum(p * math.log2(p) for p in (share, 1 - share) if p > 0)
 
 
 def figures(path: str | os.PathLike) -> dict[str, Any]:
-    """All that is known of a pack, as plain data for JSON; its masks are not decoded.
+    """Everything that is known of a pack, as plain data for JSON; its masks are not decoded.
 
     Raises:
         PackError: as `s3router.packs.read_pack`.
@@ -46,7 +46,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
             "weights": count,
             "removed": removed,
             "sparsity": removed / count if count else 0.0,
-            "bits_a_weight": 8 * sizes["masks"] / count if count else 0.0,
+            "bits_per_weight": 8 * sizes["masks"] / count if count else 0.0,
             "plain_entropy": entropy(removed / count) if count else 0.0,
             "by_layer_and_role": _by_place(found.masks),
         },
@@ -68,7 +68,7 @@ def page(f: Mapping[str, Any]) -> str:
         lines += [
             f"masks        {masks['tensors']} tensors, {masks['removed']:,} of {masks['weights']:,} weights removed "
             f"(sparsity {masks['sparsity']:.4f})",
-            f"             {masks['bits_a_weight']:.4f} bits a weight; plain entropy {masks['plain_entropy']:.4f}",
+            f"             {masks['bits_per_weight']:.4f} bits per weight; plain entropy {masks['plain_entropy']:.4f}",
         ]
     for name, values in (("mask", f["mask"]), ("training", f["training"]), ("input", f["preprocessing"])):
         if given := {key: value for key, value in values.items() if value not in (None, [], {})}:
@@ -87,10 +87,10 @@ def page(f: Mapping[str, Any]) -> str:
 
 
 def table(every: Iterable[Mapping[str, Any]]) -> str:
-    """A markdown row a pack: sparsity, learning rate of the scores, bits a weight, error rates."""
+    """A Markdown table, one row per pack: sparsity, learning rate of the scores, bits per weight, error rates."""
     every = list(every)
     sets = list(dict.fromkeys(name for f in every for name in f["metrics"] if "wer" in f["metrics"][name]))
-    head = ["pack", "route", "codec", "sparsity", "score lr", "bits a weight", "plain entropy", "bytes"]
+    head = ["pack", "route", "codec", "sparsity", "score lr", "bits per weight", "plain entropy", "bytes"]
     rows = [[*head, *(f"{name} WER %" for name in sets)], ["---"] * 3 + ["---:"] * (len(head) - 3 + len(sets))]
     for f in every:
         masks = f["masks"]
@@ -100,7 +100,7 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 *(os.path.basename(f["file"]), f["route"], f["codec"], f"{masks['sparsity']:.3f}"),
-                *("–" if rate is None else rate, f"{masks['bits_a_weight']:.4f}"),
+                *("–" if rate is None else rate, f"{masks['bits_per_weight']:.4f}"),
                 *(f"{masks['plain_entropy']:.4f}", f"{sum(f['bytes'].values()):,}"),
                 *("–" if wer is None else f"{100.0 * wer:.2f}" for wer in wers),
             ]
@@ -109,7 +109,7 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _sizes(parts: Parts) -> dict[str, int]:
-    """Bytes by part; of the description, the codec's own settings count as masks."""
+    """Bytes by part. The codec's own settings, which stand in the description, count as masks."""
     sizes = dict.fromkeys(("masks", "head", "featurizer", "delta", "sentencepiece model"), 0)
     for name, (_, array) in parts.tensors.items():
         kind = name.split(".")[0]
@@ -121,7 +121,7 @@ def _sizes(parts: Parts) -> dict[str, int]:
 
 
 def _by_place(masks: Mapping[str, MaskEntry]) -> list[dict[str, Any]]:
-    """A row for each layer (None: outside of the layers) with the sparsity of each role in it."""
+    """One row per layer (None: outside of the layers) with the sparsity of each role in it."""
     sums: dict[int | None, dict[str, list[int]]] = collections.defaultdict(dict)
     for name, entry in masks.items():
         role, layer = role_and_layer(name)

@@ -28,6 +28,7 @@ from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
 from s3router.serving.baked_files import TOLERANCE, head_of, settings_of, write_huggingface, write_s3prl
 from s3router.serving.loading import backbone_of
+from s3router.serving.onnx_export import export, require_onnx
 from s3router.serving.opening import open_experiment
 from s3router.serving.packing import pack_of
 
@@ -69,6 +70,8 @@ def bake(
 
     output = Path(output)
     _refuse_used(output)
+    if onnx:
+        require_onnx()  # before all the work
     is_pack = not Path(source).is_dir()
     model = _of_pack(source, upstream, ckpt) if is_pack else _of_experiment(source, upstream, ckpt, checkpoint)
     expert, pack = model.expert, model.pack
@@ -89,8 +92,6 @@ def bake(
             router.add(pack)
             report = write_huggingface(folder, baked, settings, pack, router)
             if onnx:
-                from s3router.serving.onnx_export import export
-
                 report["onnx_difference"] = export(standalone(baked, expert, pack), folder / "model.onnx", TOLERANCE)
         else:
             report = write_s3prl(folder, model.ckpt, model.upstream, baked, pack)

@@ -14,6 +14,15 @@ OPSET = 17
 _BATCHES = ((1, 16000), (2, 5000), (1, 43210))  # (batch, samples) that outputs are compared on
 
 
+def require_onnx() -> None:
+    """Raise ConfigError where onnx or onnxruntime is missing."""
+    try:
+        import onnx  # noqa: F401  (torch needs it)
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"--onnx: {error.name} is not installed; run tools/setup.sh --with-onnx") from None
+
+
 def export(model: nn.Module, path: Path, tolerance: float) -> float:
     """Write `model` (wave (batch, samples) -> log probabilities (batch, frames, tokens)) as an ONNX file.
 
@@ -26,11 +35,9 @@ def export(model: nn.Module, path: Path, tolerance: float) -> float:
         ConfigError: onnx or onnxruntime is missing.
         CheckpointError: the outputs differ by more than `tolerance`, or cannot be exported.
     """
-    try:
-        import onnx  # noqa: F401  (torch needs it)
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(f"--onnx: {error.name} is not installed; run tools/setup.sh --with-onnx") from None
+    require_onnx()
+    import onnxruntime
+
     model = model.eval()
     example = torch.randn(2, 20000, generator=torch.Generator().manual_seed(0)) * 0.1
     try:
@@ -47,6 +54,8 @@ def export(model: nn.Module, path: Path, tolerance: float) -> float:
                 dynamic_axes={"wave": {0: "batch", 1: "samples"}, "log_probs": {0: "batch", 1: "frames"}},
             )
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except OSError:  # a full disk says nothing about the model
+        raise
     except Exception as error:  # the exporter and the runtime have a dozen kinds of their own
         raise CheckpointError(f"this model cannot be exported to ONNX ({str(error).splitlines()[0]})") from error
     difference = 0.0

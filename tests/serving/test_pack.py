@@ -91,10 +91,10 @@ def test_inspect(exp, tmp_path, capsys):
     bits, coded = json.loads(capsys.readouterr().out)
     assert sum(bits["bytes"].values()) == Path(files[0]).stat().st_size
     assert sum(coded["bytes"].values()) == Path(files[1]).stat().st_size
-    assert bits["masks"]["bits_a_weight"] == 1
+    assert bits["masks"]["bits_per_weight"] == 1
     assert coded["masks"]["removed"] == bits["masks"]["removed"] == 2 * 614
     assert bits["masks"]["by_layer_and_role"] == [{"layer": 1, "ffn": 614 / 2048}]
-    assert 0 < coded["masks"]["bits_a_weight"] < 1
+    assert 0 < coded["masks"]["bits_per_weight"] < 1
     assert bits["masks"]["plain_entropy"] == pytest.approx(0.8811, abs=1e-3)
     assert cli.main(["inspect", "--table", *files]) == 0
     rows = capsys.readouterr().out.splitlines()
