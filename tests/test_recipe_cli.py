@@ -509,6 +509,19 @@ def test_one_model_is_trained_by_one_run_at_a_time(tmp_path: Path):
     assert (tmp_path / "calls").read_text() == "begin\nend\n"
 
 
+@pytest.mark.parametrize("recipe", ["asterisk/asr1", "asterisk/ks1"])
+def test_a_mistyped_upstream_is_refused_before_data_are_prepared(recipe: str):
+    """As soon as the environment is there, which knows the names."""
+    script = ROOT / f"egs/{recipe}/run.sh"
+    done = subprocess.run(
+        ["bash", str(script), "--upstream", "xlsr_300m"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 1
+    assert "upstream 'xlsr_300m' is not known. Did you mean xls_r_300m" in done.stderr
+    assert "--upstream xlsr_300m cannot be used" in done.stderr
+    assert "corpus ->" not in done.stdout + done.stderr
+
+
 def test_own_sets_must_exist(tmp_path: Path):
     """Stage 2 on a directory that is not there, with an environment that is ready: named, with what to do."""
     code = f"""

@@ -42,6 +42,13 @@ option_is_checkpoint() { # a path to one that is there; what is no path, s3prl a
     if [[ ${!1} == [./]* ]] && [ ! -e "${!1}" ]; then die "--${1//_/-} ${!1}: no such file"; fi
 }
 
+upstream_is_known() { # once the environment is there: a mistyped name is refused before data are prepared for it
+    # shellcheck disable=SC2154 # options of the sourcing script, as in run_stage
+    local name=${upstream} ckpt=${upstream_ckpt:+--upstream-ckpt=${upstream_ckpt}}
+    [ "${name}" = tiny ] || python -m s3router upstream known "${name}" ${ckpt:+"${ckpt}"} ||
+        die "--upstream ${name} cannot be used: see above"
+}
+
 stages_in_order() {
     # shellcheck disable=SC2154 # options of the sourcing script, as in run_stage
     [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"

@@ -55,6 +55,7 @@ main() {
     name_everything
     need_writable data "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    [ "${stage}" -gt 2 ] || upstream_is_known
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "checks of the sets" check_sets
     run_stage 3 "training -> ${exp}" train

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from s3router.errors import CheckpointError, ConfigError
 from s3router.upstreams import hub
+from s3router.upstreams.s3prl_models import known_names
 
 MASK = {"sparsity": 0.25, "targets": ["ffn"]}
 
@@ -145,6 +147,17 @@ def test_names_that_download_take_a_local_file(registered, s3prl_file, any_size)
     assert hub.build(ckpt=str(s3prl_file("wavlm_local")), upstream="wavlm_base_plus").backbone is not None
     with pytest.raises(ConfigError, match="does not take a checkpoint"):
         hub.build(ckpt=str(s3prl_file("wavlm_local")), upstream="fbank")
+
+
+def test_the_names_are_those_of_s3prls_hub(registered):
+    from s3prl import hub as theirs
+
+    found = {
+        name
+        for name, value in vars(theirs).items()
+        if inspect.isfunction(value) and value.__module__.endswith(".hubconf") and not name.startswith(("_", "load_"))
+    }
+    assert set(known_names()) == found - {"s3router"}
 
 
 def test_a_failed_download_says_where_to_put_the_file(registered, monkeypatch, tmp_path):

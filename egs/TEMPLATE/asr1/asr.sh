@@ -60,7 +60,7 @@ main() {
     name_everything
     need_writable data dump "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
-    upstream_is_known
+    [ "${stage}" -gt 3 ] || upstream_is_known
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
@@ -110,14 +110,6 @@ check_options() {
         config=${config:-conf/train_${method}.yaml}
         need "${config}" "you (or name another with --config)"
     fi
-}
-
-# A mistyped name is refused before data are prepared for it.
-upstream_is_known() {
-    local ckpt=()
-    [ -z "${upstream_ckpt}" ] || ckpt=(--upstream-ckpt "${upstream_ckpt}")
-    [ "${upstream}" = tiny ] || [ "${stage}" -gt 3 ] ||
-        python -m s3router upstream known "${upstream}" ${ckpt[@]+"${ckpt[@]}"} || die "--upstream ${upstream}: see above"
 }
 
 default_sparsity() {
