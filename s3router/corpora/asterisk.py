@@ -24,6 +24,8 @@ MAX_CHARS_PER_SECOND = 28.0  # nobody speaks faster: the transcript belongs to a
 SPEECH_DBFS = -50.0  # loudest 100 ms below this: silence
 PACE_LETTERS, PACE_FACTOR = 20, 1.6  # transcripts this long whose pace is this far off the voice's median are wrong
 OTHER_FORMATS = ("gsm", "wav", "WAV", "ulaw", "alaw", "sln16", "sln", "siren7", "siren14", "g729")
+NO_SPEECH = ("silence/", "beep", "ascending", "descending", "confbridge-join", "confbridge-leave")
+"""Beginnings of the keys of tones and silence."""
 
 _LONG_NUMBER = re.compile(r"\d{3}")
 _ADDRESS = re.compile(r"www\.|\w\.(?:org|com)\b", re.IGNORECASE)

@@ -48,7 +48,7 @@ def prepare(
     pair = [voice for voice in known if voice.lang == lang]
     if len(pair) != 2:
         twice = sorted({voice.lang for voice in known if [other.lang for other in known].count(voice.lang) == 2})
-        raise ConfigError(f"keywords need two voices of a language, which {lang!r} has not: take {', '.join(twice)}")
+        raise ConfigError(f"two voices are needed, and {lang!r} has not got them: take {', '.join(twice)}")
     first, second = pair
     audio = [recordings_of(voice, voice.root(source, voices)) for voice in pair]
     words = sorted(audio[0].keys() & audio[1].keys())

@@ -9,7 +9,7 @@ from s3router.corpora.asterisk import side_of
 from s3router.corpora.asterisk_voices import VOICES, Voice, prompts_of, telephone
 from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress, write_set
 from s3router.data.kaldi import Utterance
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 
 
 def prepare(
@@ -40,8 +40,11 @@ def prepare(
         known: the voices.
 
     Raises:
+        ConfigError: a limit below 1.
         DataError: a voice is missing or has no usable prompt; a set would be empty.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit}: take one prompt of each voice at least")
     source, target = folder_of(source, "the core sounds"), Path(target)
     voices = folder_of(voices, "the unpacked packages of further voices")
     roots = {voice: voice.root(source, voices) for voice in known}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.corpora.asterisk import side_of
+from s3router.corpora.asterisk import NO_SPEECH, side_of
 from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress, read_text, write_untranscribed
 from s3router.corpora.trimming import write_trimmed
 from s3router.data.audio import read_audio
 from s3router.errors import DataError
 
-NOT_SPEECH = ("silence/", "beep", "ascending", "descending", "confbridge-join", "confbridge-leave", "tt-monkeys")
+NOT_SPEECH = (*NO_SPEECH, "tt-monkeys")
 MENARDI = "asterisk-prompt-it-menardi-wav"
 LEAST_SAMPLES, QUIET = 8000, 1000  # half a second; of 32767
 

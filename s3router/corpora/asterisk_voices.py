@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from s3router.corpora.asterisk import NO_SPEECH
 from s3router.corpora.sets import RATE
 from s3router.data.audio import read_audio, resample
 from s3router.errors import DataError
 
 TELEPHONE = 8000
-NOT_SPEECH = ("silence/", "beep", "ascending", "descending", "confbridge-join", "confbridge-leave", "tt-", "dir-multi")
+NOT_SPEECH = (*NO_SPEECH, "tt-", "dir-multi")
 MIN_SECONDS, MAX_SECONDS, QUIET = 0.4, 20.0, 0.03
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from s3router.corpora.sets import Prepared, StrPath, find_folder, progress, write_set
+from s3router.corpora.sets import Prepared, StrPath, find_folder, progress, read_csv, write_set
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import Label
 from s3router.errors import DataError
@@ -51,20 +50,17 @@ def read_table(corpus: Path, name: str) -> tuple[list[Utterance], dict[str, Labe
         DataError: columns or recordings are missing, or two recordings have one name.
     """
     path = corpus / "data" / name
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if lacking := [column for column in ("path", "speakerId", *SLOTS) if column not in (rows.fieldnames or [])]:
-            raise DataError(f"{path}: no column {', '.join(lacking)}; is this the official table?")
-        utts, labels, problems = [], {}, []
-        for row in progress(rows, name):
-            wav = corpus / row["path"]
-            if not wav.is_file():
-                problems.append(f"{wav} is missing")
-            elif wav.stem in labels:
-                problems.append(f"two recordings are called {wav.stem}")
-            else:
-                utts.append(Utterance(wav.stem, str(wav), "", row["speakerId"]))
-                labels[wav.stem] = tuple(row[slot].strip() for slot in SLOTS)
-    if problems or not utts:
-        raise DataError(summary(path, problems or ["the table is empty"]))
+    rows = read_csv(path, ("path", "speakerId", *SLOTS), "a table of Fluent Speech Commands")
+    utts, labels, problems = [], {}, []
+    for row in progress(rows, name):
+        wav = corpus / row["path"]
+        if not wav.is_file():
+            problems.append(f"{wav} is missing")
+        elif wav.stem in labels:
+            problems.append(f"two recordings are called {wav.stem}")
+        else:
+            utts.append(Utterance(wav.stem, str(wav), "", row["speakerId"]))
+            labels[wav.stem] = tuple(row[slot].strip() for slot in SLOTS)
+    if problems:
+        raise DataError(summary(path, problems))
     return utts, labels

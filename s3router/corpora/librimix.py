@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, read_text
+from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, read_csv, read_text
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import write_beside
 from s3router.errors import DataError
@@ -78,13 +77,7 @@ def read_turns(path: Path) -> Turns:
 def read_mixtures(top: Path, part: str) -> dict[str, Path]:
     """Name -> recording, where the table says or in its place in the corpus. Raises DataError for what is missing."""
     path = top / "metadata" / f"mixture_{part}_mix_both.csv"
-    if not path.is_file():
-        raise DataError(f"{path} is missing: expected Libri2Mix at 16 kHz, of the kind 'max', with noise (mix_both)")
-    with path.open(encoding="utf-8", newline="") as file:
-        table = csv.DictReader(file)
-        if lacking := [name for name in COLUMNS if name not in (table.fieldnames or [])]:
-            raise DataError(f"{path}: no column {', '.join(lacking)}: not a table of LibriMix")
-        rows = list(table)
+    rows = read_csv(path, COLUMNS, "a table of Libri2Mix at 16 kHz, of the kind 'max', with noise (mix_both)")
     found, problems = {}, []
     for row in progress(rows, part):
         name, given = row["mixture_ID"], Path(row["mixture_path"])
@@ -93,8 +86,8 @@ def read_mixtures(top: Path, part: str) -> dict[str, Path]:
             problems.append(f"{name} does not name two utterances")
         if not found[name].is_file():
             problems.append(f"{found[name]} is missing")
-    if problems or not found:
-        raise DataError(summary(path, problems or ["it holds no mixture"]))
+    if problems:
+        raise DataError(summary(path, problems))
     return found
 
 

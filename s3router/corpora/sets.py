@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,6 +122,30 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); unpack the corpus again") from None
+
+
+def read_csv(path: Path, columns: Sequence[str], origin: str) -> list[dict[str, str]]:
+    """The rows of a table with a header.
+
+    Args:
+        path: the table.
+        columns: names that the header must have.
+        origin: what the table is, for messages.
+
+    Raises:
+        DataError: no such file, not UTF-8, no rows, or a column missing.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing: expected {origin}")
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    if lacking := [name for name in columns if name not in (table.fieldnames or [])]:
+        raise DataError(f"{path}: no column {', '.join(lacking)}: not {origin}")
+    rows = list(table)
+    if short := [number for number, row in enumerate(rows, 2) if any(row[name] is None for name in columns)]:
+        raise DataError(f"{path}: row {short[0]} has fewer cells than the header; unpack the corpus again")
+    if not rows:
+        raise DataError(f"{path}: the table is empty; unpack the corpus again")
+    return rows
 
 
 def write_set(done: Prepared, folder: Path, utts: Sequence[Utterance], labels: Mapping[str, Label], what: str) -> None:

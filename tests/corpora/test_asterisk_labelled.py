@@ -83,8 +83,15 @@ def test_a_voice_that_is_not_there_is_named(top):
     assert not (top / "data").exists()
 
 
+def test_a_limit_takes_some_prompts_of_each_voice(top):
+    done = asterisk_speakers.prepare(**options_of(top), limit=38)
+    assert sum(len(DataDir.read(folder, need_text=False).utts) for folder in done.sets.values()) == 2 * 38
+    with pytest.raises(ConfigError, match="--limit 0: take one"):
+        asterisk_speakers.prepare(**options_of(top), limit=0)
+
+
 def test_a_language_with_one_voice_has_no_keywords(top):
-    with pytest.raises(ConfigError, match="two voices of a language, which 'fr' has not: take es"):
+    with pytest.raises(ConfigError, match="two voices are needed, and 'fr' has not got them: take es"):
         asterisk_keywords.prepare(**options_of(top), lang="fr")
 
 

@@ -124,4 +124,10 @@ def test_lists_are_read_as_a_whole(tmp_path):
     with pytest.raises(DataError, match=r"not UTF-8 .*unpack the corpus again"):
         sets.read_list(path, r"(\d) (\w+)", "<N> NAME", "from the site")
     path.write_text(" 1 a \n2 b\n")
+    path.with_suffix(".csv").write_bytes("a,b\n1,é\n".encode("latin1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        sets.read_csv(path.with_suffix(".csv"), ["a"], "a table")
+    path.with_suffix(".csv").write_text("a,b\n1\n")
+    with pytest.raises(DataError, match="row 2 has fewer cells than the header"):
+        sets.read_csv(path.with_suffix(".csv"), ["a", "b"], "a table")
     assert [m[2] for m in sets.read_list(path, r"(\d) (\w+)", "<N> NAME", "from the site")] == ["a", "b"]

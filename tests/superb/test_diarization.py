@@ -224,7 +224,7 @@ MAX = "Libri2Mix/wav16k/max"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: shutil.rmtree(c / MAX / "metadata"), "expected Libri2Mix at 16 kHz, of the kind 'max'"),
+        (lambda c: shutil.rmtree(c / MAX / "metadata"), "expected a table of Libri2Mix at 16 kHz, of the kind 'max'"),
         (lambda c: shutil.rmtree(c / "metadata"), "train_clean_100.rttm is missing"),
         (lambda c: next((c / MAX).rglob("*.wav")).unlink(), ".wav is missing"),
         (lambda c: (c / MAX / "metadata/mixture_dev_mix_both.csv").write_text("a,b\n"), "no column mixture_ID"),
