@@ -1,7 +1,7 @@
 """Labels in a Kaldi directory: ``utt2label``, one utterance per line, and the writing of such directories.
 
-A label is the rest of the line. A label of several slots (an intent's action, object and location) has them separated
-by `` ; ``: ``utt7 change language ; none ; none``.
+A label is one word. A label of several slots (an intent's action, object and location) has them separated by
+`` ; ``, and they may hold blanks: ``utt7 change language ; none ; none``.
 """
 
 from __future__ import annotations
