@@ -32,7 +32,7 @@ COMMANDS = {
     "inspect": ("s3router.cli.inspect", "the contents of mask packs: sizes, sparsity by layer, metrics"),
     "bake": ("s3router.cli.bake", "a pack or an experiment as a plain model (HuggingFace, s3prl, ONNX)"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
-    "classify": ("s3router.cli.classify", "the labels of recordings, by mask packs of trained classifiers"),
+    "classify": ("s3router.cli.classify", "label recordings by mask packs of trained classifiers"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "experiment": ("s3router.cli.experiment", "many runs from one YAML grid: sweeps, seeds, tables, figures"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),

@@ -1,4 +1,4 @@
-"""``s3router classify``: the labels of recordings, by trained classifiers.
+"""``s3router classify``: labels for recordings, by trained classifiers.
 
 s3router classify --routes ks.pack a.wav b.flac recordings/
 s3router classify --routes ks.pack ic.pack --route ic --top 3 --json more/wav.scp

@@ -1,4 +1,4 @@
-"""``s3router langid``: how often ``s3router transcribe --lang auto`` picks the right route, and at what cost.
+"""``s3router langid``: calibration and test of ``s3router transcribe --lang auto``: how often it picks the right route.
 
     s3router langid --routes exp/routes/*.pack --dev es=data/es/dev en=data/en/dev --store
     s3router langid --routes exp/routes/*.pack --test es=data/es/test en=data/en/test

@@ -131,9 +131,11 @@ class Inputs:
 
     def report(self) -> int:
         """Name what was left out on stderr; returns the exit status."""
+        from s3router.packs.container import printable
+
         problems = [*(self._unusable or ()), *(self.bad or {}).values()]
         for problem in problems:
-            print(f"left out: {problem}", file=sys.stderr)
+            print(f"left out: {printable(problem)}", file=sys.stderr)
         return 1 if problems else 0
 
 

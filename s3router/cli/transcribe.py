@@ -1,4 +1,4 @@
-"""``s3router transcribe``: any recordings, under the route of their language, or under the one that is surest.
+"""``s3router transcribe``: text of recordings, by the route of their language, or by the one that is surest.
 
 s3router transcribe --routes exp/routes/*.pack --lang es a.wav b.flac
 s3router transcribe --routes exp/routes/*.pack --lang auto --json recordings/ more/wav.scp

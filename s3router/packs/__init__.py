@@ -1,4 +1,4 @@
-"""Mask packs: one safetensors file with all that one route (a language or task) adds to a shared backbone.
+"""Mask packs: what one route (a language or task) adds to a shared backbone, in one safetensors file.
 
     from s3router.packs import read_pack, write_pack
     pack = read_pack("es.pack", backbone)

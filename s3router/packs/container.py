@@ -7,7 +7,6 @@ before anything is allocated, and no two readings of one file are possible (no d
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from s3router.errors import PackError
+from s3router.files import replacing
 
 FORMAT = "s3router-pack"
 MAX_HEADER = 4 << 20
@@ -61,6 +61,9 @@ def write_container(
     """Write name -> (safetensors dtype, array) and the JSON object `pack`, whole or not at all; returns the bytes.
 
     The same content always gives the same bytes.
+
+    Raises:
+        PackError: too large, or the path is no file; OSError: a full disk, no permission, and the like.
     """
     header: dict[str, Any] = {
         "__metadata__": {
@@ -86,7 +89,11 @@ def write_container(
         dtype, array = tensors[name]
         content += np.ascontiguousarray(array, dtype=_DTYPES[dtype]).tobytes()
     content[_PLACE : _PLACE + _DIGITS] = hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest().encode()
-    _replace(Path(path), content)
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a device or pipe must not be replaced by a file
+        raise PackError(f"{path}: cannot be written (not a file). Name a .pack file.")
+    with replacing(path, "wb") as file:
+        file.write(content)
     return len(content)
 
 
@@ -204,25 +211,3 @@ def _arrays(path: str | os.PathLike, header: dict[str, Any], data: memoryview) -
 
 def _whole(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value <= MAX_FILE for value in values)
-
-
-def _replace(path: Path, content: bytes | bytearray) -> None:
-    if path.exists() and not path.is_file():  # a device or pipe must not be replaced by a file
-        raise PackError(f"{path}: cannot be written (not a file). Name a .pack file.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PackError(f"{path}: cannot be written ({error.strerror}). Check the folder and its free space.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

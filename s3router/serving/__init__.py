@@ -1,1 +1,1 @@
-"""Trained routes at work: transcription, classification, language identification, baking, ONNX."""
+"""Use of trained models: transcription, classification, language identification, packing, baking, ONNX."""

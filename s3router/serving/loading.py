@@ -1,4 +1,4 @@
-"""Packs, experiments and their backbone, loaded once: what every command that serves routes begins with."""
+"""Loading of packs or experiments, with their backbone; every command that serves routes begins here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiment folders of any kind, opened by their path."""
+"""Opening of experiment folders of any kind."""
 
 from __future__ import annotations
 

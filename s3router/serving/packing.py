@@ -1,4 +1,4 @@
-"""From an experiment, of speech recognition or classification, to a mask pack."""
+"""Mask packs from experiments, of speech recognition and of classification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waveforms of recordings that a user has named: what cannot be used is refused at once, or left out with a reason."""
+"""Waveforms of the recordings that a user has named; bad ones are refused, or left out with a reason."""
 
 from __future__ import annotations
 

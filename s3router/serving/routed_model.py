@@ -1,4 +1,4 @@
-"""One resident backbone and an output layer for each route: every trained model of a set of packs at once.
+"""One resident backbone with an output layer for each route: all the models of a set of packs at once.
 
     model = load_routes(["es.pack", "en.pack", "ks.pack"])  # s3router.serving.loading
     model.log_probs([wave, other], ["es", "en"])  # [(frames, Spanish tokens), (frames, English tokens)]

@@ -317,9 +317,11 @@ def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):
         write_pack(path, pack, "bits", backbone_of(1))
     with pytest.raises(ConfigError, match="unknown pack codec 'zip'"):
         write_pack(path, pack, "zip", backbone)
-    with pytest.raises(PackError, match="cannot be written"):
-        write_pack(tmp_path / "no" / "folder", pack)
     assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        write_pack(tmp_path / "file" / "es.pack", pack)
+    assert os.listdir(tmp_path) == ["file"]
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path):
         with pytest.raises(PackError, match="not a file"):

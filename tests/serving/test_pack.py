@@ -105,7 +105,7 @@ def test_inspect(exp, tmp_path, capsys):
 
 
 def test_packing_again_keeps_the_calibration_of_the_same_model(exp, tmp_path, capsys):
-    path = tmp_path / "it.pack"
+    path = tmp_path / "packs" / "it.pack"  # the folder is made
     assert cli.main(["pack", str(exp), "-o", str(path)]) == 0
     five = ROOT / "tests" / "fixtures" / "five"
     model = load_routes([path])

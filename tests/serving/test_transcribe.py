@@ -315,7 +315,8 @@ def test_transcribing_and_classifying_import_neither_engine(packs):
     import subprocess
     import sys
 
-    code = "import sys; from s3router import cli; import s3router.serving.classify"
+    code = "import sys; from s3router import cli; import importlib, pkgutil, s3router.serving as rooms"
+    code += "; [importlib.import_module(f'{rooms.__name__}.{m.name}') for m in pkgutil.iter_modules(rooms.__path__)]"
     code += f"; status = cli.main(['transcribe', {str(AUDIO[0])!r}, '--routes', {packs[2]!r}])"
     code += "; sys.exit(status or bool({name.split('.')[0] for name in sys.modules} & {'espnet2', 's3prl'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
