@@ -91,7 +91,7 @@ def load_s3prl(
             raise CheckpointError(f"{source}: no such checkpoint file for upstream {name}.")
         arguments["ckpt"] = source
     elif name.endswith(_NEED_A_FILE):
-        raise ConfigError(f"upstream {name} needs a checkpoint: give its file as path_or_url (--upstream_ckpt).")
+        raise ConfigError(f"upstream {name} needs a checkpoint: give its file as path_or_url (--upstream-ckpt).")
     if refresh:
         arguments["refresh"] = True
     running = _Build(name)
@@ -208,5 +208,5 @@ def _download(fetch: Callable, filepath: Path, url: str, refresh: bool, new_enou
         build = _BUILD.get()
         raise CheckpointError(
             f"{f'upstream {build.name}: ' if build else ''}{url} cannot be downloaded ({first_line(error)}). Fetch it "
-            f"elsewhere, then give the file as path_or_url (--upstream_ckpt), or put it at {filepath}."
+            f"elsewhere, then give the file as path_or_url (--upstream-ckpt), or put it at {filepath}."
         ) from error
