@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from s3router import cli
+from s3router.cli.prepare import CORPORA
 from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import build_token_list, write_token_list
@@ -471,9 +472,51 @@ def test_tasks_and_upstreams(files, refuse, line, part):
     refuse(line, part)
 
 
-@pytest.mark.parametrize("corpus", ["asterisk", "librispeech", "commonvoice"])
-def test_prepare_without_a_corpus(files, refuse, corpus):
-    refuse(f"prepare {corpus} --help-me", corpus, status=2)
+OPTIONS_OF = {
+    name: {flag for flag, given in options if given.get("required")} for name, (*_, options) in CORPORA.items()
+}
+NEEDED = {
+    "--lang": "--lang es",
+    "--subset": "--subset 10min",
+    "--fold": "--fold 1",
+    "--voices": "--voices {source}",
+    "--prompts": "--prompts {source}",
+}
+
+
+@pytest.mark.parametrize("source", ["none", "five", "a.wav"])
+@pytest.mark.parametrize("corpus", [name for name in CORPORA if name not in ("synthetic", "asterisk-table")])
+def test_prepare_without_the_corpus(files, refuse, corpus, source):
+    needed = [words for action, words in NEEDED.items() if action in OPTIONS_OF[corpus]]
+    refuse(" ".join([f"prepare {corpus} {source} out", *needed]).format(source=source), source)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("experiment run none.yaml", "none.yaml"),
+        ("experiment run broken.yaml", "broken.yaml"),
+        ("experiment run list.yaml", "list.yaml"),
+        ("experiment run latin1.yaml", "latin1.yaml"),
+        ("experiment run unknown.yaml", "unknown.yaml"),
+        ("experiment table none.yaml", "none.yaml"),
+        ("experiment plot broken.yaml", "broken.yaml"),
+        ("launch none.yaml", "none.yaml"),
+        ("launch broken.yaml", "broken.yaml"),
+        ("launch list.yaml", "list.yaml"),
+        ("presets none.yaml --method router --subset all --upstream tiny --output out", "none.yaml"),
+        ("presets broken.yaml --method router --subset all --upstream tiny --output out", "broken.yaml"),
+        ("presets unknown.yaml --method router --subset all --upstream tiny --output out", "unknown.yaml"),
+        ("lm --text none --output out", "none"),
+        ("lm --text latin1.yaml --output out", "latin1.yaml"),
+        ("superb-select none --output out", "none"),
+        ("superb-select five --output out", "five"),
+        ("cache-features --feature-cache out --data-dir none", "none"),
+        ("cache-features --feature-cache out --data-dir five --upstream nosuch_one", "nosuch_one"),
+    ],
+)
+def test_grids_presets_and_the_rest(files, refuse, line, part):
+    refuse(line, part)
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -487,6 +530,7 @@ def test_a_disk_that_is_full_in_training(files):
     code = f"""
 import resource, sys
 from s3router import cli
+from s3router.cli.prepare import CORPORA
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 sys.exit(cli.main({f"{SUPERB} --max-updates 2 --amp-dtype float32".split()!r}))
 """
@@ -508,6 +552,7 @@ def as_another_user(line: str, folder: Path, *limits: str) -> subprocess.Complet
     code = f"""
 import os, resource, sys
 from s3router import cli
+from s3router.cli.prepare import CORPORA
 for name in {limits!r}:
     resource.setrlimit(getattr(resource, name), (4096, 4096))
 import s3router.cli.tokens, s3router.cli.subset, s3router.cli.format_wav, s3router.cli.score, s3router.cli.results

@@ -47,12 +47,13 @@ main() {
     key=$(stamp_key)
     [ "${check}" = true ] || ! all_ready || return 0
     # One set-up at a time for each clone; the lock goes with the process, so none is left behind by a kill.
-    exec 9>"${tools}/.setup.lock"
+    exec 9>>"${tools}/.setup.lock"
     if ! flock --nonblock 9; then
-        say "another set-up is running in ${tools}: waiting for it"
+        say "another set-up is running in ${tools}: waiting for it (process $(cat "${tools}/.setup.lock"))"
         flock 9
         [ "${check}" = true ] || ! all_ready || return 0
     fi
+    echo "$$ on $(uname -n)" >"${tools}/.setup.lock"
     if is_foreign; then
         [ -x "${venv}/bin/python" ] || die "S3ROUTER_VENV=${venv}: there is no bin/python in it; name an environment that" \
             "is there, or unset it and have ${tools}/venv made"

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from s3router.errors import S3RouterError
-from s3router.files import replacing, write_json
+from s3router.files import clean_unfinished, replacing, write_json
 from s3router.superb.batches import TrainingBatches, in_order, to_device
 from s3router.superb.evaluate import evaluate
 from s3router.superb.experiment import TaskExperiment
@@ -110,6 +110,8 @@ class Run:
         self.options, self.kind, self.sets, self.task = options, kind, sets, task
         self.rank, self.world, self.device = place
         self.folder = Path(options.output_dir)
+        if self.rank == 0:
+            clean_unfinished(self.folder)
         self.update, self.skipped = 0, 0
         self.best: dict[str, Any] | None = None
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from s3router.files import UNFINISHED, link, move
+from s3router.files import clean_unfinished, link, move
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,7 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
 
 def repair(output_dir: Path, criteria: Iterable[Iterable[str]]) -> None:
     """Put right what a kill between two steps of `Workspace.publish` left: temporary files, links, newer models."""
-    for leftover in output_dir.glob(UNFINISHED):
-        leftover.unlink(missing_ok=True)
+    clean_unfinished(output_dir)
     last, reporter = 0, None
     if (output_dir / CHECKPOINT).exists():
         from espnet2.train.reporter import Reporter
