@@ -135,7 +135,8 @@ class Grid:
     """A grid file, read and checked.
 
     Attributes:
-        path: the file.
+        path: the file, absolute.
+        typed: the file as the user named it, for messages.
         folder: where its runs are made; all relative paths in it start there.
         raw: the whole content, for what only one kind of run needs.
         search: ``in turn`` or ``all``: how several learning rates of a method are swept.
@@ -143,6 +144,7 @@ class Grid:
     """
 
     path: Path
+    typed: Path
     folder: Path
     kind: str
     raw: Mapping[str, Any]
@@ -188,7 +190,8 @@ class Grid:
         repeat, ckpt = raw.get("repeat", []), raw.get("upstream_ckpt")
         what = {"asr": (), "task": ("task", str(raw.get("task"))), "command": ("command", str(raw.get("command")))}
         return cls(
-            path=path,
+            path=path.resolve(),
+            typed=path,
             folder=folder,
             kind=raw["kind"],
             raw=raw,

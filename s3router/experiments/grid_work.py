@@ -150,7 +150,7 @@ class GridWork:
             "s3router",
             "experiment",
             "run",
-            str(self.grid.path),
+            str(self.grid.typed),
             *self.choice.words,
             "--only",
             f"^{re.escape(name)}$",
@@ -181,7 +181,7 @@ class GridWork:
         """What makes a run, in a process of its own."""
         if not self.kind.in_process:
             return self.kind.steps(run, self.folder(run))[0]
-        words = [str(self.grid.path.resolve()), run.name, *self.grid.overrides.words()]
+        words = [str(self.grid.path), run.name, *self.grid.overrides.words()]
         return [sys.executable, "-m", "s3router", "experiment", "one", *words]
 
     def _env(self) -> tuple[tuple[str, str], ...]:

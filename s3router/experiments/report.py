@@ -65,8 +65,7 @@ def short_title(grid: Grid, method: str) -> str:
 
 def command(grid: Grid, verb: str) -> str:
     """The command for this grid, as called from the folder of its runs."""
-    path = grid.path.resolve()
-    shown = path.relative_to(grid.folder) if path.is_relative_to(grid.folder) else grid.path
+    shown = grid.path.relative_to(grid.folder) if grid.path.is_relative_to(grid.folder) else grid.typed
     return f"s3router experiment {verb} {shown}"
 
 

@@ -97,7 +97,7 @@ def read_json(path: Path, routes: Routes, stage: int) -> Any:
 def _pack(figures: dict[str, Any]) -> dict[str, Any]:
     """What the page says of a pack, of all that `s3router inspect` knows."""
     metrics = {part: {n: v for n, v in own.items() if n in _METRICS} for part, own in figures["metrics"].items()}
-    names = ("sparsity", "plain_entropy", "weights", "bits_a_weight", "bits_per_weight")
+    names = ("sparsity", "plain_entropy", "weights", "bits_per_weight")
     masks = {name: figures["masks"][name] for name in names if name in figures["masks"]}
     training = {"score_lr": figures["training"].get("score_lr")}
     return {"masks": masks, "bytes": figures["bytes"], "metrics": metrics, "training": training}

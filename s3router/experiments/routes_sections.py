@@ -87,10 +87,9 @@ def _packs(measured: Mapping[str, Any], routes: Routes, title: Callable[[str], s
         bits, coded = (measured["packs"][codec][route] for codec in ("bits", "coded"))
         masks, sizes = coded["masks"], (f"{sum(pack['bytes'].values()):,}" for pack in (bits, coded))
         lr = coded["training"].get("score_lr")
-        per_weight = masks["bits_per_weight"] if "bits_per_weight" in masks else masks["bits_a_weight"]
         rates = [f"{100 * bits['metrics'].get(part, {})['wer']:.1f}" for part in ("dev", "test")]
         body.append([title(route), f"{masks['sparsity']:.2f}", NONE if lr is None else f"{lr:g}"])
-        body[-1] += [f"{masks['plain_entropy']:.4f}", f"{per_weight:.4f}", *sizes, *rates]
+        body[-1] += [f"{masks['plain_entropy']:.4f}", f"{masks['bits_per_weight']:.4f}", *sizes, *rates]
     yield from table([*header, "dev WER", "test WER"], body)
     yield ""
     yield "Codec `bits` takes one bit for each masked weight. WER of the single model that the pack was made from."

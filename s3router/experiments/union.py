@@ -35,7 +35,7 @@ def parts_of(grid: Grid, run: Run) -> list[Run]:
 
 def union_command(grid: Grid, run: Run) -> list[str]:
     """The command that puts a run's data together."""
-    words = [str(grid.path.resolve()), *(f"{axis}={value}" for axis, value in run.at), *grid.overrides.words()]
+    words = [str(grid.path), *(f"{axis}={value}" for axis, value in run.at), *grid.overrides.words()]
     return [sys.executable, "-m", "s3router", "experiment", "union", *words]
 
 

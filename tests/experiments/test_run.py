@@ -17,8 +17,9 @@ import yaml
 
 from s3router.cli import main
 from s3router.experiments.grid import Grid, Overrides
-from s3router.experiments.grid_launch import Resources, launch
+from s3router.experiments.grid_launch import Resources, launch, make_here
 from s3router.experiments.grid_work import Choice, GridWork
+from s3router.experiments.job_state import JobFolder
 from s3router.experiments.one_run import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -327,9 +328,37 @@ def test_data_that_nothing_makes(task, capsys):
     assert "FAILED prepare: it has not made data/test" in capsys.readouterr().out
 
 
-def test_one_run_in_a_process_of_its_own(task):
-    run = GridWork(task).plan().runs()[0]
-    assert main(["experiment", "one", "task.yaml", run.name]) == 1  # nobody has begun it
+def test_one_run_in_a_process_of_its_own(task, tmp_path, monkeypatch, capsys):
+    """What a job on a cluster does: the launcher writes the run down, a process anywhere makes it."""
+    work = GridWork(task)
+    job = work.jobs()[0]
+    assert main(["experiment", "one", "task.yaml", job.name]) == 1  # nobody has begun it
+    assert "run.json is missing" in capsys.readouterr().err
+    folder = JobFolder(task.runs, job.name)
+    folder.prepare(job)
+    work.prepare(job, folder)
+    assert job.command[1:6] == ("-m", "s3router", "experiment", "one", str(tmp_path / "task.yaml"))
+    make_here(task, job.name, fake)
+    assert json.loads((folder.path / "result.json").read_text())["name"] == job.name
+    assert work.ended(job, failed=False) is None
+    assert work.done(job)
+
+
+def test_a_grid_is_run_from_anywhere(folder, monkeypatch, capsys):
+    (folder / "recipe/conf").mkdir(parents=True)
+    for name in ("program.sh", "table.yaml"):
+        shutil.move(name, {"table.yaml": "recipe/conf"}.get(name, "recipe"))
+    grid = {**GRID, "cwd": ".."}
+    Path("recipe/conf/table.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+    Path("recipe/fail_weight").touch()
+    command = ["experiment", "run", "recipe/conf/table.yaml", "--seeds", "0"]
+    assert main(command) == 1
+    assert "s3router experiment run recipe/conf/table.yaml --seeds 0 --only" in capsys.readouterr().out
+    Path("recipe/fail_weight").unlink()
+    assert main([*command, "--cluster", "debug", "--output", "page.md"]) == 0
+    assert Path("page.md").read_text().startswith("# Results")
+    assert "`s3router experiment table conf/table.yaml`" in Path("page.md").read_text()
+    assert len(list(Path("recipe/results").glob("*.json"))) == 3
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------

@@ -3,4 +3,5 @@
 # for hours; killed and called again it goes on. Options: s3router experiment run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" && . ./path.sh
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # of each run: two side by side do more on two cores than one with two threads
 exec python -m s3router experiment run conf/table.yaml "$@"
