@@ -103,7 +103,9 @@ def decode_experiment(
     options = options or BatchOptions()
     from s3router.asr.experiment import ASRExperiment
     from s3router.asr.search import make_search
+    from s3router.training.processes import check_device
 
+    check_device(device)
     data, exp = DataDir.read(data_dir), ASRExperiment(exp_dir)
     search = make_search(exp.token_list, lm, **beam)
     data = data.with_durations()

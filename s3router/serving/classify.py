@@ -73,7 +73,7 @@ def classify(
         DataError: a recording cannot be read or is too short for one frame.
     """
     if not routes:
-        raise ConfigError("no route classifies here; take a pack of a classification task")
+        raise ConfigError("no route classifies here; s3router transcribe is for packs of speech recognition")
     heads = {route: model.class_head(route) for route in routes}
     for index, logits in _logits(model, recordings, heads, options, bad):
         utt = recordings[index]

@@ -26,12 +26,15 @@ def load_routes(
     Raises:
         PackError: a pack is damaged, or for another backbone.
         CheckpointError: a folder holds no experiment, or a damaged one.
-        ConfigError: no sources are given, two have one route, or an experiment has no backbone that could be shared.
+        ConfigError: no sources are given, two have one route, an experiment has no backbone that could be shared, or
+            there is no such device.
     """
     if not sources:
         raise ConfigError("no packs given; name at least one .pack file")
+    from s3router.training.processes import check_device
     from s3router.upstreams.hub import build
 
+    check_device(device)
     upstream, ckpt = backbone_of(sources[0], upstream, ckpt)
     model = RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
     for source in sources:

@@ -36,13 +36,15 @@ def predict(
         The content of ``result.json``.
 
     Raises:
-        ConfigError: no fold for a task that has some.
+        ConfigError: no fold for a task that has some; no such device.
         DataError: a directory that cannot be scored.
         CheckpointError: as `TaskExperiment.model`.
     """
     from s3router.superb.batches import in_order
     from s3router.superb.evaluate import evaluate
+    from s3router.training.processes import check_device
 
+    check_device(device)
     kind, options, best = experiment.kind, experiment.options, experiment.validated
     if kind.folder and "{fold}" in kind.folder and fold is None:
         raise ConfigError(f"task {kind.name} has folds: say which with --fold")

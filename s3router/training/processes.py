@@ -11,6 +11,20 @@ import torch
 from s3router.errors import ConfigError
 
 
+def check_device(device: str) -> None:
+    """Raise ConfigError where there is no such device here: ``cpu``, ``cuda``, ``cuda:1``."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device {device}: no such device; known: cpu, cuda, cuda:0, cuda:1 …") from None
+    if found.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: torch finds no GPU here; use --device cpu")
+    if (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: torch finds {torch.cuda.device_count()} GPU(s) here")
+
+
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[tuple[int, int, str]]:
     """(rank, number of processes, device of this one); a process group exists while the block runs, if there are more.
@@ -18,8 +32,7 @@ def processes(device: str) -> Iterator[tuple[int, int, str]]:
     Raises:
         ConfigError: there is no such device.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device {device}: torch finds no GPU here; use --device cpu")
+    check_device(device)
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         yield 0, 1, device

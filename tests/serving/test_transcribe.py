@@ -88,6 +88,7 @@ def test_json_and_output_file(packs, expected, capsys, tmp_path):
         (["--lang", "auto", "--among", "it", "xx"], "unknown route 'xx'"),
         (["--lang", "es", "--score", "es=x"], "name recordings to transcribe, or --score"),
         (["--lang", "es", "--max-seconds", "0"], "max seconds"),
+        (["--lang", "es", "--device", "gpu"], "--device gpu: no such device; known: cpu, cuda"),
     ],
 )
 def test_wrong_options(packs, capsys, options, message, tmp_path):
