@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
     results = search_sets(
         *(args.documents, args.valid_dir, args.test_dirs, args.output_dir, args.hidden_dir),
-        *(args.upstream, args.upstream_ckpt, args.layers, args.device),
+        *(args.upstream, args.upstream_ckpt, args.layers, args.device, partial(print, flush=True)),
     )
     for folder, result in zip(args.test_dirs, results, strict=True):
         print(

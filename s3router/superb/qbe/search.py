@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +120,7 @@ def search_sets(
     upstream_ckpt: str | None = None,
     layers: Sequence[int] | None = None,
     device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[dict]:
     """Search for the queries of test sets with the layer that is best on the validation set.
 
@@ -134,6 +135,7 @@ def search_sets(
         upstream, upstream_ckpt: its name and checkpoint, as in training.
         layers: the layers to try, from 0; None: all.
         device: ``cpu`` or ``cuda``, for the upstream.
+        say: gets a line for each set and layer, as they are done.
 
     Returns:
         The contents of the files ``result.json``.
@@ -149,11 +151,15 @@ def search_sets(
     ids = [u.utt for u in documents.utts]
     valid, *tests = (Queries.read(folder, ids) for folder in (valid_dir, *test_dirs))
     sets = [documents, valid.data, *(test.data for test in tests)]
-    stored, *queries = _hidden(sets, hidden_dir, upstream, upstream_ckpt, device)
+    stored, *queries = _hidden(sets, hidden_dir, upstream, upstream_ckpt, device, say)
     layers = list(range(stored.layers)) if layers is None else layers
     if strange := [layer for layer in layers if not 0 <= layer < stored.layers]:
         raise ConfigError(f"--layers {strange[0]}: {upstream} has the layers 0 to {stored.layers - 1}")
-    values = {layer: _value(search(queries[0].layer(layer), stored.layer(layer)), valid, layer) for layer in layers}
+    values = {}
+    for layer in layers:
+        scores = search(queries[0].layer(layer), stored.layer(layer))
+        values[layer] = maximum_term_weighted_value(scores, valid.hits).mtwv
+        say(f"layer {layer}: MTWV {values[layer]:.4f} on {valid_dir.name}")
     best = max(layers, key=lambda layer: (values[layer], -layer))
     report = {"selected": best, "mtwv": values, "set": valid_dir.name}
     write_json(output_dir / "layers.json", report)
@@ -201,7 +207,12 @@ def _table(valid: str, values: Mapping[int, float], results: Sequence[dict]) -> 
 
 
 def _hidden(
-    sets: Sequence[DataDir], folder: Path, upstream: str, upstream_ckpt: str | None, device: str
+    sets: Sequence[DataDir],
+    folder: Path,
+    upstream: str,
+    upstream_ckpt: str | None,
+    device: str,
+    say: Callable[[str], None],
 ) -> list[HiddenStates]:
     from s3router.superb.qbe.hidden import store
     from s3router.training.processes import processes
@@ -215,12 +226,6 @@ def _hidden(
         needed = loaded.upstream.anatomy.receptive_field
         found = []
         for data in sets:
-            print(f"{data.path}: hidden states of {len(data.utts)} recordings", flush=True)
+            say(f"{data.path}: hidden states of {len(data.utts)} recordings")
             found.append(store(loaded, data, folder / data.path.name, needed, GAIN_DB, device))
     return found
-
-
-def _value(scores: Scores, queries: Queries, layer: int) -> float:
-    value = maximum_term_weighted_value(scores, queries.hits).mtwv
-    print(f"layer {layer}: MTWV {value:.4f} on {queries.data.path.name}", flush=True)
-    return value
