@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each with one clear message: what, where, and what to do."""
+"""Errors that a user can cause, each with one clear message: what, where, and what to do."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _whose(path: Path | None) -> str:
         except OSError:
             continue
         if status.st_uid != os.getuid():
-            return f"; {place} belongs to {_user(status.st_uid)}: work in a clone of your own, or ask for the right"
-        return f"; chmod u+rwX {place} gives the right"
+            return f"; {place} belongs to {_user(status.st_uid)}: work in a clone of your own, or ask for permission"
+        return f"; chmod u+rwX {place} gives you access"
     return ""
 
 

@@ -50,5 +50,5 @@ def test_a_full_disk_says_how_much_is_left(tmp_path: Path):
 def test_a_refused_access_names_the_owner_or_the_way(tmp_path: Path):
     assert explain(os_error(errno.EACCES, "/proc/1/mem")).startswith("/proc/1/mem: permission denied; ")
     assert explain(os_error(errno.EACCES, f"{tmp_path}/none")) == (
-        f"{tmp_path}/none: permission denied; chmod u+rwX {tmp_path} gives the right"
+        f"{tmp_path}/none: permission denied; chmod u+rwX {tmp_path} gives you access"
     )

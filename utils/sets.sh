@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2154
-# Source this after stage.sh: what stage scripts do with the sets of a recipe, Kaldi directories. Their options
+# Source this after stage.sh: what stage scripts do with the sets of a recipe (Kaldi directories). Their options
 # skip_data_prep, local_data_opts, corpus and nj, and the arrays sets and names, are used here.
 
 # locate SET: its path; a name is one under ${data}.
 locate() { case $1 in */*) echo "${1%/}" ;; *) echo "${data}/$1" ;; esac }
 
-# each_set LIST: the path of each set of a list, one a line. Sets are separated by blanks; a path that has blanks of its own
+# each_set LIST: the path of each set of a list, one per line. Sets are separated by blanks; a path that has blanks of its own
 # is taken whole, if it is a folder that is there.
 each_set() {
     local rest=$1 word

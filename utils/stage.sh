@@ -60,7 +60,7 @@ need_writable() {
     for folder in "$@"; do
         while [ ! -e "${folder}" ]; do folder=$(dirname "${folder}"); done
         [ -w "${folder}" ] || die "$(readlink -f "${folder}") cannot be written to (it belongs to $(stat -c %U "${folder}")):" \
-            "work in a clone of your own, or ask for the right"
+            "work in a clone of your own, or ask for permission"
     done
 }
 
@@ -75,7 +75,7 @@ same_settings() {
     local folder=$1 new="${1}/.settings.new.${RANK:-0}" file # machines that train together share the folder
     mkdir -p "${folder}"
     {
-        # one option a line, so that a difference can be read
+        # one option per line, so that a difference can be read
         printf '%s\n' "${2// --/$'\n'--}"
         for file in "${@:3}"; do printf '# %s\n' "${file}" && cat "${file}"; done
     } >"${new}"

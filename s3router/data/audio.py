@@ -1,8 +1,8 @@
-"""Audio reading, the one place: any source a ``wav.scp`` may name becomes a mono float32 array at one sample rate.
+"""Audio reading: every source that a ``wav.scp`` may name becomes a mono float32 array at one sample rate.
 
 A *source* is the second column of ``wav.scp``: a path (wav, flac, mp3, ogg, opus, m4a, headerless ``.g722`` or
 ``.gsm`` …), an offset into a Kaldi archive (``feats.ark:1234``), or a pipe (``sph2pipe -f wav a.sph |``), which bash
-runs, as in Kaldi: use a ``wav.scp`` whose author you trust. A stretch of a recording is written as
+runs, as in Kaldi: only use a ``wav.scp`` whose author you trust. A stretch of a recording is written as
 ``source#t=start,end`` in seconds (the notation of W3C media fragments), which is what `s3router.data.kaldi` makes of a
 ``segments`` file.
 """
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 Seconds = float
 SAMPLE_RATE = 16000
-"""Of everything that upstreams read, in Hz."""
+"""Sample rate of the audio that upstreams take, in Hz."""
 PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
-"""The environment variable that says after how many seconds a pipe of wav.scp has hung (default 600; 0: never)."""
+"""Environment variable: seconds after which a pipe of wav.scp counts as hung (default 600; 0: no limit)."""
 
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
@@ -105,14 +105,16 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
         samples, rate = _decode_cached(source)
         samples = cut(samples, rate, start, end, source)
     if samples.size == 0:
-        raise DataError(f"{source}: no audio in it; fetch or make the recording again, or take it out of wav.scp")
+        raise DataError(f"{source}: no audio in it; fetch or make the recording again, or remove it from wav.scp")
     if not np.isfinite(samples).all():
-        raise DataError(f"{source}: holds samples that are not numbers; make the recording again")
+        raise DataError(
+            f"{source}: contains NaN or infinite samples; make the recording again, or remove it from wav.scp"
+        )
     return samples, rate
 
 
 def cut(samples: np.ndarray, rate: int, start: Seconds, end: Seconds, source: str) -> np.ndarray:
-    """A copy of the stretch; one that ends up to half a second behind the recording is cut there, as Kaldi does.
+    """A copy of the stretch; one that ends up to half a second after the recording is cut there, as in Kaldi.
 
     Raises:
         DataError: the stretch is not inside; ``source`` is named.
@@ -203,7 +205,7 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 def write_audio(path: str | os.PathLike, samples: np.ndarray, rate: int) -> None:
     """Write float (samples,), ±1, as 16 bits in the format of the suffix (.wav, .flac); whole or not at all.
 
-    Louder samples are clipped. What was read from 16 bits is written back bit by bit.
+    Louder samples are clipped. Samples that were read from 16 bits are written back unchanged.
     """
     import soundfile
 

@@ -1,4 +1,4 @@
-"""Make a data directory that ESPnet's ``sound`` type reads, out of any.
+"""Conversion of any data directory into one that ESPnet's ``sound`` type reads.
 
 ESPnet opens the second column of ``wav.scp`` with soundfile: no pipes, no archives, no segments, no resampling. Files
 that are already mono wav or flac at 16 kHz are passed through as absolute paths; everything else is decoded, once, to

@@ -143,7 +143,7 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
             kind = "the archive" if is_in_archive(source) else "the recording"
             problems.append(
                 f"wav.scp: {recording}: {kind} {file} is missing; correct the path (relative ones start from "
-                f"{Path.cwd()}) or take the line out"
+                f"{Path.cwd()}) or remove the line"
             )
     durations: dict[str, Seconds] = {}
     if (path / "segments").is_file():
@@ -164,7 +164,7 @@ def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utteranc
         problems += _one_sided("text", texts, have, sources, "a transcript without audio")
         problems += _one_sided(have, sources, "text", texts, "audio without a transcript")
         empty = [utt for utt, text in texts.items() if not text]
-        problems += [f"text: {utt}: the transcript is empty; write it, or take {utt} out" for utt in empty]
+        problems += [f"text: {utt}: the transcript is empty; write it, or remove {utt}" for utt in empty]
     if speakers:
         problems += _one_sided(have, sources, "utt2spk", speakers, "an utterance without a speaker")
         problems += _one_sided("utt2spk", speakers, have, sources, "a speaker for an utterance without audio")
@@ -196,13 +196,13 @@ def _columns(path: Path, problems: list[str]) -> dict[str, str] | None:
             continue
         key, *rest = line.strip().split(maxsplit=1)
         if key in table:
-            problems.append(f"{path.name}:{number}: {key} stands on two lines; ids must be unique")
+            problems.append(f"{path.name}:{number}: {key} appears on two lines; ids must be unique")
         elif key < last and unsorted is None:
             unsorted = f"{path.name}:{number}: not sorted ({key} after {last}); LC_ALL=C sort -o {path} {path}"
             problems.append(unsorted)
         table[key] = rest[0] if rest else ""
         if path.name == "wav.scp" and not rest:
-            problems.append(f"wav.scp:{number}: {key} has no file; write its path, or take the line out")
+            problems.append(f"wav.scp:{number}: {key} has no file; write its path, or remove the line")
         last = key
     return table
 
@@ -219,7 +219,7 @@ def _segments(
             problems.append(f"segments: {utt}: expected 'utterance recording start end', found {rest!r}")
             continue
         if recording not in sources:
-            problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or take the line out")
+            problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or remove the line")
         elif not 0 <= start < end < math.inf:
             problems.append(f"segments: {utt}: starts at {start} s and ends at {end} s; correct the times")
         else:
@@ -229,4 +229,4 @@ def _segments(
 
 def _one_sided(name: str, ids: Iterable[str], other: str, others: dict[str, str], what: str) -> list[str]:
     alone = [utt for utt in ids if utt not in others]
-    return [f"{name}: {utt}: {what} (not in {other}); add it to {other} or take it out" for utt in alone]
+    return [f"{name}: {utt}: {what} (not in {other}); add it to {other} or remove it" for utt in alone]

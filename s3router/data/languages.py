@@ -1,4 +1,4 @@
-"""Text of read sentences (Common Voice, LibriSpeech) in many languages: the one place where it is normalised.
+"""Normalisation of read sentences (Common Voice, LibriSpeech) in many languages.
 
 `normalize` makes a sentence into words of lower-case letters, separated by single blanks. In order:
 
@@ -36,7 +36,7 @@ _CYRILLIC = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
 
 @dataclass(frozen=True)
 class Language:
-    """What is particular to one language.
+    """Rules of one language.
 
     Attributes:
         locale: as Common Voice names it.
@@ -94,7 +94,7 @@ def language(locale: str) -> Language:
     if locale in LANGUAGES:
         return LANGUAGES[locale]
     if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*", locale):
-        raise ConfigError(f"{locale!r} is no locale; they look like nl, sv-SE or zh-TW")
+        raise ConfigError(f"{locale!r} is not a locale; locales look like nl, sv-SE or zh-TW")
     chinese, voice = locale in ("yue", "zh-HK"), _VOICES.get(locale, locale.split("-")[0].lower())
     return Language(
         locale,

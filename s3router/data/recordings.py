@@ -1,4 +1,4 @@
-"""What a user names to be transcribed: audio files, folders of them, ``wav.scp`` files, Kaldi data directories."""
+"""Recordings that a user names: audio files, folders of them, ``wav.scp`` files, Kaldi data directories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUFFIXES = frozenset(
         ".g722",
     )
 )
-"""What is taken for audio in a folder; a file that is named itself may be called anything."""
+"""Suffixes of audio files in a folder; a file that is named itself may have any."""
 
 
 def find_recordings(paths: Sequence[str | os.PathLike], bad: list[str] | None = None) -> list[Utterance]:

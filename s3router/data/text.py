@@ -1,4 +1,4 @@
-"""Text normalisation: the one place where transcripts become the characters that a model is trained on.
+"""Normalisation of telephone prompts: from transcripts to the characters that a model is trained on.
 
 The rules, in order:
 

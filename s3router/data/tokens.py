@@ -1,6 +1,6 @@
-"""Token lists and the way from text to token ids and back: characters, sentencepiece units, or given phones.
+"""Token lists, and the conversion of text to token ids and back: characters, sentencepiece units, or phones.
 
-A token list is ESPnet's: one token a line, ``<blank>`` first (the CTC blank), ``<unk>`` second, ``<sos/eos>`` last.
+A token list is ESPnet's: one token per line, ``<blank>`` first (the CTC blank), ``<unk>`` second, ``<sos/eos>`` last.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def split(text: str, token_type: str = "char") -> list[str]:
 def build_token_list(texts: Iterable[str], token_type: str = "char") -> list[str]:
     """``<blank> <unk> [<space>] tokens … <sos/eos>``, the most frequent token first, ties by code point.
 
-    ``<space>`` stands third in a character list even where no text holds one. Nothing but the texts decides: the
-    same texts in another order give the same list.
+    ``<space>`` is third in a character list, even if no text contains one. The list depends on the texts alone, not
+    on their order.
 
     Raises:
         DataError: no tokens at all.

@@ -11,7 +11,7 @@ from s3router.errors import DataError
 from s3router.scoring.stats import MeanSpread, mean_spread
 
 FOLDS = 5
-"""Folds of SUPERB's emotion recognition: one a session of IEMOCAP."""
+"""Folds of SUPERB's emotion recognition: one per session of IEMOCAP."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ def equal_error_rate(targets: Sequence[int], scores: Sequence[float]) -> EqualEr
 
     Args:
         targets: 1 or True for trials of the same speaker, else 0.
-        scores: the higher, the more the trial is held for a target. Equal scores are accepted together.
+        scores: higher means more likely a target. Equal scores are accepted together.
 
     Raises:
-        DataError: trials of one kind only, sequences of different lengths, or scores that are not numbers.
+        DataError: trials of one kind only, sequences of different lengths, or scores that are NaN or infinite.
     """
     import numpy as np
 
@@ -39,7 +39,7 @@ def equal_error_rate(targets: Sequence[int], scores: Sequence[float]) -> EqualEr
     if not positive or not negative:
         raise DataError(f"{positive} target and {negative} non-target trials: an equal error rate needs both kinds")
     if not np.isfinite(values).all():
-        raise DataError(f"{int((~np.isfinite(values)).sum())} scores are not numbers; score these trials again")
+        raise DataError(f"{int((~np.isfinite(values)).sum())} scores are NaN or infinite; score these trials again")
     order = np.argsort(-values, kind="stable")
     values, truth = values[order], truth[order]
     last = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # the last trial of each distinct score

@@ -42,7 +42,7 @@ class ErrorCounts:
         return self.word_errors / max(1, self.words)
 
     def all_empty(self) -> bool:
-        """Whether the model says nothing at all: the sign of CTC's collapse onto blanks."""
+        """Whether every hypothesis is empty: the sign of CTC's collapse onto blanks."""
         return 0 < self.utts == self.empty
 
     def as_list(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The files that scoring reads and writes: Kaldi `text`, sclite `.trn`, and alignments to be read by people."""
+"""The files that scoring reads and writes: Kaldi `text`, sclite `.trn`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from s3router.files import write_lines
 
 
 def read_text(path: str | Path) -> dict[str, str]:
-    """Read a Kaldi `text` file: one utterance a line, its id, then its words. An id alone is an empty transcript.
+    """Read a Kaldi `text` file: one utterance per line: its id, then its words. An id alone is an empty transcript.
 
     Returns:
         id -> words separated by single spaces, in file order.
 
     Raises:
-        DataError: the file is missing, empty or not UTF-8, a line has no id, or an id comes twice. All bad lines
+        DataError: the file is missing, empty or not UTF-8, a line has no id, or an id appears twice. All bad lines
             are listed at once.
     """
     path = Path(path)
@@ -36,7 +36,7 @@ def read_text(path: str | Path) -> dict[str, str]:
         if not utt:
             problems.append(f"line {number} is empty")
         elif utt in texts:
-            problems.append(f"line {number}: id {utt} comes a second time")
+            problems.append(f"line {number}: id {utt} appears twice")
         else:
             texts[utt] = " ".join(words)
     if not texts and not problems:

@@ -1,4 +1,4 @@
-"""Maximum term-weighted value of query-by-example search (QUESST 2014, one decision a query and file)."""
+"""Maximum term-weighted value of query-by-example search (QUESST 2014, one decision per query and file)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def maximum_term_weighted_value(
     hits: Mapping[Hashable, set],
     beta: float = COST_ALARM / COST_MISS * (1 / P_TARGET - 1),
 ) -> TermWeightedValue:
-    """TWV(θ) = 1 − mean over queries of (P_miss(θ) + beta · P_fa(θ)), at its best θ; at least 0, which no hit gives.
+    """TWV(θ) = 1 − mean over queries of (P_miss(θ) + beta · P_fa(θ)), at its best θ; at least 0 (no hits at all).
 
     Args:
         scores: query -> (file -> score), every file of the search set for every query.
@@ -54,7 +54,7 @@ def maximum_term_weighted_value(
     order = np.argsort(-np.asarray(values), kind="stable")
     sorted_values = np.asarray(values)[order]
     if not np.isfinite(sorted_values).all():
-        raise DataError("scores that are not numbers; search again")
+        raise DataError("some scores are NaN or infinite; search again")
     last = np.append(np.flatnonzero(np.diff(sorted_values)), len(values) - 1)
     reached = np.cumsum(np.asarray(gains)[order])[last] / len(queries)
     best = int(np.argmax(reached))

@@ -1,4 +1,4 @@
-"""How sure a figure is: spread over seeds, and bootstrap intervals over the utterances of a small test set."""
+"""Uncertainty of a figure: spread over seeds, and bootstrap intervals over the utterances of a small test set."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def bootstrap_difference(
     so that the interval speaks of the method on other sentences, not of one lucky run (but not of other seeds).
 
     Args:
-        a, b: scores of the two systems, one a seed, all of the same utterances.
+        a, b: scores of the two systems, one per seed, all of the same utterances.
         metric: "wer" or "cer".
 
     Raises:
@@ -101,7 +101,7 @@ def bootstrap_counts(
     delta = np.asarray(errors_a, dtype=np.float64) - np.asarray(errors_b, dtype=np.float64)
     total = np.asarray(totals, dtype=np.float64)
     if delta.shape != total.shape or not total.sum() > 0:
-        raise DataError(f"{delta.size} errors and {total.size} totals: need one of each an utterance, and some words")
+        raise DataError(f"{delta.size} errors and {total.size} totals: need one of each per utterance, and some words")
     n = len(total)
     generator, block = np.random.default_rng(seed), max(1, _DRAWS // n)
     sums = np.empty((2, resamples))  # of delta and total

@@ -2,7 +2,7 @@
 
 Rates are pooled over the set: (substitutions + deletions + insertions) / reference tokens. Characters include the
 spaces between words, as in jiwer and in ESPnet's CER. Alignments are jiwer's (Levenshtein distance); sclite weighs a
-substitution 4 and an insertion or deletion 3, so that on very bad hypotheses it may count a few errors more.
+substitution 4 and an insertion or deletion 3, so on very bad hypotheses it may count a few more errors.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ sys.exit(cli.main(["targets"]))
     assert done.returncode == 1
     assert done.stderr == (
         f"s3router targets: error: {theirs / 'new.json'}: permission denied; {theirs} belongs to root: work in a clone "
-        f"of your own, or ask for the right\n"
+        f"of your own, or ask for permission\n"
     )
 
 

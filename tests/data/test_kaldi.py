@@ -82,7 +82,7 @@ def test_one_id_on_two_lines(five):
     line = (five / "wav.scp").read_text().splitlines()[4]
     with open(five / "wav.scp", "a") as file:
         file.write(line + "\n")
-    assert "wav.scp:6: it_carlo-vm-goodbye stands on two lines; ids must be unique" in problems(five)
+    assert "wav.scp:6: it_carlo-vm-goodbye appears on two lines; ids must be unique" in problems(five)
 
 
 def test_a_transcript_without_audio(five):

@@ -90,7 +90,7 @@ def test_refused_with_a_reason(locale: str, text: str, reason: str):
 
 @pytest.mark.parametrize("name", ["", "x", "../nl", "nl;rm", "1"])
 def test_names_that_are_no_locale(name: str):
-    with pytest.raises(ConfigError, match="is no locale"):
+    with pytest.raises(ConfigError, match="is not a locale"):
         language(name)
 
 

@@ -73,7 +73,7 @@ def test_eer_is_the_root_of_the_interpolated_curve(seed: int):
 
 @pytest.mark.parametrize(
     ("trials", "scores", "message"),
-    [([1, 1], [1, 2], "needs both kinds"), ([1, 0], [1.0, np.nan], "not numbers"), ([1, 0], [1.0], "one score")],
+    [([1, 1], [1, 2], "needs both kinds"), ([1, 0], [1.0, np.nan], "NaN or infinite"), ([1, 0], [1.0], "one score")],
 )
 def test_eer_refuses(trials, scores, message):
     with pytest.raises(DataError, match=message):

@@ -69,7 +69,7 @@ def test_read_text(tmp_path):
     path.write_text("u1 one  two\nu2\n", encoding="utf-8")
     assert read_text(path) == {"u1": "one two", "u2": ""}
     path.write_text("u1 one\n\nu1 two\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 2 is empty, line 3: id u1 comes a second time"):
+    with pytest.raises(DataError, match="line 2 is empty, line 3: id u1 appears twice"):
         read_text(path)
     path.write_bytes(b"u1 caf\xe9\n")
     with pytest.raises(DataError, match="not a UTF-8"):
