@@ -177,7 +177,17 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
             },
         ),
         ("librispeech", "--sparsity 0.2", {"exp": "exp/en_10h_wav2vec2_base_960_router_s0.2_seed0"}),
-        ("librispeech", "", {"sparsity": "0.10"}),
+        ("librispeech", "", {"sparsity": "", "exp": "exp/en_10h_wav2vec2_base_960_router_s0.10_seed0"}),
+        (
+            "librispeech",
+            "--upstream wav2vec2_large_ll60k --train-args '--mask_conf granularity=2:4'",
+            {"sparsity": "", "exp": "exp/en_10h_wav2vec2_large_ll60k_router_s2of4_seed0"},
+        ),
+        (
+            "asterisk",
+            "--train-args '--mask_conf sparsity=0.25'",
+            {"sparsity": "", "exp": "exp/en_train_tiny_router_s0.25_seed0"},
+        ),
         (
             "commonvoice",
             "--lang tr",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from s3router.errors import ConfigError
+from s3router.masks import MaskConfig
+from s3router.masks.config import DEFAULT_SPARSITY
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.parameters import METHODS
+from s3router.upstreams.dropout import DropoutConfig
 
 FEATURES = ("weighted", "last")
+DROPOUT_HELP = "of the transformer: a number, or hidden=0.1,attention=…,activation=…,input=…,layerdrop=… (its own)"
+_GIVEN = "given_on_the_command_line"  # until `_settle`
 
 ESPNET_DEFAULTS = {
     "frontend": "s3prl",
@@ -48,9 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--method", choices=list(METHODS), default="router", help="what trains")
     add("--upstream", default="tiny", help="tiny, a name of s3router upstream list, auto, or one of s3prl")
     add("--upstream_ckpt", default=None, help="checkpoint of the upstream: path or URL")
-    add("--upstream_dropout", type=float, default=None, help="of the transformer (as its checkpoint says)")
-    add("--sparsity", type=float, default=None, help="share of weights removed (method router)")
-    add("--mask_conf", action=nested_dict, default={}, help="other fields of MaskConfig, key=value")
+    add("--upstream_dropout", type=_dropout, default=None, help=DROPOUT_HELP)
+    add("--sparsity", action=_Remembered, type=float, default=None, help=f"share removed ({DEFAULT_SPARSITY})")
+    remembered = type("MaskAction", (_Remembered, nested_dict), {})
+    add("--mask_conf", action=remembered, default={}, help="other fields of MaskConfig, key=value")
     add("--feature_masking", action=nested_dict, default=MASKING, help="time and channel masking, key=value")
     add("--feature_cache", default=None, help="folder that keeps the feature extractor's output")
     add("--features", choices=FEATURES, default="weighted", help="learnt sum over all layers, or the last alone")
@@ -69,12 +76,67 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: what is measured to be faster")
 
 
+class _Remembered(argparse.Action):
+    """Notes what came from the command line, which goes before a configuration file; see `_settle`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = vars(namespace).setdefault(_GIVEN, set())
+        if isinstance(values, str):
+            given |= {f"{self.dest}.{key}" for key in _keys(values)}
+            super().__call__(parser, namespace, values, option_string)
+        else:
+            given.add(self.dest)
+            setattr(namespace, self.dest, values)
+
+
+def _keys(text: str) -> list[str]:
+    """Keys of a ``key=value``, or of a mapping in YAML."""
+    if "=" in text:
+        return [text.split("=", 1)[0]]
+    return re.findall(r"(\w+)['\"]?\s*:", text)
+
+
+def _dropout(text: str) -> float | dict[str, float]:
+    """``0.1``, or ``hidden=0.1,layerdrop=0.05``."""
+    try:
+        if "=" not in text:
+            return float(text)
+        return {key.strip(): float(value) for key, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, or hidden=0.1,layerdrop=0.05; found {text!r}") from None
+
+
 def _bool(text: str) -> bool:
     if text.lower() in ("true", "yes", "1"):
         return True
     if text.lower() in ("false", "no", "0"):
         return False
     raise argparse.ArgumentTypeError(f"expected true or false, found {text!r}")
+
+
+def _settle(args: argparse.Namespace) -> None:
+    """Let the command line go before the configuration file where two options mean the same, in place.
+
+    The sparsity has two names, and the granularity N:M fixes it. Called once, after parsing.
+    """
+    given = vars(args).pop(_GIVEN, set())
+    for name in ("score_lr", "weight_lr", "head_lr"):
+        vars(args).update(_numbers({name: getattr(args, name)}))
+    if not isinstance(args.mask_conf, dict) or "sparsity" in given:
+        return
+    n_m = "mask_conf.granularity" in given and _fixes_sparsity(args.mask_conf["granularity"])
+    if n_m or "mask_conf.sparsity" in given:
+        args.sparsity = None
+    if n_m and "mask_conf.sparsity" not in given:
+        args.mask_conf = {key: value for key, value in args.mask_conf.items() if key != "sparsity"}
+
+
+def _fixes_sparsity(granularity: object) -> bool:
+    """Whether it is N:M, in one of the forms that YAML gives it."""
+    try:
+        return MaskConfig.from_dict({"granularity": granularity}).n_m is not None
+    except ConfigError:
+        return False
 
 
 def mask_conf(args: argparse.Namespace) -> dict | None:
@@ -104,16 +166,16 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: all problems at once.
     """
+    _settle(args)
     problems: list[str] = []
 
     def one_of(name: str, known) -> None:
         if getattr(args, name) not in known:
             problems.append(f"--{name}: unknown value {getattr(args, name)!r}; known: {', '.join(known)}")
 
-    def number(name: str, fits: Callable[[float], bool], range_: str, kind=(int, float), optional=False) -> None:
+    def number(name: str, fits: Callable[[float], bool], range_: str, kind=(int, float)) -> None:
         value = getattr(args, name)
-        good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and fits(value)
-        if not (good or (optional and value is None)):
+        if not (isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and fits(value)):
             problems.append(f"--{name} must be {range_}, found {value!r}")
 
     one_of("method", METHODS)
@@ -129,26 +191,29 @@ def check(args: argparse.Namespace) -> None:
         number(name, lambda v: v >= 0, "a number of 0 or more")
     number("head_first", lambda v: 0 <= v < 1, "a share from 0 up to 1")
     number("head_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1")
-    number("upstream_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1", optional=True)
+    problems += _problems_of(lambda: args.upstream_dropout is None or DropoutConfig.of(args.upstream_dropout))
     if args.method == "router":
-        problems += _mask_problems(args)
+        problems += _problems_of(lambda: MaskConfig.from_dict(mask_conf(args)))
     elif args.sparsity is not None or args.mask_conf:
         problems.append(f"--sparsity and --mask_conf are for --method router, not {args.method}; leave them out")
     if args.method == "scratch" and args.head_first:
         problems.append("--head_first: there is nothing in a random upstream for a head to start from; leave it out")
     if args.method == "scratch" and args.feature_cache is not None:
         problems.append("--feature_cache: method scratch trains the feature extractor; leave it out")
+    if args.init_param and args.ignore_init_mismatch:
+        problems.append(
+            "--ignore_init_mismatch: weights under masks have names of their own, so that those of --init_param would "
+            "be left out in silence; give a whole upstream with --upstream_ckpt instead"
+        )
     if args.use_amp:
         problems.append("--use_amp is float16 with loss scaling; use --amp_dtype bfloat16")
     if problems:
         raise ConfigError("; ".join(problems))
 
 
-def _mask_problems(args: argparse.Namespace) -> list[str]:
-    from s3router.masks import MaskConfig
-
+def _problems_of(check: Callable[[], object]) -> list[str]:
     try:
-        MaskConfig.from_dict(mask_conf(args))
+        check()
     except ConfigError as error:
         return [str(error)]
     return []

@@ -56,14 +56,7 @@ class BeamSearch:
     """
 
     def __init__(self, token_list: Sequence[str], options: BeamOptions, lm: str | Path | None = None):
-        try:
-            from flashlight.lib.text import decoder, dictionary
-            from flashlight.lib.text.decoder.kenlm import KenLM
-        except ImportError as err:
-            raise ConfigError(
-                f"beam search needs flashlight-text ({err}): pip install flashlight-text, or decode greedily "
-                "(--beam-size 1, no --lm)"
-            ) from err
+        decoder, dictionary, KenLM = _flashlight()
         if SPACE not in token_list or token_list[0] != BLANK:
             raise ConfigError(f"beam search is made for character token lists, with {BLANK} first and {SPACE} in it")
         if options.unit == "word" and lm is None:
@@ -132,17 +125,41 @@ def _load(kenlm: type, path: str | Path, vocabulary: Any) -> Any:
         raise DataError(f"{path}: KenLM cannot read it: {' '.join(str(err).split())}") from None
 
 
-def make_search(token_list: Sequence[str], lm: Path | None = None, **beam: Any) -> Search:
-    """Greedy search, or a beam search when a beam is asked for (arguments of `BeamOptions`).
+def check_search(lm: str | Path | None = None, **beam: Any) -> BeamOptions | None:
+    """Refuse what `make_search` would, as far as that can be told without a model; None stands for greedy search.
 
     Raises:
-        ConfigError: a language model or other beam option without a beam, or flashlight-text is missing.
+        ConfigError: a language model or other beam option without a beam, values out of range, or no flashlight-text.
     """
-    from s3router.asr.ctc_decode import GreedySearch
-
     if beam.get("beam_size", 1) > 1:
-        return BeamSearch(token_list, BeamOptions(**beam), lm)
+        _flashlight()
+        return BeamOptions(**beam)
     given = [name for name in beam if name != "beam_size"] + (["lm"] if lm else [])
     if given:
         raise ConfigError(f"{', '.join(sorted(given))}: only used by beam search; add --beam-size 50, or leave it out")
-    return GreedySearch()
+    return None
+
+
+def make_search(token_list: Sequence[str], lm: str | Path | None = None, **beam: Any) -> Search:
+    """Greedy search, or a beam search when a beam is asked for (arguments of `BeamOptions`).
+
+    Raises:
+        ConfigError: as `check_search`.
+    """
+    from s3router.asr.ctc_decode import GreedySearch
+
+    options = check_search(lm, **beam)
+    return GreedySearch() if options is None else BeamSearch(token_list, options, lm)
+
+
+def _flashlight() -> tuple[Any, Any, Any]:
+    """flashlight-text's modules decoder and dictionary, and its class for KenLM models."""
+    try:
+        from flashlight.lib.text import decoder, dictionary
+        from flashlight.lib.text.decoder.kenlm import KenLM
+    except ImportError as err:
+        raise ConfigError(
+            f"beam search needs flashlight-text ({err}): run tools/setup.sh --with-lm, or decode greedily "
+            "(--beam-size 1, no --lm)"
+        ) from err
+    return decoder, dictionary, KenLM

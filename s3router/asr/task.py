@@ -25,6 +25,7 @@ from s3router.files import read_yaml
 from s3router.training import logs
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.parameters import apply_method, param_groups
+from s3router.upstreams.hub import check_name
 from s3router.upstreams.public import widths
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,10 @@ class RoutedASRTask(ASRTask):
         options.translate(args, before.amp_dtype if before else None)
         if before:
             _check_same_run(before, args, tokens)
+        if args.dry_run:
+            check_name(args.upstream, args.upstream_ckpt)
+            print("options and transcripts: nothing to complain of")
+            return
         for split in ("train", "valid"):
             vars(args).update(inputs.espnet_options(_inputs(args, split), split))
         resolve_distributed_mode(args)

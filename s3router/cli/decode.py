@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+BEAM = ("beam_size", "unit", "lm_weight", "insertion_score", "beam_size_token", "beam_threshold")
+
 
 def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
@@ -23,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output-dir", type=Path, required=True, help="folder for the results")
     result.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")
     result.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
+    result.add_argument("--dry-run", action="store_true", help="check the options, and end")
     group = result.add_argument_group("batches")
     group.add_argument(
         "--batch-seconds", type=float, default=batch["batch_seconds"], help="0: one by one (%(default)s)"
@@ -53,7 +56,13 @@ def main(argv: Sequence[str]) -> int:
     from s3router.asr.decode import decode_experiment
 
     options = BatchOptions(**{field.name: args.pop(field.name) for field in fields(BatchOptions)})
+    dry_run = args.pop("dry_run")
     given = {name: value for name, value in args.items() if value is not None}
+    if dry_run:
+        from s3router.asr.search import check_search
+
+        check_search(given.get("lm"), **{name: given[name] for name in BEAM if name in given})
+        return 0
     result = decode_experiment(**given, options=options)
     rates = ["per"] if "per" in result else ["wer", "cer"]
     print(

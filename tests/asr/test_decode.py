@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -209,6 +210,16 @@ def test_beam_options_without_a_beam_are_refused():
     assert isinstance(make_search(TOKENS, beam_size=1), GreedySearch)
     with pytest.raises(ConfigError, match="lm, lm_weight: only used by beam search"):
         make_search(TOKENS, lm="x.arpa", lm_weight=2.0)
+
+
+def test_a_dry_run_checks_the_options_alone(tmp_path, capsys, monkeypatch):
+    command = ["decode", "--dry-run", "--exp-dir", "none", "--data-dir", "none", "--output-dir", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--lm", "a.arpa"]) == 1
+    assert "only used by beam search" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)  # as where it is not installed
+    assert cli.main([*command, "--beam-size", "5"]) == 1
+    assert "run tools/setup.sh --with-lm" in capsys.readouterr().err
 
 
 def test_command_reports_errors(data, tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_command(tmp_path, capsys):
 
 def test_missing_flashlight_is_an_error_not_a_fallback(monkeypatch):
     monkeypatch.setitem(sys.modules, "flashlight", None)
-    with pytest.raises(ConfigError, match="pip install flashlight-text"):
+    with pytest.raises(ConfigError, match=r"tools/setup\.sh --with-lm"):
         BeamSearch(TOKENS, BeamOptions())
 
 

@@ -149,14 +149,7 @@ def test_the_log_file_waits_for_its_folder(tmp_path, capsys):
 
 
 def test_only_decisive_options_make_another_run(tmp_path):
-    before = {
-        "method": "router",
-        "upstream": "tiny",
-        "frontend_conf": {},
-        "token_list": [],
-        "seed": 0,
-        "num_workers": 0,
-    }
+    before = {"method": "router", "upstream": "tiny", "frontend_conf": {}, "token_list": [], "seed": 0}
     before |= {"num_workers": 0, "optim_conf": {"betas": [0.9, 0.98]}, "amp_dtype": "bfloat16", "gone": 1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(before))
     exp = ASRExperiment(tmp_path)

@@ -39,7 +39,7 @@ token_sets=           # sets whose texts make the token list (default: the train
 max_seconds=40.0      # longer training utterances are left out, with a report
 # model
 method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.10)
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: as conf or the masks have it)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
 upstream_ckpt=        # its checkpoint, where the name does not imply one
@@ -61,9 +61,11 @@ main() {
     need_writable data dump "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
     [ "${stage}" -gt 3 ] || upstream_is_known
+    check_decoding
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
+    check_training
     run_stage 3 "feature cache -> ${cache}" fill_cache
     exec 8>&- # runs that have waited go on
     run_stage 4 "training -> ${exp}" train
@@ -92,12 +94,9 @@ check_options() {
     option_is_count num_nodes
     option_is_count beam_size
     option_in_range max_seconds 0.1 100000
-    if [ "${method}" = router ]; then
-        sparsity=${sparsity:-$(default_sparsity)}
-        option_in_range sparsity 0 1
-    elif [ -n "${sparsity}" ]; then
+    [ -z "${sparsity}" ] || [ "${method}" = router ] ||
         die "--sparsity is for --method router: with ${method} there are no masks"
-    fi
+    [ -z "${sparsity}" ] || option_in_range sparsity 0 1
     stages_in_order
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
     [ "${beam_size}" -le 1 ] || [ "${token_type}" = char ] ||
@@ -112,17 +111,30 @@ check_options() {
     fi
 }
 
-default_sparsity() {
-    local pair
-    for pair in ${sparsity_of}; do
-        [ "${pair%%=*}" != "${upstream}" ] || { echo "${pair#*=}" && return; }
-    done
-    echo 0.10
+# What the masks remove: --sparsity is passed on to training where it was given, here or for this upstream. ${removed} is
+# what the experiment's name shows.
+choose_sparsity() {
+    local pair words=${train_args} n_m='granularity[=:][[:space:]]*["'\'']?([0-9]+):([0-9]+)'
+    local other='(^|--|[[:space:]{,])sparsity[=:[:space:]]+([0-9.]+)'
+    removed=${sparsity}
+    [ "${method}" = router ] && [ -z "${removed}" ] || return 0
+    [ -n "${presets-}" ] || words+=" $(sed 's/#.*//' "${config}")"
+    if [[ ${words} =~ ${n_m} ]]; then
+        removed=${BASH_REMATCH[1]}of${BASH_REMATCH[2]}
+    elif [[ ${words} =~ ${other} ]]; then
+        removed=${BASH_REMATCH[2]}
+    else
+        for pair in ${sparsity_of}; do
+            [ "${pair%%=*}" != "${upstream}" ] || removed=${pair#*=} sparsity=${pair#*=}
+        done
+        removed=${removed:-$(printf %.2f "$(sed -n 's/^DEFAULT_SPARSITY = //p' "${S3ROUTER_ROOT}/s3router/masks/config.py")")}
+    fi
 }
 
 # Where things are: ${data} as the corpus comes, ${dump} as training reads it, ${exp} what training leaves.
 name_everything() {
-    local unit=${token_type} folder=${lang}
+    local unit=${token_type} folder=${lang} removed
+    choose_sparsity
     [ "${token_type}" != bpe ] || unit=bpe${bpe_size}
     [ "${token_type}" != phn ] || [ "${skip_data_prep}" = true ] || folder=${lang}_phn # texts of another kind
     data=data/${folder}
@@ -143,7 +155,7 @@ name_everything() {
     decoded=("${names[@]:1}")
     [ "${decode_valid}" = true ] || decoded=("${names[@]:2}")
     [ ${#decoded[@]} -gt 0 ] || die "nothing to decode: name test sets, or leave out --decode-valid false"
-    exp=exp/${tag:-${lang}_${names[0]#train_}${other:+_${other}}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}}
+    exp=exp/${tag:-${lang}_${names[0]#train_}${other:+_${other}}_${upstream}_${method}${removed:+_s${removed}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
     weights=() # of the upstream, where they are a file or folder here
     [ ! -e "${upstream_ckpt}" ] || weights=("${upstream_ckpt}")
@@ -200,24 +212,43 @@ fill_cache() {
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
     run_once "${cache}/log/${dump#dump/}_${names[0]}_${upstream}.log" \
-        --inputs "${dump}/${names[0]}/wav.scp" "${dump}/${names[1]}/wav.scp" ${weights[@]+"${weights[@]}"} \
-        --outputs "${cache}" -- \
+        --inputs "${dump}/${names[0]}/wav.scp" ${weights[@]+"${weights[@]}"} --outputs "${cache}" -- \
         python -m s3router cache-features --upstream "${upstream}" ${opts[@]+"${opts[@]}"} \
-        --feature-cache "${cache}" --data-dir "${dump}/${names[0]}" "${dump}/${names[1]}"
+        --feature-cache "${cache}" --data-dir "${dump}/${names[0]}"
 }
 
-train() {
-    local opts=() more content
+# What a typing error in options or configuration, or a wrong transcript, would end later is refused before stage 3.
+check_training() {
+    local opts
+    [ "${stage}" -le 3 ] && [ "${stop_stage}" -ge 4 ] || return 0
     need_formatted
+    training_options "${dump}/check/${exp##*/}.yaml"
+    run_once "${dump}/check/${exp##*/}.log" --inputs "${config}" "${token_list}" "${dump}/${names[0]}/text" \
+        "${dump}/${names[1]}/text" -- \
+        python -m s3router train "${opts[@]}" --ngpu 0 --output_dir "${exp}" --resume false --dry_run true
+}
+
+# The same for decoding, which needs no data for it.
+check_decoding() {
+    local opts
+    [ "${stop_stage}" -ge 5 ] && [ "${beam_size}${decode_args}" != 1 ] || return 0
+    decoding_options
+    python -m s3router decode --dry-run --exp-dir "${exp}" --data-dir "${dump}" --output-dir "${exp}" "${opts[@]}" ||
+        die "--beam-size, --lm or --decode-args: see above"
+}
+
+# training_options PRESET: fills opts, a variable of the caller, and config; a composed configuration goes to PRESET.
+training_options() {
+    local more
     # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
     read -a more <<<"${train_args}"
     if [ -n "${presets-}" ]; then
-        config=${exp}/preset.yaml
+        config=$1
         python -m s3router presets "${presets}" --method "${method}" --subset "${subset}" --upstream "${upstream}" \
             --output "${config}" || die "${presets} cannot be used: see above"
     fi
-    content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
-    [ "${method}" != router ] || opts+=(--sparsity "${sparsity}")
+    opts=()
+    [ -z "${sparsity}" ] || opts+=(--sparsity "${sparsity}")
     [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream_ckpt "${upstream_ckpt}")
     [ -z "${max_updates}" ] || opts+=(--max_updates "${max_updates}")
@@ -226,6 +257,13 @@ train() {
     opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
         --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" --token_list "${token_list}"
         ${more[@]+"${more[@]}"})
+}
+
+train() {
+    local opts content
+    need_formatted
+    training_options "${exp}/preset.yaml"
+    content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
     # to the end of this run; machines that train together share the folder
     [ "${num_nodes}" -gt 1 ] || one_at_a_time "${exp}/.lock" "trains ${exp}"
     same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
@@ -239,20 +277,26 @@ train() {
         python -m s3router train "${opts[@]}" --ngpu "${ngpu}" --output_dir "${exp}"
 }
 
-decode() {
-    local name more folder
-    need "${best}" "this command with --stage 4"
-    need_formatted
+decoding_options() { # fills opts, a variable of the caller
+    local more
     # shellcheck disable=SC2162 # a blank inside of a value is written as "\ "
     read -a more <<<"${decode_args}"
-    [ "${ngpu}" -eq 0 ] || more+=(--device cuda)
-    [ -z "${lm}" ] || more+=(--lm "${lm}")
+    opts=(--beam-size "${beam_size}" ${more[@]+"${more[@]}"})
+    [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+    [ -z "${lm}" ] || opts+=(--lm "${lm}")
+}
+
+decode() {
+    local name opts folder
+    need "${best}" "this command with --stage 4"
+    need_formatted
+    decoding_options
     for name in "${decoded[@]}"; do
         folder=${exp}/decode_${name}${lm:+_lm}
         run_once "${folder}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
             ${lm:+"${lm}"} --outputs "${folder}/result.json" -- \
             python -m s3router decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
-            --output-dir "${folder}" --beam-size "${beam_size}" ${more[@]+"${more[@]}"}
+            --output-dir "${folder}" "${opts[@]}"
     done
 }
 
