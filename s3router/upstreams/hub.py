@@ -95,7 +95,8 @@ def build(
     specaug_config = None if specaug is None else SpecAugConfig.from_dict(specaug)
     cache = None if feature_cache is None else CacheConfig.of(feature_cache)
     dropouts = None if dropout is None else DropoutConfig.of(dropout)
-    if mask is not None and "mask_embedding" in MaskConfig.from_dict(mask).train and specaug is None:
+    masks = None if mask is None else MaskConfig.from_dict(mask)
+    if masks is not None and "mask_embedding" in masks.train and specaug is None:
         raise ConfigError("mask train mask_embedding: without feature masking (specaug) it is not used; leave it out.")
     if random_init and cache is not None:
         raise ConfigError("feature_cache: random_init trains the feature extractor, so its output cannot be kept.")
@@ -105,8 +106,8 @@ def build(
     routed = RoutedUpstream(expert, specaug_config, cache, train_front_end=random_init)
     if dropouts is not None:
         set_dropout(routed.backbone, dropouts)
-    if mask is not None:
-        attach(routed.backbone, MaskConfig.from_dict(mask))
+    if masks is not None:
+        attach(routed.backbone, masks)
     return routed
 
 
