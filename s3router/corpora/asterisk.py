@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.corpora.sets import RATE, Prepared, Recordings, StrPath, folder_of, progress
-from s3router.data.audio import read_audio
+from s3router.corpora.sets import Prepared, Recordings, StrPath, folder_of, progress
+from s3router.data.audio import SAMPLE_RATE, read_audio
 from s3router.data.kaldi import DataDir
 from s3router.data.text import normalize
 from s3router.errors import ConfigError, DataError
@@ -156,7 +156,7 @@ def check_audio(samples: np.ndarray, text: str) -> None:
         samples: float32, shape (samples,), 16 kHz, full scale ±1.
         text: normalised.
     """
-    seconds = len(samples) / RATE
+    seconds = len(samples) / SAMPLE_RATE
     if seconds < MIN_SECONDS:
         raise DataError(f"too short: {seconds:.2f} s, kept from {MIN_SECONDS} s")
     if seconds > MAX_SECONDS:
@@ -170,7 +170,7 @@ def check_audio(samples: np.ndarray, text: str) -> None:
 
 def _block_power(samples: np.ndarray, seconds: float) -> np.ndarray:
     """Mean square of each whole block, shape (blocks,)."""
-    size = round(seconds * RATE)
+    size = round(seconds * SAMPLE_RATE)
     return np.mean(samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64) ** 2, axis=1)
 
 
@@ -233,7 +233,7 @@ def select(voice: Path, transcripts: Path, lang: str) -> tuple[dict[str, str], d
             if key in twice:
                 raise DataError("ambiguous: two transcripts")
             text = spoken_text(transcript, lang)
-            samples = read_audio(path, RATE)
+            samples = read_audio(path, SAMPLE_RATE)
             check_audio(samples, text)
         except DataError as error:
             dropped.append((key, str(error), transcript))

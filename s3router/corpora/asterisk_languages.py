@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s3router.corpora.asterisk import SPEAKERS
 from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, write_set
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError
 
-LANGUAGES = ("en", "es", "fr", "it", "ru")
+LANGUAGES = tuple(SPEAKERS)
 
 
 def prepare(source: StrPath, target: StrPath) -> Prepared:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from s3router.corpora.asterisk import NO_SPEECH
-from s3router.corpora.sets import RATE
-from s3router.data.audio import read_audio, resample
+from s3router.data.audio import SAMPLE_RATE, read_audio, resample
 from s3router.errors import DataError
 
 TELEPHONE = 8000
@@ -80,8 +79,8 @@ def prompts_of(voice: Voice, root: Path) -> Iterator[tuple[str, Path]]:
 def telephone(path: Path) -> np.ndarray | None:
     """float32 (samples,) at 16 kHz with nothing above 4 kHz, as every one of these voices has it; None if unusable."""
     try:
-        samples = resample(read_audio(path, TELEPHONE), TELEPHONE, RATE)
+        samples = resample(read_audio(path, TELEPHONE), TELEPHONE, SAMPLE_RATE)
     except DataError:
         return None
-    usable = MIN_SECONDS <= len(samples) / RATE <= MAX_SECONDS and np.abs(samples).max() >= QUIET
+    usable = MIN_SECONDS <= len(samples) / SAMPLE_RATE <= MAX_SECONDS and np.abs(samples).max() >= QUIET
     return samples if usable else None

@@ -9,22 +9,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from s3router.data.audio import write_audio
+from s3router.data.audio import SAMPLE_RATE, write_audio
 from s3router.data.kaldi import Utterance, summary
 from s3router.data.utt2label import Label, write_labelled
 from s3router.errors import DataError
 from s3router.files import write_lines
 
-RATE = 16000
-"""Of the recordings that preparations write, in Hz."""
 ORDER = ("test", "dev", "train")
 """Sets are written in this order: a corpus whose training set is there is complete."""
 
-Item = TypeVar("Item")
 StrPath = str | os.PathLike
 
 
@@ -175,8 +171,8 @@ class Recordings:
     def add(self, utt: str, samples: np.ndarray, speaker: str, text: str = "") -> Utterance:
         """Write float samples, full scale ±1, and describe them as an utterance."""
         path = self.folder / f"{utt}.wav"
-        write_audio(path, samples, RATE)
-        return Utterance(utt, str(path), text, speaker, len(samples) / RATE)
+        write_audio(path, samples, SAMPLE_RATE)
+        return Utterance(utt, str(path), text, speaker, len(samples) / SAMPLE_RATE)
 
     def add_int16(self, utt: str, samples: np.ndarray, speaker: str) -> Utterance:
         """Write 16-bit samples as they are."""

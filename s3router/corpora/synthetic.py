@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from s3router.corpora.sets import (
-    RATE,
     Prepared,
     Recordings,
     StrPath,
@@ -21,6 +20,7 @@ from s3router.corpora.sets import (
     write_untranscribed,
 )
 from s3router.corpora.tuxpaint import PACKAGE
+from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import ConfigError, DataError
 from s3router.files import replacing, write_lines
 
@@ -87,7 +87,9 @@ def prepare(
             continue
         wave = at_16khz(samples, voice.rate)
         utt = f"espeak{lang}-{number:06d}"
-        frames[utt] = phones_of_frames([(begin * RATE // voice.rate, phone) for begin, phone in begins], len(wave))
+        frames[utt] = phones_of_frames(
+            [(begin * SAMPLE_RATE // voice.rate, phone) for begin, phone in begins], len(wave)
+        )
         utts.append(wavs.add_int16(utt, wave, f"espeak{lang}"))
     if not utts:
         raise DataError(f"{source}: espeak-ng speaks none of {len(wanted)} texts; install espeakng-loader again")
@@ -116,7 +118,7 @@ def at_16khz(samples: np.ndarray, rate: int) -> np.ndarray:
     import torch
     from torchaudio.functional import resample
 
-    wave = resample(torch.from_numpy(samples).float(), rate, RATE)
+    wave = resample(torch.from_numpy(samples).float(), rate, SAMPLE_RATE)
     return wave.clamp(-32768, 32767).to(torch.int16).numpy()
 
 

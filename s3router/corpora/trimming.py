@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.corpora.sets import RATE, Prepared, Recordings, StrPath, progress, write_untranscribed
-from s3router.data.audio import Seconds, read_audio
+from s3router.corpora.sets import Prepared, Recordings, StrPath, progress, write_untranscribed
+from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.errors import DataError
 
 SHORTEST: Seconds = 0.5
@@ -24,12 +24,12 @@ def trimmed(samples: np.ndarray, margin: Seconds = 0.15) -> np.ndarray:
         samples: float32 (samples,) at 16 kHz.
         margin: kept on both sides.
     """
-    hop = RATE // 50
+    hop = SAMPLE_RATE // 50
     energy = np.square(samples[: len(samples) // hop * hop].reshape(-1, hop)).mean(1)
     loud = np.flatnonzero(energy > LOUD_SHARE * energy.max(initial=0))
     if not len(loud):
         return samples[:0]
-    return samples[max(0, int(loud[0] * hop - margin * RATE)) : int((loud[-1] + 1) * hop + margin * RATE)]
+    return samples[max(0, int(loud[0] * hop - margin * SAMPLE_RATE)) : int((loud[-1] + 1) * hop + margin * SAMPLE_RATE)]
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ def write_trimmed(entries: Iterable[tuple[str, str, Path]], target: StrPath) -> 
     wavs = Recordings(target / "wav")
     for utt, speaker, path in progress(list(entries), target.name):
         try:
-            samples = trimmed(read_audio(path, RATE))
+            samples = trimmed(read_audio(path, SAMPLE_RATE))
         except DataError:
             bad += 1
             continue
-        if not SHORTEST <= len(samples) / RATE <= LONGEST or np.abs(samples).max() < QUIET:
+        if not SHORTEST <= len(samples) / SAMPLE_RATE <= LONGEST or np.abs(samples).max() < QUIET:
             bad += 1
             continue
         utts.append(wavs.add_int16(utt, as_int16(samples), speaker))

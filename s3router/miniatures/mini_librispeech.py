@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from s3router.asr.lm import estimate, write_arpa
-from s3router.data.audio import write_audio
+from s3router.data.audio import SAMPLE_RATE, write_audio
 from s3router.files import replacing, write_lines
 from s3router.miniatures.sentences import Speaker, sentences
 
-RATE = 16000
 PARTS = {"train-clean-100": 4, "dev-clean": 2, "dev-other": 2, "test-clean": 2, "test-other": 2}  # speakers
 FOLDS, FOLD_SPEAKERS, REST_SPEAKERS = 6, 2, 3  # as in Libri-light, whose 9h has 12 speakers a side, not 3
 
@@ -25,8 +24,8 @@ def write_speaker(folder: Path, speaker: int, texts: list[str], noise: float = 0
     random, lines = np.random.default_rng(speaker), []
     for index, text in enumerate(texts):
         utt = f"{number}-{book}-{index:04d}"
-        samples = Speaker.number(speaker).say(text, "en-us", RATE)
-        write_audio(target / f"{utt}.flac", samples + noise * random.standard_normal(len(samples)), RATE)
+        samples = Speaker.number(speaker).say(text, "en-us")
+        write_audio(target / f"{utt}.flac", samples + noise * random.standard_normal(len(samples)), SAMPLE_RATE)
         lines.append(f"{utt} {text.upper()}")
     write_lines(target / f"{number}-{book}.trans.txt", lines)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.data.audio import resample, write_audio
+from s3router.data.audio import SAMPLE_RATE, resample, write_audio
 from s3router.data.espeak import synthesize
 from s3router.files import replacing
 
-RATE = 16000
 PARTS = {
     "en": (
         ["The old man", "My sister", "A small dog", "Nobody"],
@@ -92,7 +91,7 @@ class Speaker:
         """Speaker 0, 1, 2 …; they differ up to the 56th."""
         return cls(VARIANTS[index % len(VARIANTS)], 30 + 6 * (index % 7), 180 + 8 * (index % 5))
 
-    def say(self, text: str, voice: str, rate: int) -> np.ndarray:
+    def say(self, text: str, voice: str, rate: int = SAMPLE_RATE) -> np.ndarray:
         """float32 (samples,) at ``rate`` Hz."""
         samples, native = synthesize(
             text, f"{voice}+{self.variant}", words_per_minute=self.words_per_minute, pitch=self.pitch
@@ -108,7 +107,7 @@ def sentences(locale: str, count: int, seed: int = 0) -> list[str]:
     return [whole[i % len(whole)] for i in range(count)]
 
 
-def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
+def save(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Write float32 (samples,) as wav or flac, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, samples, rate)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.data.audio import resample
+from s3router.data.audio import SAMPLE_RATE, resample
 from s3router.data.espeak import synthesize
 from s3router.files import replacing
-from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
+from s3router.miniatures.sentences import Speaker, save, save_text, sentences
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 INTENTS = [
@@ -28,14 +28,17 @@ def speech_commands(out: Path) -> None:
     names = {"train": ("0a7c2a8d", "0b09edd3"), "dev": ("0000000b",)}  # by the corpus's hash rule
     for word in (*WORDS, "bed", "cat"):
         for who, name in enumerate([name for side in names.values() for name in side]):
-            save(train / word / f"{name}_nohash_0.wav", Speaker.number(who).say(word, "en-us", RATE))
+            save(train / word / f"{name}_nohash_0.wav", Speaker.number(who).say(word, "en-us"))
         for take in range(2):
             folder = word if word in WORDS else "_unknown_"
-            save(test / folder / f"{3 + take:08x}_nohash_{word}.wav", Speaker.number(5 + take).say(word, "en-us", RATE))
+            save(
+                test / folder / f"{3 + take:08x}_nohash_{word}.wav",
+                Speaker.number(5 + take).say(word, "en-us"),
+            )
     random = np.random.default_rng(0)
-    save(train / "_background_noise_" / "white_noise.wav", 0.02 * random.standard_normal(int(3.5 * RATE)))
+    save(train / "_background_noise_" / "white_noise.wav", 0.02 * random.standard_normal(int(3.5 * SAMPLE_RATE)))
     for take in range(2):
-        save(test / "_silence_" / f"{take:08x}.wav", 0.02 * random.standard_normal(RATE))
+        save(test / "_silence_" / f"{take:08x}.wav", 0.02 * random.standard_normal(SAMPLE_RATE))
 
 
 def fluent(out: Path) -> None:
@@ -46,7 +49,7 @@ def fluent(out: Path) -> None:
         for who in speakers:
             for number, (action, thing, place, text) in enumerate(INTENTS):
                 path = f"wavs/speakers/speaker{who}/{who}{number}-44b3-11e9.wav"
-                save(top / path, Speaker.number(who).say(text, "en-us", RATE))
+                save(top / path, Speaker.number(who).say(text, "en-us"))
                 rows.append([len(rows), path, f"speaker{who}", text, action, thing, place])
         with replacing(top / "data" / f"{name}_data.csv") as file:
             writer = csv.writer(file)
@@ -62,7 +65,7 @@ def voxceleb(out: Path) -> None:
         for video, code in (("videoA", 1), ("videoB", 1), ("videoC", 2), ("videoD", 3)):
             save(
                 out / folder / "wav" / speaker / video / "00001.wav",
-                Speaker.number(who).say(next(texts), "en-us", RATE),
+                Speaker.number(who).say(next(texts), "en-us"),
             )
             lines.append(f"{code} {speaker}/{video}/00001.wav\n")
     save_text(out / "iden_split.txt", "".join(lines))
@@ -77,7 +80,7 @@ def iemocap(out: Path) -> None:
         for turn, emotion in enumerate([*EMOTIONS] * 2):
             utt, (pace, pitch) = f"{dialog}_F{turn:03d}", EMOTIONS[emotion]
             samples, rate = synthesize(next(texts), f"en-us+f{session % 4 + 1}", words_per_minute=pace, pitch=pitch)
-            save(folder / "sentences/wav" / dialog / f"{utt}.wav", 0.7 * resample(samples, rate, RATE))
+            save(folder / "sentences/wav" / dialog / f"{utt}.wav", 0.7 * resample(samples, rate, SAMPLE_RATE))
             lines.append(f"[{turn}.0000 - {turn + 1}.0000]\t{utt}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n")
             lines.append(f"C-E2:\t{emotion};\t()\n\n")
         path = folder / "dialog/EmoEvaluation" / f"{dialog}.txt"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
+from s3router.data.audio import SAMPLE_RATE
+from s3router.miniatures.sentences import Speaker, save, save_text, sentences
 
 MIXTURES = "mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length\n"
 TERMS = ("green house", "two apples", "long letter", "king's boat", "old man", "small dog")
@@ -18,7 +19,7 @@ def voxceleb(out: Path) -> None:
     for who, number in enumerate((10001, 10002, 10003, 10004, 10270, 10271)):
         for video, code in (("videoA", 1), ("videoB", 3)):
             path = f"id{number}/{video}/00001.wav"
-            voice = np.concatenate([Speaker.number(who).say(next(texts), "en-us", RATE)] * 2)
+            voice = np.concatenate([Speaker.number(who).say(next(texts), "en-us")] * 2)
             save(out / ("test" if number >= 10270 else "dev") / "wav" / path, voice)
             split.append(f"{code} {path}\n")
     one, same, other, more = (line.split()[1] for line in split[-4:])
@@ -41,10 +42,10 @@ def librimix(out: Path) -> None:
             voices, ids = [], []
             for side in range(2):
                 who = first + (index + side) % 3
-                samples = Speaker.number(who).say(next(texts), "en-us", RATE)
+                samples = Speaker.number(who).say(next(texts), "en-us")
                 ids.append(f"{1000 + who}-{20000 + who}-{index:03d}{side}")
-                voices.append(np.concatenate([np.zeros(RATE * 2 * side // 5), samples]))
-                turn = f"{0.4 * side:.2f} {len(samples) / RATE:.2f} <NA> <NA> {1000 + who} <NA> <NA>"
+                voices.append(np.concatenate([np.zeros(SAMPLE_RATE * 2 * side // 5), samples]))
+                turn = f"{0.4 * side:.2f} {len(samples) / SAMPLE_RATE:.2f} <NA> <NA> {1000 + who} <NA> <NA>"
                 turns.append(f"SPEAKER {ids[-1]} 1 {turn}\n")
             length = max(map(len, voices))
             mixture = sum(np.pad(voice, (0, length - len(voice))) for voice in voices) / 2

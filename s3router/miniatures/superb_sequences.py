@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3router.miniatures.mini_librispeech import write_speaker
-from s3router.miniatures.sentences import RATE, Speaker, save, save_text, sentences
+from s3router.miniatures.sentences import Speaker, save, save_text, sentences
 
 PARTS = {"train-clean-100": 3, "dev-clean": 1, "test-clean": 1}  # speakers
 UTTERANCES = 2
@@ -66,7 +66,7 @@ def snips(out: Path) -> None:
         for who, speaker in enumerate(speakers):
             for number, (words, tags, intent) in enumerate(REQUESTS):
                 utt = f"{speaker}-snips-{name}-{number}"
-                save(top / name / f"{utt}.wav", Speaker.number(who).say(words.lower(), "en-us", RATE))
+                save(top / name / f"{utt}.wav", Speaker.number(who).say(words.lower(), "en-us"))
                 lines.append(f"{utt} BOS {words} EOS\tO {tags} {intent}\n")
     save_text(top / "all.iob.snips.txt", "".join(lines))
     names = sorted({tag for _, tags, _ in REQUESTS for tag in tags.split()})

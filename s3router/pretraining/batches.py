@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.pretraining.settings import Training
-from s3router.pretraining.speech import HOP, RATE, SPAN, Item, Samples, normalized
+from s3router.pretraining.speech import HOP, SPAN, Item, Samples, normalized
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """waves float32 (batch, samples); targets int64 (batch, frames, heads); mask bool (batch, frames)."""
@@ -58,7 +59,7 @@ class Batches:
 
     def epoch(self, speeds: Sequence[float]) -> Iterator[Batch]:
         """Every recording once, at one of the speeds."""
-        limit = int(self.training.max_seconds * RATE)
+        limit = int(self.training.max_seconds * SAMPLE_RATE)
         real = sorted({u for u, _ in self.speech}.difference(self.synthetic))
         chosen = [(utt, speeds[self.rng.integers(len(speeds))]) for utt in real]
         if self.synthetic:
@@ -69,7 +70,7 @@ class Batches:
         chosen.sort(key=lambda item: size[item] * self.rng.uniform(0.9, 1.1))
         batches, batch = [], []
         for item in chosen:
-            if batch and (len(batch) + 1) * size[item] > self.training.batch_seconds * RATE:
+            if batch and (len(batch) + 1) * size[item] > self.training.batch_seconds * SAMPLE_RATE:
                 batches.append(batch)
                 batch = []
             batch.append(item)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.files import replacing_folder
 from s3router.pretraining.settings import Training
-from s3router.pretraining.speech import RATE
 
 
 def mel_filterbank(filters: int, length: int) -> torch.Tensor:
@@ -24,7 +24,7 @@ def mel_filterbank(filters: int, length: int) -> torch.Tensor:
     """
     mel = torch.linspace(2595 * math.log10(1 + 60 / 700), 2595 * math.log10(1 + 7600 / 700), filters // 4)
     hertz = 700 * (10 ** (mel / 2595) - 1)
-    time_axis = torch.arange(length) / RATE
+    time_axis = torch.arange(length) / SAMPLE_RATE
     phases = torch.arange(4) * math.pi / 2
     waves = torch.cos(2 * math.pi * hertz[:, None, None] * time_axis + phases[:, None]) * torch.hann_window(length)
     waves = waves.reshape(-1, length)
@@ -133,7 +133,7 @@ def export(upstream: nn.Module, folder: Path) -> None:
     from transformers import Wav2Vec2FeatureExtractor
 
     extractor = Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=RATE, padding_value=0.0, do_normalize=True, return_attention_mask=True
+        feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0, do_normalize=True, return_attention_mask=True
     )
     shutil.rmtree(folder, ignore_errors=True)
     with replacing_folder(folder) as made:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3router.data.audio import Seconds, read_audio
+from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.errors import ConfigError, DataError
 
-RATE, HOP, OFFSET, WINDOW = 16000, 320, 160, 400
+HOP, OFFSET, WINDOW = 320, 160, 400
 SPAN = 720
 """Samples that one frame sees: frame i begins at sample 320 i."""
 SHORTEST: Seconds = 0.4
@@ -66,7 +66,7 @@ class Speech:
         fast_and_slow = {
             (utt, speed): at_speed(x, speed) for utt, x in tqdm(raw.items(), desc="speeds") for speed in speeds
         }
-        minutes = {str(folder): sum(map(len, part.values())) / RATE / 60 for folder, part in sources.items()}
+        minutes = {str(folder): sum(map(len, part.values())) / SAMPLE_RATE / 60 for folder, part in sources.items()}
         summary = {"minutes": sum(minutes.values()), "recordings": len(raw), "sources": minutes}
         speech = cls(fast_and_slow, held_out, summary=summary)
         if synthetic is not None:
@@ -82,7 +82,7 @@ class Speech:
         self.synthetic = {(utt, 1.0): x for utt, x in read_folders([folder]).items() if utt in phones}
         self.phones = {utt: phones[utt] for utt, _ in self.synthetic}
         self.summary["synthetic"] = {
-            "hours": sum(map(len, self.synthetic.values())) / RATE / 3600,
+            "hours": sum(map(len, self.synthetic.values())) / SAMPLE_RATE / 3600,
             "languages": len({utt.split("-")[0] for utt in phones}),
             "phones": len((folder / "phones.txt").read_text(encoding="utf-8").splitlines()),
         }
@@ -103,8 +103,8 @@ def read_folders(folders: Iterable[Path]) -> dict[str, np.ndarray]:
             utt, _, source = line.partition(" ")
             if not source.strip():
                 raise DataError(f"{path}:{number}: expected an id and a source, found {line!r}")
-            samples = read_audio(source.strip(), RATE)
-            if len(samples) >= SHORTEST * RATE:
+            samples = read_audio(source.strip(), SAMPLE_RATE)
+            if len(samples) >= SHORTEST * SAMPLE_RATE:
                 speech[utt] = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
     return speech
 
@@ -164,7 +164,7 @@ def mfcc_transform() -> torch.nn.Module:
     import torchaudio
 
     return torchaudio.transforms.MFCC(
-        RATE,
+        SAMPLE_RATE,
         n_mfcc=13,
         melkwargs={"n_fft": 512, "win_length": WINDOW, "hop_length": 160, "n_mels": 40, "center": False},
     )

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.files import replacing
 from s3router.pretraining.settings import Round
-from s3router.pretraining.speech import HOP, RATE, SPAN, Item, Samples, mfcc, mfcc_transform, normalized
+from s3router.pretraining.speech import HOP, SPAN, Item, Samples, mfcc, mfcc_transform, normalized
 
 Arrays = dict[Item, np.ndarray]
 FRAMES_OF_KMEANS = 200_000
@@ -46,7 +47,7 @@ def extract(
     features = {}
     batches: list[list[Item]] = [[]]
     for item in sorted(speech, key=lambda item: len(speech[item])):
-        if (len(batches[-1]) + 1) * len(speech[item]) > 32 * RATE:
+        if (len(batches[-1]) + 1) * len(speech[item]) > 32 * SAMPLE_RATE:
             batches.append([])
         batches[-1].append(item)
     for batch in tqdm([batch for batch in batches if batch], desc=desc, mininterval=5):
