@@ -15,8 +15,10 @@ from s3router.errors import ConfigError
 if TYPE_CHECKING:
     from s3prl.problem.base import Problem
 
-ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers")
-"""What s3prl.problem imports and only HEAR's sound event tasks use; the environment does without them."""
+ABSENT = ("sed_eval", "dcase_util", "dcase_util.containers", "chunk")
+"""What s3prl.problem imports in vain: the first three, not installed, are for sound event tasks of HEAR alone; the
+last is used nowhere, and CPython 3.13 no longer has it.
+"""
 DISTANCE = "editdistance"
 """What s3prl's metrics count edits with; it has no binary for every Python, and RapidFuzz (of jiwer) does the same."""
 UNUSED = ("espnet2.tasks.hubert",)

@@ -23,7 +23,7 @@ from s3router.superb.model import build_task
 from s3router.superb.predict import predict
 from s3router.superb.tasks import task
 from s3router.upstreams import hub
-from s3router.upstreams.s3prl_engine import problem
+from s3router.upstreams.s3prl_engine import load, problem
 from tests.superb.conftest import train
 
 TURNS = {
@@ -116,10 +116,9 @@ def test_frames_are_those_of_s3prl(tmp_path):
     named = [(f"{r}-{n}", r, *t) for r in ("r0", "r1") for n, t in enumerate(TURNS[r])]
     (kaldi / "segments").write_text("".join(f"{u} {r} {s} {e}\n" for u, r, _, s, e in named))
     (kaldi / "utt2spk").write_text("".join(f"{u} {who}\n" for u, _, who, *_ in named))
-    from s3prl.dataio.dataset import DiarizationDataset
-
+    dataset = load("s3prl.dataio.dataset").DiarizationDataset
     for frames in (2000, 20):
-        theirs = DiarizationDataset("train", str(kaldi), chunk_size=frames, frame_shift=320, num_speakers=2)
+        theirs = dataset("train", str(kaldi), chunk_size=frames, frame_shift=320, num_speakers=2)
         ours = kind.clips(labelled, kind.encoder([]), kind.settings(), frames / 50)
         assert len(ours) == len(theirs)
         for index in range(len(ours)):
