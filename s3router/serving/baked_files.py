@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError, ConfigError
 from s3router.packs import MaskPack
 from s3router.serving.route_heads import ClassHead, route_head
@@ -46,7 +47,7 @@ def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
         "normalize_audio": expert.normalize,
         "normalize_eps": expert.normalize_eps,
         "normalize_features": head.normalize,
-        "sample_rate": 16000,
+        "sample_rate": SAMPLE_RATE,
         **names,
     }
 
@@ -61,7 +62,7 @@ def write_huggingface(
         router: gives the outputs that those of the saved model are held against.
     """
     extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": settings["normalize_audio"]}
-    extractor |= {"sampling_rate": 16000, "feature_size": 1, "padding_value": 0.0, "return_attention_mask": True}
+    extractor |= {"sampling_rate": SAMPLE_RATE, "feature_size": 1, "padding_value": 0.0, "return_attention_mask": True}
     if settings["normalize_eps"] != NORMALIZE_EPS:
         extractor["normalize_eps"] = settings["normalize_eps"]  # read by us; transformers adds 1e-7 instead
     _write_json(folder / "preprocessor_config.json", extractor)

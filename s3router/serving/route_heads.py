@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack
 
-SAMPLE_RATE = 16000
 MAX_GAIN_DB = 200
 
 
