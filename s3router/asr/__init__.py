@@ -1,4 +1,4 @@
-"""Speech recognition on ESPnet2: the task, what trains in it, training, and loading of what was trained.
+"""Speech recognition on ESPnet2: task, model, training, decoding, language models.
 
-Nothing heavy is imported here; `s3router.asr.train` is the command, `s3router.asr.experiment` opens what was trained.
+Nothing heavy is imported here. `s3router.asr.train` trains, `s3router.asr.experiment` opens what was trained.
 """

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s3router.data.audio import Seconds
+from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.errors import ConfigError
 
 
@@ -181,7 +181,7 @@ def decode_many(
     search: Search,
     options: BatchOptions,
     *,
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
 ) -> Iterator[tuple[int, Decoded]]:
     """Decode recordings in batches of similar length, the longest first.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3router.asr import engine
+from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError
 from s3router.training.checkpoints import CHECKPOINT, read_states
@@ -125,7 +126,7 @@ class ASRExperiment(Experiment):
             tokens=tuple(self.token_list),
             labels=None,
             preprocessing={
-                "sample_rate": 16000,
+                "sample_rate": SAMPLE_RATE,
                 "features": config["features"],
                 "normalize_features": bool(config["normalize_features"]),
                 "token_type": config["token_type"],

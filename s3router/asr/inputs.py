@@ -1,4 +1,4 @@
-"""From a Kaldi data directory to ESPnet's inputs, without ESPnet's statistics stage.
+"""ESPnet's input files, made from a Kaldi data directory without ESPnet's statistics stage.
 
 ESPnet learns the length of every utterance by a pass over the audio (``--collect_stats``); the data directory knows
 it already. Audio comes through `s3router.data.audio`, so that every source of a ``wav.scp`` works at any rate.

@@ -1,4 +1,6 @@
-"""The CTC model: ESPnet's, with bf16 arithmetic, honest validation counts, and checkpoints of the trained part."""
+"""The CTC model: ESPnet's, with bfloat16 arithmetic, error counts of the whole validation set, and checkpoints of what
+trains.
+"""
 
 from __future__ import annotations
 

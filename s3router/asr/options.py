@@ -1,4 +1,4 @@
-"""Our options of the training command, their defaults, and what they mean in ESPnet's own options."""
+"""Options of the training command besides ESPnet's: defaults, checks, and their translation into ESPnet's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 from s3router.masks.config import DEFAULT_SPARSITY
@@ -44,7 +45,7 @@ ESPNET_DEFAULTS = {
 ADAM = {"betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.0, "fused": True}
 TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr_scale": 0.01, "final_lr_scale": 0.05}
 MASKING = {"time_prob": 0.65, "time_length": 10, "channel_prob": 0.25, "channel_length": 64}
-"""S3-Router's settings for little data (arXiv 2211.01522), but for the batch size and the peak learning rates."""
+"""S3-Router's settings for little data (arXiv 2211.01522), except for batch size and peak learning rates."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Action]) -> None:
@@ -229,7 +230,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
     args.max_epoch = -(-args.max_updates // args.valid_interval)
     args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
-    args.batch_bins = round(args.batch_seconds * 16000)
+    args.batch_bins = round(args.batch_seconds * SAMPLE_RATE)
     if args.amp_dtype == "auto" and amp_dtype:
         args.amp_dtype = amp_dtype
     args.frontend_conf = {

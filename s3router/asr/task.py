@@ -35,7 +35,7 @@ inputs.register()
 
 
 class RoutedASRTask(ASRTask):
-    """ASR by masks on a frozen upstream, or by what it is compared with (``--method``)."""
+    """ASR by masks on a frozen upstream, or by one of the methods that it is compared with (``--method``)."""
 
     trainer = RoutedTrainer
 

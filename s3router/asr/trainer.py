@@ -71,10 +71,18 @@ class RoutedTrainer(Trainer):
             options.workspace = Workspace(home)
             options.workspace.open(options.resume)
             options.output_dir = options.workspace.path
-        super().run(model=model, trainer_options=options, distributed_option=distributed_option, **kwargs)
-        if main_process:
-            options.workspace.publish()
-            options.workspace.close()
+        try:
+            super().run(model=model, trainer_options=options, distributed_option=distributed_option, **kwargs)
+            if main_process:
+                options.workspace.publish()
+        except KeyboardInterrupt:
+            logger.warning(
+                "interrupted at update %d; the same command goes on from the last validation", progress.update
+            )
+            raise
+        finally:
+            if main_process:
+                options.workspace.close()
         if main_process and progress.best:
             error, update = progress.best
             logger.info("done: best %s %.2f %% on the validation set, at update %d", progress.rate, 100 * error, update)

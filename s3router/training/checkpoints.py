@@ -1,4 +1,4 @@
-"""Checkpoints of an experiment folder: written whole or not at all, read without running code in them."""
+"""Checkpoint files of an experiment: written whole or not at all, and read without running code in them."""
 
 from __future__ import annotations
 

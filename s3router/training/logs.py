@@ -1,4 +1,4 @@
-"""Where log lines go: all of them into the experiment's ``train.log``, ours and what is wrong onto the screen."""
+"""Logging of a training run: everything goes to ``train.log``, our own lines and warnings also to the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process, or those that torchrun has started."""
+"""Processes of a training run: a single one, or those that torchrun has started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_device(device: str) -> None:
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[tuple[int, int, str]]:
-    """(rank, number of processes, device of this one); a process group exists while the block runs, if there are more.
+    """(rank, number of processes, device of this one). With several, a process group exists while the block runs.
 
     Raises:
         ConfigError: there is no such device.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-
 import jiwer
 import pytest
 import yaml
@@ -15,64 +12,9 @@ from s3router.asr.options import _numbers
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import split
 from s3router.errors import ConfigError
-from s3router.files import link, replacing
 from s3router.scoring.error_counts import ErrorCounts
-from s3router.training.logs import on_screen, to_files
-from s3router.training.progress import Progress, clock
 
 FIVE = "tests/fixtures/five"
-
-
-def test_clock():
-    assert [clock(s) for s in (4.6, 75.2, 3700, 360000)] == ["0:05", "1:15", "1:01:40", "100:00:00"]
-
-
-class Time:
-    """A clock that a test moves."""
-
-    def __init__(self):
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def test_progress_counts_steps(caplog):
-    time = Time()
-    progress = Progress(max_updates=10, interval=3, done=5, now=time)
-    with caplog.at_level(logging.INFO, "s3router"):
-        for _ in range(5):
-            time.seconds += 3
-            progress.step(lambda steps: float(steps))
-    assert progress.update == 10
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines == [
-        "update 6/10  loss 1  0.33 updates/s  0:12 left",
-        "update 9/10  loss 3  0.33 updates/s  0:03 left",
-        "update 10/10  loss 1  0.33 updates/s  0:00 left",
-    ]
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a"
-    path.write_text("old")
-    with pytest.raises(ValueError, match="x"), replacing(path) as file:
-        file.write(f"ne{int('x')}")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with replacing(path) as file:
-        file.write("new")
-        file.flush()
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-
-
-def test_links_are_replaced(tmp_path):
-    (tmp_path / "1").write_text("one")
-    link(tmp_path / "best", "1")
-    link(tmp_path / "best", "2")
-    assert os.readlink(tmp_path / "best") == "2"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "best"]
 
 
 def test_error_counts_are_those_of_scoring():
@@ -85,17 +27,6 @@ def test_error_counts_are_those_of_scoring():
     assert counts.wer == jiwer.wer(references, hypotheses)
     assert (counts.empty, counts.all_empty()) == (1, False)
     assert ErrorCounts(*counts.as_list()) == counts
-
-
-@pytest.mark.parametrize(("empty", "update", "warned"), [(3, 40, True), (3, 20, False), (2, 40, False)])
-def test_blank_collapse_is_reported_once_training_is_well_under_way(caplog, empty, update, warned):
-    from s3router.training.progress import announce
-
-    progress = Progress(max_updates=100, done=update)
-    with caplog.at_level(logging.INFO, "s3router"):
-        announce(progress, 1.0, ErrorCounts(9, 9, 3, 3, utts=3, empty=empty))
-    assert ("nothing but blanks" in caplog.text) == warned
-    assert progress.best == (1.0, update)
 
 
 def test_inputs_say_lengths_at_16_khz_and_read_stretches(tmp_path):
@@ -121,31 +52,6 @@ def test_espnet_gets_the_tokens_that_were_checked(tmp_path):
     # ESPnet's tokenizers: a token for every character, and the phones between blanks
     assert ["<space>" if c == " " else c for c in given] == split(text, "char")
     assert given.split(" ") == split(text, "phn")
-
-
-def test_the_screen_shows_ours_and_what_is_wrong():
-    def record(name: str, level: int, module: str = "asr") -> logging.LogRecord:
-        return logging.LogRecord(name, level, f"/x/{module}.py", 1, "", None, None)
-
-    assert on_screen(record("s3router.training.progress", logging.INFO))
-    assert not on_screen(record("s3router.training.progress", logging.DEBUG))
-    assert not on_screen(record("root", logging.WARNING))
-    assert on_screen(record("root", logging.WARNING, "trainer"))
-    assert on_screen(record("root", logging.ERROR))
-
-
-def test_the_log_file_waits_for_its_folder(tmp_path, capsys):
-    path = tmp_path / "exp" / "train.log"
-    with to_files(path):
-        logging.getLogger("s3router.x").info("first")
-        logging.getLogger("else").info("second")
-        assert not path.parent.exists()
-        path.parent.mkdir()
-        logging.getLogger("else").info("third")
-    assert [line.split(": ")[-1] for line in path.read_text().splitlines()] == ["first", "second", "third"]
-    screen = capsys.readouterr().err
-    assert "first" in screen
-    assert "second" not in screen
 
 
 def test_only_decisive_options_make_another_run(tmp_path):
