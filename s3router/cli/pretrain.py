@@ -22,10 +22,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--synthetic", type=Path, metavar="DIR",
                       help="what s3router prepare synthetic wrote, for rounds with phones")  # fmt: skip
     made.add_argument("--out", type=Path, required=True, help="folder of the experiment")
-    made.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads (%(default)s)")
+    made.add_argument("--threads", type=positive, default=os.cpu_count(), help="processor threads (%(default)s)")
     made.add_argument("--init", type=Path, help="go on from this HuggingFace folder instead of from nothing")
     made.add_argument("--first-round", type=int, default=1, help="leave out the rounds before it; goes with --init")
     return made
+
+
+def positive(word: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not word.isdigit() or int(word) == 0:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
+    return int(word)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

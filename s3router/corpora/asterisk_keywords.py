@@ -48,13 +48,13 @@ def prepare(
     pair = [voice for voice in known if voice.lang == lang]
     if len(pair) != 2:
         twice = sorted({voice.lang for voice in known if [other.lang for other in known].count(voice.lang) == 2})
-        raise ConfigError(f"two voices are needed, and {lang!r} has not got them: take {', '.join(twice)}")
+        raise ConfigError(f"two voices are needed, and {lang!r} does not have them: take {', '.join(twice)}")
     first, second = pair
     audio = [recordings_of(voice, voice.root(source, voices)) for voice in pair]
     words = sorted(audio[0].keys() & audio[1].keys())
     if len(words) < LEAST:
         both = f"{first.speaker} and {second.speaker}"
-        raise DataError(f"{both} have {len(words)} keywords in common, expected {LEAST} or more: fetch the voices anew")
+        raise DataError(f"{both} have {len(words)} keywords in common, {LEAST} are needed: fetch the voices again")
     wavs, done = Recordings(target / "wav"), Prepared()
     takes = {"test": (second, audio[1], (100,)), "dev": (first, audio[0], SPEEDS["dev"])}
     takes["train"] = (first, audio[0], SPEEDS["train"])

@@ -81,7 +81,7 @@ def prepare_verification(source: StrPath, target: StrPath) -> Prepared:
     paths = sorted({path for _, one, other in trials for path in (one, other)})
     enrolled = [files.utterance(path, problems) for path in paths]
     problems += [
-        f"{TRIALS}: {u.utt}: {u.speaker} is no test speaker (id{TEST_SPEAKERS[0]} to id{TEST_SPEAKERS[-1]})"
+        f"{TRIALS}: {u.utt}: {u.speaker} is not a test speaker (id{TEST_SPEAKERS[0]} to id{TEST_SPEAKERS[-1]})"
         for u in enrolled
         if not is_test_speaker(u)
     ]

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from s3router.data.audio import SAMPLE_RATE
+from s3router.errors import ConfigError
 from s3router.files import replacing_folder
-from s3router.pretraining.settings import Training
+from s3router.pretraining.settings import Settings, Training
+from s3router.pretraining.speech import frame_counter
 
 
 def mel_filterbank(filters: int, length: int) -> torch.Tensor:
@@ -29,6 +31,31 @@ def mel_filterbank(filters: int, length: int) -> torch.Tensor:
     waves = torch.cos(2 * math.pi * hertz[:, None, None] * time_axis + phases[:, None]) * torch.hann_window(length)
     waves = waves.reshape(-1, length)
     return (waves / waves.norm(dim=1, keepdim=True))[:, None]
+
+
+def configuration(settings: Settings) -> Any:
+    """The HubertConfig of a pretraining.
+
+    Raises:
+        ConfigError: options that it does not know or that do not go together, frames of another rate than targets are
+            made for, or a round that clusters a layer which the model does not have.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import HubertConfig, HubertModel
+
+    if unknown := sorted(settings.model.keys() - HubertConfig().to_dict().keys()):
+        raise ConfigError(f"model: HubertConfig has no option {', '.join(unknown)}")
+    try:
+        config = HubertConfig(**settings.model)
+        with torch.device("meta"):
+            HubertModel(config)
+    except (StrictDataclassError, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"model: these options make no HubertModel ({' '.join(str(error).split())})") from None
+    frame_counter(config.conv_kernel, config.conv_stride)
+    deepest = max((spec.layer or 0 for spec in settings.rounds), default=0)
+    if deepest > config.num_hidden_layers:
+        raise ConfigError(f"layer {deepest} is clustered, but the model has {config.num_hidden_layers} layers")
+    return config
 
 
 class Pretrainer(nn.Module):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import replacing, write_json
 from s3router.pretraining.batches import Batches
-from s3router.pretraining.model import Optimizers, Pretrainer, export, learning_rate
+from s3router.pretraining.model import Optimizers, Pretrainer, configuration, export, learning_rate
 from s3router.pretraining.settings import Settings, Training
 from s3router.pretraining.speech import Speech, frame_counter
 from s3router.pretraining.targets import (
@@ -57,17 +57,16 @@ def pretrain(settings: Settings, speech: Speech, out: Path, init: Path | None = 
         first_round: leave out the rounds before it.
 
     Raises:
-        ConfigError: a round asks for phones that ``speech`` does not have; no such round.
+        ConfigError: a round asks for phones that ``speech`` does not have; no such round; a model that cannot be.
         CheckpointError: ``out`` holds checkpoints of another model.
     """
-    from transformers import HubertConfig, HubertModel
+    from transformers import HubertModel
 
     if any(spec.phones for spec in settings.rounds[first_round - 1 :]) and not speech.phones:
         raise ConfigError("a round of the configuration asks for phones: name synthetic speech with --synthetic")
     if first_round > len(settings.rounds):
         raise ConfigError(f"--first-round {first_round}: the configuration has {len(settings.rounds)} rounds")
-    config = HubertConfig(**settings.model)
-    frame_counter(config.conv_kernel, config.conv_stride)
+    config = configuration(settings)
     write_json(out / "data.json", speech.summary)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=arithmetic(out, config) == "bfloat16")
     upstream = HubertModel.from_pretrained(init, dtype=torch.float32).eval() if init is not None else None

@@ -91,7 +91,7 @@ def test_a_limit_takes_some_prompts_of_each_voice(top):
 
 
 def test_a_language_with_one_voice_has_no_keywords(top):
-    with pytest.raises(ConfigError, match="two voices are needed, and 'fr' has not got them: take es"):
+    with pytest.raises(ConfigError, match="two voices are needed, and 'fr' does not have them: take es"):
         asterisk_keywords.prepare(**options_of(top), lang="fr")
 
 

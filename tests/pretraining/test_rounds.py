@@ -13,7 +13,7 @@ import yaml
 
 from s3router.data.audio import read_audio
 from s3router.errors import CheckpointError, ConfigError, DataError
-from s3router.pretraining.model import Optimizers, Pretrainer
+from s3router.pretraining.model import Optimizers, Pretrainer, configuration
 from s3router.pretraining.report import gathered, report
 from s3router.pretraining.rounds import resume
 from s3router.pretraining.settings import Settings
@@ -153,6 +153,22 @@ def test_wrong_configurations_are_refused(settings, tmp_path, change, message):
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(ConfigError, match=message):
         Settings.read(tmp_path / "conf.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hiden_size": 8}, "HubertConfig has no option hiden_size"),
+        ({"num_attention_heads": 5}, "these options make no HubertModel"),
+        ({"hidden_size": "x"}, "these options make no HubertModel"),
+        ({"conv_stride": [160, 4]}, "a frame must see 720 samples"),
+        ({"num_hidden_layers": 0}, "layer 1 is clustered, but the model has 0 layers"),
+    ],
+)
+def test_models_that_cannot_be_are_refused(settings, tmp_path, change, message):
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(settings | {"model": settings["model"] | change}))
+    with pytest.raises(ConfigError, match=message):
+        configuration(Settings.read(tmp_path / "conf.yaml"))
 
 
 def test_broken_yaml_is_one_line(tmp_path):

@@ -200,7 +200,7 @@ def test_preparation_takes_what_s3prl_takes(voxceleb, tmp_path, monkeypatch):
         (lambda c: next((c / "test").rglob("*.wav")).unlink(), "00001.wav is missing"),
         (
             lambda c: (c / "voxceleb1_test_v2.txt").write_text("1 id10001/videoA/00001.wav id10001/videoB/00001.wav\n"),
-            "id10001 is no test speaker",
+            "id10001 is not a test speaker",
         ),
         (
             lambda c: (c / "iden_split.txt").write_text("1 id10001/videoA/00001.wav\n"),
