@@ -42,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("--init FOLDER goes with --first-round N, N from 2: the rounds that made FOLDER are left out")
     import torch
 
-    from s3router.pretraining.rounds import pretrain
+    from s3router.pretraining.rounds import check, pretrain
     from s3router.pretraining.settings import Settings
     from s3router.pretraining.speech import Speech
 
     torch.set_num_threads(args.threads)
     settings = Settings.read(args.config)
+    check(settings, args.first_round, with_phones=args.synthetic is not None)  # before the speech is read
     speech = Speech.read(args.train, args.dev, settings.training.speeds, args.synthetic)
     print(f"{speech.summary['minutes']:.1f} min of recordings to learn from, {speech.summary['recordings']} of them")
     print(f"{pretrain(settings, speech, args.out, args.init, args.first_round)}: the pretrained model")

@@ -62,11 +62,7 @@ def pretrain(settings: Settings, speech: Speech, out: Path, init: Path | None = 
     """
     from transformers import HubertModel
 
-    if any(spec.phones for spec in settings.rounds[first_round - 1 :]) and not speech.phones:
-        raise ConfigError("a round of the configuration asks for phones: name synthetic speech with --synthetic")
-    if first_round > len(settings.rounds):
-        raise ConfigError(f"--first-round {first_round}: the configuration has {len(settings.rounds)} rounds")
-    config = configuration(settings)
+    config = check(settings, first_round, with_phones=bool(speech.phones))
     write_json(out / "data.json", speech.summary)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=arithmetic(out, config) == "bfloat16")
     upstream = HubertModel.from_pretrained(init, dtype=torch.float32).eval() if init is not None else None
@@ -74,6 +70,19 @@ def pretrain(settings: Settings, speech: Speech, out: Path, init: Path | None = 
         upstream = run_round(number, settings, config, speech, upstream, out, autocast)
         export(upstream, out / f"export_round{number}")
     return out / f"export_round{len(settings.rounds)}"
+
+
+def check(settings: Settings, first_round: int, with_phones: bool) -> Any:
+    """The HubertConfig, where all rounds from ``first_round`` on can be trained; needs no speech.
+
+    Raises:
+        ConfigError: see `pretrain`.
+    """
+    if first_round > len(settings.rounds):
+        raise ConfigError(f"--first-round {first_round}: the configuration has {len(settings.rounds)} rounds")
+    if any(spec.phones for spec in settings.rounds[first_round - 1 :]) and not with_phones:
+        raise ConfigError("a round of the configuration asks for phones: name synthetic speech with --synthetic")
+    return configuration(settings)
 
 
 def arithmetic(out: Path, config: Any) -> str:

@@ -116,6 +116,7 @@ def test_phones_of_synthetic_speech_are_targets(settings, tmp_path):
     refused = pretrain(config, out)
     assert refused.returncode == 1
     assert "phones: name synthetic speech with --synthetic" in refused.stderr
+    assert "speeds" not in refused.stderr  # nothing was read
     assert not out.exists()
     done = pretrain(config, out, "--synthetic", str(synthetic(tmp_path / "synthetic")))
     assert done.returncode == 0, done.stderr[-2000:]
