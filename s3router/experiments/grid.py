@@ -312,11 +312,11 @@ def cells_of(raw: Mapping[str, Any]) -> Iterator[Cell]:
         for (variant, options), *at in itertools.product(variants.items(), *places):
             yield Cell(
                 at=tuple(at),
-                methods=tuple(entry["methods"]),
-                sparsities=tuple(float(s) for s in entry.get("sparsities", ())),
+                methods=tuple(listed(entry["methods"])),
+                sparsities=tuple(float(s) for s in listed(entry.get("sparsities", []))),
                 options=numbers(options or {}),
                 variant=str(variant),
-                seeds=tuple(entry.get("seeds", ())),
+                seeds=tuple(listed(entry.get("seeds", []))),
                 sparse=sparse,
                 longer=int(entry.get("longer", 1)),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,6 +74,31 @@ def problems(raw: Mapping[str, Any]) -> Iterator[str]:
     yield from _methods(raw)
     yield from (f"data: {name} is missing" for name in _DATA.get(kind, ()) if name not in raw["data"])
     yield from _places(raw)
+    yield from _commands(raw)
+    yield from _table(raw)
+
+
+def _commands(raw: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("prepare", "command"):
+        try:
+            if name in raw and not (isinstance(raw[name], str) and shlex.split(raw[name])):
+                yield f"{name} must be a line of words, found {raw[name]!r}"
+        except ValueError as error:
+            yield f"{name}: {error} in {raw[name]!r}"
+    if raw["kind"] == "command" and "folder" not in raw["experiment"]:
+        yield "experiment: folder is missing: where does the command leave its model and figures?"
+
+
+def _table(raw: Mapping[str, Any]) -> Iterator[str]:
+    table = raw.get("table") or {}
+    known = ("summary", "differences", "average")
+    yield from (f"table: unknown entry {name} (known: {', '.join(known)})" for name in table if name not in known)
+    pairs = listed(table.get("differences", []))
+    yield from (f"table: differences: {p!r} is no pair of methods" for p in pairs if len(listed(p)) != 2)
+    named = [*listed(table.get("summary", [])), *(name for pair in pairs for name in listed(pair))]
+    yield from (f"table: {name!r} is not under methods" for name in dict.fromkeys(named) if name not in raw["methods"])
+    if "average" in table and table["average"] not in (raw.get("axes") or {}):
+        yield f"table: average {table['average']!r} is not under axes"
 
 
 def _types(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -130,6 +156,9 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
         if sparse & set(methods) and not cell.get("sparsities"):
             yield f"{where}: {', '.join(sorted(sparse & set(methods)))} needs sparsities"
         yield from _sparsities(where, listed(cell.get("sparsities", [])))
+        for seed in listed(cell.get("seeds", [])):
+            if type(seed) is not int:
+                yield f"{where}: seeds: {seed!r} is not a whole number"
         if cell.get("options") and not cell.get("variant"):
             yield f"{where}: a cell with options needs a variant, the name under which the table shows it"
         if cell.get("variants") and (cell.get("options") or cell.get("variant")):

@@ -151,7 +151,7 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
     best = {method: plan.best_sparsity(cell, method) for method in cell.methods if method in cell.sparse}
     parts = [*grid.tests, "dev"]
     body = []
-    for row in (Row(plan, cell, *row) for row in sorted(cell.rows, key=_row_order)):
+    for row in (Row(plan, cell, *row) for row in sorted(cell.rows, key=lambda row: _row_order(grid, row))):
         name = title_of(grid, row.method)
         if row.sparsity is not None:
             name += f", {100 * row.sparsity:.0f} % removed" + (" ← dev" if row.sparsity == best[row.method] else "")
@@ -193,9 +193,10 @@ def _axes_of_tests(grid: Grid) -> list[str]:
     return [axis for axis in grid.axes if f"{{{axis}}}" in text]
 
 
-def _row_order(row: tuple[str, float | None]) -> tuple[int, float]:
-    known = list(METHOD_NAMES)
-    return known.index(row[0]) if row[0] in known else len(known), row[1] or 0.0
+def _row_order(grid: Grid, row: tuple[str, float | None]) -> tuple[int, float]:
+    """Usual methods first, then those of the grid's own as they stand there; each from few to many weights removed."""
+    known = [*METHOD_NAMES, *grid.methods]
+    return known.index(row[0]), row[1] or 0.0
 
 
 def _averages(plan: Plan, axis: str) -> Iterator[str]:

@@ -80,6 +80,9 @@ def read_measured(grid: Grid, routes: Routes) -> dict[str, Any] | None:
     if not routes.measured.is_file():
         return None
     found = read_json(routes.measured, routes, 6)
+    parts = ("settings", "routed", "differing", "packs", "checkpoints", "backbone", "memory", "langid")
+    if not isinstance(found, dict) or any(part not in found for part in parts):
+        raise DataError(f"{routes.measured} is not a measurement; {routes.command} --stage 6 writes it anew")
     wanted = settings_of(grid, routes)
     differ = [name for name, value in wanted.items() if found["settings"].get(name) != value]
     if differ:

@@ -254,11 +254,22 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"repeat": ["weigth"]}, "repeat: 'weigth' is not under methods"),
         ({"cells": [{**GRID["cells"][0], "options": {"head_lr": 1.0}}]}, "needs a variant"),
         ({"cells": [{**GRID["cells"][0], "lang": False}]}, "put it in quotes"),
+        ({"cells": [{**GRID["cells"][0], "seeds": ["x"]}]}, "cell 1: seeds: 'x' is not a whole number"),
+        ({"prepare": "./run.sh 'x"}, "prepare: No closing quotation"),
+        ({"prepare": ["./run.sh"]}, "prepare must be a line of words"),
+        ({"table": {"diffrences": []}}, "table: unknown entry diffrences"),
+        ({"table": {"differences": [["router"]]}}, "is no pair of methods"),
+        ({"table": {"summary": ["lora"], "average": "fold"}}, "table: 'lora' is not under methods.*average 'fold'"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         grid_of(tmp_path, **changes)
+
+
+def test_one_value_needs_no_list(tmp_path):
+    cells = [{"lang": "en", "subset": "5min", "methods": "router", "sparsities": 0.1, "seeds": 4}]
+    assert described(Plan(grid_of(tmp_path, cells=cells), EMPTY).runs()) == [("en", "router", 0.1, 4, {})]
 
 
 def test_yaml_that_is_no_grid(tmp_path, capsys):
