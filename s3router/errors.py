@@ -31,6 +31,10 @@ class CheckpointError(S3RouterError):
     """A checkpoint is missing, incomplete, unsafe to read, or not what was asked for."""
 
 
+class TrainingError(S3RouterError):
+    """Training cannot go on: no gradient is finite."""
+
+
 def explain(error: BaseException) -> str | None:
     """One line for the user: what, where, and what to do; None for an error of the program itself."""
     if isinstance(error, S3RouterError):

@@ -85,7 +85,7 @@ def plan_batches(lengths: Sequence[float], limit: float) -> list[list[int]]:
 
 
 def collapse(frames: Sequence[int], blank: int = 0) -> list[int]:
-    """The CTC rule: merge repeats, then drop blanks. `frames` holds one token id a frame."""
+    """The CTC rule: merge repeats, then drop blanks. `frames` holds one token id per frame."""
     return [token for token, _ in itertools.groupby(frames) if token != blank]
 
 
@@ -237,7 +237,7 @@ def _groups(pieces: list[tuple[int, Chunk]], limit: float) -> Iterator[list[tupl
 
 
 def _reduced(model: nn.Module, waves: list[np.ndarray], search: Search, bf16: bool) -> list[Tensor]:
-    """What the search keeps of every frame, one tensor (frames, …) a wave, on the CPU."""
+    """What the search keeps of every frame, one tensor (frames, …) per waveform, on the CPU."""
     log_probs, lengths = emissions(model, waves, bf16=bf16)
     frames = search.reduce(log_probs).cpu()
     return [row[:length] for row, length in zip(frames, lengths.tolist(), strict=True)]

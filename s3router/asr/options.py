@@ -61,7 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--mask_conf", action=remembered, default={}, help="other fields of MaskConfig, key=value")
     add("--feature_masking", action=nested_dict, default=MASKING, help="time and channel masking, key=value")
     add("--feature_cache", default=None, help="folder that keeps the feature extractor's output")
-    add("--features", choices=FEATURES, default="weighted", help="learnt sum over all layers, or the last alone")
+    add(
+        "--features",
+        choices=FEATURES,
+        default="weighted",
+        help="learnt sum over all layers, or the last one",
+    )
     add("--normalize_features", type=_bool, default=False, help="layer norm on every layer's output")
     add("--train_dir", default=None, help="Kaldi data directory")
     add("--valid_dir", default=None, help="Kaldi data directory; selects the best model")
@@ -72,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--score_lr", type=float, default=5e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=5e-4, help="peak learning rate of upstream weights")
     add("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
-    add("--head_first", type=float, default=0.0, help="share of the updates in which, at first, the head trains alone")
+    add("--head_first", type=float, default=0.0, help="share of the updates, at the start, for the head alone")
     add("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
     add("--amp_dtype", choices=ARITHMETIC, default="auto", help="arithmetic; auto: what is measured to be faster")
 
@@ -162,7 +167,7 @@ def extra_conf(args: argparse.Namespace) -> dict:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work, before any file is written. A YAML file's values come here unchecked by the parser.
+    """Refuse what cannot work, before any file is written. The parser does not check values of a YAML file.
 
     Raises:
         ConfigError: all problems at once.
@@ -260,7 +265,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
 
 
 def _numbers(conf: dict) -> dict:
-    """YAML takes ``1e-4`` (without a point) for a word; a learning rate it is."""
+    """Numbers for texts such as ``1e-4``, which YAML reads as a number only when it has a point."""
 
     def number(value):
         try:

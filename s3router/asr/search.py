@@ -27,7 +27,7 @@ class BeamOptions:
     """Beam search (the names are flashlight's).
 
     Attributes:
-        beam_size: hypotheses kept a frame; beam_size_token: tokens tried a frame, the best ones.
+        beam_size: hypotheses kept per frame; beam_size_token: tokens tried per frame, the best ones.
         beam_threshold: hypotheses further below the best one, in log probability, are dropped.
         lm_weight: factor on the language model's log probability, to base 10 as in ARPA files.
         insertion_score: added for every word (unit "word") or every blank between words (unit "char").

@@ -1,4 +1,4 @@
-"""The ESPnet2 task: ASRTask with our model, trainer, learning rates and options."""
+"""The ESPnet2 task: ASRTask with the model, trainer, learning rates and options of this package."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ class RoutedASRTask(ASRTask):
             _check_same_run(before, args, tokens)
         if args.dry_run:
             check_name(args.upstream, args.upstream_ckpt)
-            print("options and transcripts: nothing to complain of")
+            print("options and transcripts are fine")
             return
         for split in ("train", "valid"):
             vars(args).update(inputs.espnet_options(_inputs(args, split), split))
         resolve_distributed_mode(args)
         if args.distributed and args.multiprocessing_distributed:
-            super().main(args=args)  # ESPnet starts one process a GPU, each in main_worker
+            super().main(args=args)  # ESPnet starts one process per GPU, each in main_worker
         else:
             cls.main_worker(args)
 
@@ -144,7 +144,7 @@ def _inputs(args: argparse.Namespace, split: str) -> Path:
 
 
 def _mark_changed(optimizer, *_) -> None:
-    """Count up the versions of all parameters: torch's fused optimizers forget to, and masks are made anew by them."""
+    """Increment the parameters' versions: torch's fused optimizers do not, and masks are recomputed by version."""
     for group in optimizer.param_groups:
         torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
 
@@ -168,7 +168,7 @@ def _check_same_run(before: ASRExperiment, args: argparse.Namespace, tokens: Tok
 
 
 def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:
-    """Note which weights the upstream has; checkpoints, which leave them out, are worth nothing on others."""
+    """Note which weights the upstream has: checkpoints leave them out, and are of no use with others."""
     if args.method == "scratch":
         return
     found = model.frontend.upstream.upstream.backbone_fingerprint

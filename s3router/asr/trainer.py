@@ -1,4 +1,4 @@
-"""ESPnet's trainer with files that survive a kill, progress on the screen, and whole-set validation figures."""
+"""ESPnet's trainer, with files that survive a kill, progress lines, and error rates of the whole validation set."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 
 from s3router.asr.experiment import ASRExperiment
 from s3router.asr.model import RoutedCTCModel
-from s3router.errors import S3RouterError
+from s3router.errors import TrainingError
 from s3router.scoring.error_counts import ErrorCounts
 from s3router.training.checkpoints import Workspace, read_states, repair
 from s3router.training.parameters import load_trained
 from s3router.training.progress import Progress, announce
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(S3RouterError):
-    """Training cannot go on."""
 
 
 @dataclasses.dataclass
@@ -127,7 +123,10 @@ class RoutedTrainer(Trainer):
 
     @staticmethod
     def _counted(batches: Iterable, model: RoutedCTCModel, reporter, options: RoutedTrainerOptions) -> Iterator:
-        """The batches of an epoch. Each update begins with what it trains, and ends with a word on progress."""
+        """The batches of an epoch, up to the last update of the run.
+
+        Before an update it is settled whether the head trains alone; after it, progress is told.
+        """
         progress = options.progress
 
         def mean_loss(updates: int) -> float:

@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--lm-unit", dest="unit", choices=UNITS, help=f"what the model predicts ({beam['unit']})")
     group.add_argument("--lm-weight", type=float, help=f"of the model's log10 probability ({beam['lm_weight']})")
     group.add_argument("--insertion-score", type=float, help=f"added for every word ({beam['insertion_score']})")
-    group.add_argument("--beam-size-token", type=int, help=f"tokens tried a frame ({beam['beam_size_token']})")
+    group.add_argument("--beam-size-token", type=int, help=f"tokens tried per frame ({beam['beam_size_token']})")
     group.add_argument(
         "--beam-threshold", type=float, help=f"hypotheses so far below the best are dropped ({beam['beam_threshold']})"
     )

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3router.errors import S3RouterError
+from s3router.errors import TrainingError
 from s3router.files import clean_unfinished, replacing, write_json
 from s3router.superb.batches import TrainingBatches, in_order, to_device
 from s3router.superb.evaluate import evaluate
@@ -42,10 +42,6 @@ from s3router.upstreams.s3prl_engine import problem
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 100  # steps without a finite gradient before training gives up
-
-
-class TrainingError(S3RouterError):
-    """Training cannot go on."""
 
 
 @dataclass(frozen=True)

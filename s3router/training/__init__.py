@@ -1,1 +1,1 @@
-"""What training shares between speech recognition and SUPERB: files, logs, arithmetic, parameters, experiments."""
+"""Training as speech recognition and SUPERB share it: experiments, parameters, checkpoints, arithmetic, logs."""

@@ -88,7 +88,7 @@ class Workspace:
 
 
 def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
-    """What `torch.save` wrote, without running any code that a stranger may have put into it.
+    """Read what `torch.save` wrote, without running any code that may have been put into it.
 
     Raises:
         CheckpointError: no such file, damaged, or holding anything but tensors and plain values.
@@ -120,7 +120,7 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
 
 
 def repair(output_dir: Path, criteria: Iterable[Iterable[str]]) -> None:
-    """Put right what a kill between two steps of `Workspace.publish` left: temporary files, links, newer models."""
+    """Repair what a kill in the middle of `Workspace.publish` leaves: temporary files, stale links, newer models."""
     clean_unfinished(output_dir)
     last, reporter = 0, None
     if (output_dir / CHECKPOINT).exists():

@@ -22,7 +22,7 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Counts the optimizer steps of a run and says so every ``interval`` of them.
+    """Counts the optimizer steps of a run, and logs a line every ``interval`` of them.
 
     Args:
         max_updates: optimizer steps of the run.
@@ -60,7 +60,7 @@ class Progress:
 
 
 def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
-    """Say how a validation went, and warn of a collapse onto blanks."""
+    """Log the result of a validation, and warn of a collapse onto blanks."""
     better = progress.best is None or errors.cer < progress.best[0]
     if better:
         progress.best = (errors.cer, progress.update)
@@ -72,7 +72,7 @@ def announce(progress: Progress, loss: float, errors: ErrorCounts) -> None:
     )
     if errors.all_empty() and progress.update >= COLLAPSE_AFTER * progress.max_updates:
         logger.warning(
-            "at update %d the model still answers every validation utterance with nothing but blanks; "
+            "at update %d the model still gives nothing but blanks for every validation utterance; "
             "raise the learning rates or --max_updates, or give it more data",
             progress.update,
         )

@@ -215,7 +215,7 @@ def test_a_mistake_is_one_line_and_no_file(zygote, tmp_path, options, message):
 
 def test_a_dry_run_checks_and_leaves_nothing(zygote, tmp_path):
     screen = zygote.run(tmp_path / "exp", "--dry_run", "true").screen
-    assert screen.strip().splitlines()[-1] == "options and transcripts: nothing to complain of"
+    assert screen.strip().splitlines()[-1] == "options and transcripts are fine"
     screen = zygote.run(tmp_path / "exp", "--dry_run", "true", "--upstream", "tiiny", status=1).screen
     assert "tiiny" in screen
     assert "tiny" in screen
