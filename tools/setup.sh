@@ -47,6 +47,8 @@ main() {
     key=$(stamp_key)
     [ "${check}" = true ] || ! all_ready || return 0
     # One set-up at a time for each clone; the lock goes with the process, so none is left behind by a kill.
+    [ -w "${tools}" ] || die "${tools} cannot be written to (it belongs to $(stat -c %U "${tools}")): work in a clone of your" \
+        "own, or ask for permission"
     exec 9>>"${tools}/.setup.lock"
     if ! flock --nonblock 9; then
         say "another set-up is running in ${tools}: waiting for it (process $(cat "${tools}/.setup.lock"))"
