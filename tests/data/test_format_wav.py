@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,3 +186,16 @@ def test_what_other_processes_write_is_left_alone(five, tmp_path):
         path.touch()
     format_dir(five, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out/wav").iterdir()] == [alive.name]
+
+
+def test_two_processes_that_make_one_directory(mixed, tmp_path):
+    """Both end well, and what they leave is whole."""
+    source, speech = mixed
+    command = [sys.executable, "-m", "s3router", "format-wav", str(source), str(tmp_path / "out"), "--nj", "1"]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in running] == [("", 0)] * 2
+    assert len(DataDir.read(tmp_path / "out").utts) == len(speech)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    assert validate(tmp_path / "out", sample_rate=16000).problems == []
