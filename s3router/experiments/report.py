@@ -80,6 +80,7 @@ def _head(grid: Grid) -> list[str]:
             f"{'Error rates' if rates else 'Figures'} are in percent on **test**{how}. Everything is selected on",
             f"**dev**: the checkpoint of a run, learning rates and sparsity (by {grid.figure.heading}). Test is only",
             f"read. ± is the standard deviation over seeds; {NONE} is not measured yet.",
+            *(() if rates else ("In brackets, of a single run: the 95 % interval over the test utterances (Wilson).",)),
         ),
         "",
     ]
