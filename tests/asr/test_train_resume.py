@@ -13,13 +13,18 @@ import torch
 
 from s3router.training.checkpoints import read_states
 
-OPTIONS = ("--method", "router", "--sparsity", "0.2", "--upstream_dropout", "0.1", "--head_first", "0.5")
+OPTIONS = (
+    *("--method", "router", "--sparsity", "0.2", "--mask_conf", "train=[mask_embedding]", "--head_first", "0.5"),
+    *("--upstream_dropout", "hidden=0.1,attention=0.1,layerdrop=0.3"),
+)
 
 
 @pytest.fixture(scope="module")
 def whole(zygote, tmp_path_factory) -> Path:
-    """The run that nothing interrupts; dropout and feature masking are on."""
-    return zygote.run(tmp_path_factory.mktemp("resume") / "whole", *OPTIONS).exp
+    """The run that nothing interrupts; dropout, LayerDrop and feature masking are on, and the mask embedding trains."""
+    exp = zygote.run(tmp_path_factory.mktemp("resume") / "whole", *OPTIONS).exp
+    assert any(name.endswith("masked_spec_embed") for name in read_states(exp / "checkpoint.pth")["model"])
+    return exp
 
 
 def assert_same(one: Path, two: Path) -> None:

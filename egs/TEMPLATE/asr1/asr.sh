@@ -222,8 +222,8 @@ check_training() {
     local opts
     [ "${stage}" -le 3 ] && [ "${stop_stage}" -ge 4 ] || return 0
     need_formatted
-    training_options "${dump}/check/${exp##*/}.yaml"
-    run_once "${dump}/check/${exp##*/}.log" --inputs "${config}" "${token_list}" "${dump}/${names[0]}/text" \
+    training_options "${dump}/.check/${exp##*/}.yaml"
+    run_once "${dump}/.check/${exp##*/}.log" --inputs "${config}" "${token_list}" "${dump}/${names[0]}/text" \
         "${dump}/${names[1]}/text" -- \
         python -m s3router train "${opts[@]}" --ngpu 0 --output_dir "${exp}" --resume false --dry_run true
 }
