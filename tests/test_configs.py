@@ -46,17 +46,19 @@ def build_presets(path: Path, task, tmp_path: Path) -> None:
     """Every combination of method, subset and upstream that a recipe's presets name is a training configuration."""
     from s3router.training.parameters import METHODS
     from s3router.training.presets import compose, read_presets
-    from s3router.upstreams.s3prl_models import known_names
+    from s3router.upstreams.hub import all_names
 
     sections = read_presets(path)
-    assert set(sections["methods"]) <= set(METHODS)
-    assert set(sections["upstreams"]) <= {"tiny", *known_names()}
-    assert set(sections["subsets"]) <= set(option_of(path.parents[1] / "run.sh", "--known-subsets").split())
+    methods, subsets, upstreams = (sections.get(name, {}) for name in ("methods", "subsets", "upstreams"))
+    known_subsets = option_of(path.parents[1] / "run.sh", "--known-subsets").split()
+    assert set(methods) <= set(METHODS)
+    assert set(upstreams) <= set(all_names())
+    assert set(subsets) <= set(known_subsets)
     built = tmp_path / "conf"
     built.mkdir(exist_ok=True)
     for method in METHODS:
-        for subset in sections["subsets"]:
-            for upstream in (*sections["upstreams"], "wav2vec2_base_960"):
+        for subset in known_subsets:
+            for upstream in (*upstreams, "wav2vec2_base_960"):
                 options = compose(sections, method=method, subset=subset, upstream=upstream)
                 (built / f"train_{method}.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
                 build_training(built / f"train_{method}.yaml", task)
@@ -142,10 +144,10 @@ def build_mask(path: Path, task) -> None:
 
 
 def build_upstream(path: Path, task) -> None:
-    """A preset of an upstream: a name that s3prl's hub has (its sizes: tests/upstreams/test_presets.py)."""
-    from s3router.upstreams.s3prl_models import known_names
+    """A preset of an upstream: a name that the hub knows (its sizes: tests/upstreams/test_presets.py)."""
+    from s3router.upstreams.hub import check_name
 
-    assert yaml.safe_load(path.read_text(encoding="utf-8"))["upstream"] in ["tiny", *known_names()]
+    check_name(yaml.safe_load(path.read_text(encoding="utf-8"))["upstream"], None)
 
 
 BUILDERS = {

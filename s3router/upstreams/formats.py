@@ -6,6 +6,8 @@ fairseq        .pt with ``cfg`` or ``args``, and ``model``: wav2vec 2.0, HuBERT,
 wavlm          .pt with ``cfg`` and ``model`` as Microsoft publishes them
 s3prl          .pt that s3prl made of a fairseq file: ``model_cfg``, ``task_cfg``, ``model_weight``
 torchaudio     .pth: the state dict of a torchaudio bundle
+openai         .pt of Whisper: ``dims`` and ``model_state_dict``; its encoder is taken
+ctranslate2    model.bin of Whisper, as faster-whisper takes it; its encoder is taken
 =============  ==============================================================================================
 
 Each vendor has an importer, which gives a `PlainModel`. Whatever the format, the same weights become the same
@@ -23,14 +25,19 @@ from s3router.upstreams.checkpoint import read_tensors
 from s3router.upstreams.convert_fairseq import from_fairseq
 from s3router.upstreams.convert_huggingface import from_huggingface
 from s3router.upstreams.convert_torchaudio import from_torchaudio, looks_like_torchaudio
+from s3router.upstreams.convert_whisper import from_ctranslate2, from_openai, looks_like_openai
+from s3router.upstreams.ctranslate2_file import looks_like_ctranslate2
 from s3router.upstreams.fairseq_file import fairseq_parts, is_tensor_mapping, read_pickle
 from s3router.upstreams.huggingface import HuggingFaceUpstream
 from s3router.upstreams.plain_model import PlainModel
+from s3router.upstreams.whisper import WhisperUpstream
 
 CHECKPOINT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}
 
 
-def load_any(source: str | Path, random_init: bool = False, name: str | None = None) -> HuggingFaceUpstream:
+def load_any(
+    source: str | Path, random_init: bool = False, name: str | None = None
+) -> HuggingFaceUpstream | WhisperUpstream:
     """The upstream in a folder or file of any format above, or in a repository of the HuggingFace hub.
 
     Args:
@@ -61,9 +68,13 @@ def read_any(
         raise CheckpointError(f"{path}: no such checkpoint file.")
     if name is not None or path.is_dir() or not path.exists():
         return from_huggingface(str(source), name, weights)
+    if looks_like_ctranslate2(path):
+        return from_ctranslate2(path)
     content = read_tensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a checkpoint, found {type(content).__name__}.")
+    if looks_like_openai(content):
+        return from_openai(content, path)
     if is_tensor_mapping(content):
         if looks_like_torchaudio(content):
             return from_torchaudio(content, path, bundle)

@@ -67,8 +67,8 @@ class _Controlled:
     """Mixed into the class of a front end: (B, samples) -> (B, C, T), torchaudio: -> (B, T, C) and lengths.
 
     - A frozen one builds no graph.
-    - Where the norm runs over time (group norm), each length is computed without its padding, so that an utterance's
-      features do not depend on the batch it is in.
+    - Where a norm runs over time (group norm; the loudest value of a spectrogram), each length is computed without its
+      padding, so that an utterance's features do not depend on the batch it is in.
     - With a cache, features are computed once per utterance, in float32, and read back ever after.
     """
 
@@ -110,7 +110,8 @@ class _Controlled:
 
     @property
     def _norm_over_time(self) -> bool:
-        return any(isinstance(module, nn.GroupNorm) for module in self.modules())
+        whole = getattr(self, "norm_over_time", False)
+        return whole or any(isinstance(module, nn.GroupNorm) for module in self.modules())
 
     @property
     def _takes_length(self) -> bool:

@@ -20,6 +20,7 @@ FAMILIES = {
     "hf_wav2vec2_custom": ("wav2vec2", "Wav2Vec2Model"),
     "hf_wavlm_custom": ("wavlm", "WavLMModel"),
     "hf_data2vec_custom": ("data2vec-audio", "Data2VecAudioModel"),
+    "hf_whisper_custom": ("whisper", "WhisperEncoder"),
 }
 MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
 

@@ -30,7 +30,7 @@ class PlainModel:
     """A speech model that was read from any format.
 
     Args:
-        family: model_type of transformers: wav2vec2, hubert, wavlm or data2vec-audio.
+        family: model_type of transformers: wav2vec2, hubert, wavlm, data2vec-audio or whisper.
         settings: fields of that family's configuration class.
         weights: parameter name in transformers' naming -> tensor; empty where they were not read.
         normalize: waveforms are brought to zero mean and unit variance.
@@ -51,6 +51,17 @@ class PlainModel:
             return model_class(self.family).config_class.from_dict(dict(self.settings))
         except Exception as error:  # transformers raises what the wrong value leads to
             raise self._no_model(error) from error
+
+    def sizes(self) -> dict[str, int]:
+        """layers, width, ffn, heads and conv_width, as the catalogue's files call them. Raises CheckpointError."""
+        config = self.config()
+        return {
+            "layers": config.num_hidden_layers,
+            "width": config.hidden_size,
+            "ffn": config.intermediate_size,
+            "heads": config.num_attention_heads,
+            "conv_width": config.conv_dim[-1],
+        }
 
     def build(self, random_init: bool = False) -> nn.Module:
         """The transformers model, float32, in evaluation mode, with these weights or fresh ones from torch's generator.
@@ -131,4 +142,6 @@ def model_class(family: str) -> Any:
     """transformers' class of the bare model."""
     import transformers
 
+    if family == "whisper":  # its encoder has no name at the top
+        return transformers.models.whisper.modeling_whisper.WhisperEncoder
     return getattr(transformers, _CLASSES[family])

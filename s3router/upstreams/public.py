@@ -18,10 +18,11 @@ from s3router.upstreams.download import Ledger, RemoteFile, fetch_file, locked, 
 from s3router.upstreams.formats import read_any
 from s3router.upstreams.huggingface import HuggingFaceUpstream
 from s3router.upstreams.plain_model import FAIRSEQ_EPS, PlainModel
+from s3router.upstreams.whisper import WhisperUpstream
 
 CONF = Path(__file__).parent / "catalogue"  # in a clone, a link to conf/upstreams
 FOLDER_VARIABLE = "S3ROUTER_UPSTREAMS"
-FORMATS = ("s3prl", "fairseq", "wavlm", "huggingface", "torchaudio")
+FORMATS = ("s3prl", "fairseq", "wavlm", "openai", "ctranslate2", "huggingface", "torchaudio")
 BASE = {"width": 768, "ffn": 3072}
 _FOLDER_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 _TORCHAUDIO = "https://download.pytorch.org/torchaudio/models/"
@@ -98,7 +99,9 @@ def widths(upstream: str, ckpt: str | None = None) -> tuple[int, int]:
     config = Path(ckpt, "config.json") if ckpt else None
     if config is not None and config.is_file():
         size = json.loads(config.read_text(encoding="utf-8"))
-        return size.get("hidden_size", BASE["width"]), size.get("intermediate_size", BASE["ffn"])
+        width = size.get("hidden_size") or size.get("d_model")  # the second is Whisper's
+        ffn = size.get("intermediate_size") or size.get("encoder_ffn_dim")
+        return width or BASE["width"], ffn or BASE["ffn"]
     public = find_public(upstream)
     size = presets().get(upstream if public is None else public.name, {}).get("size", BASE)
     return size["width"], size["ffn"]
@@ -188,7 +191,7 @@ def _take(copy: Path, place: Path, files: tuple[RemoteFile, ...], ledger: Ledger
 
 def load_public(
     public: PublicUpstream, ckpt: str | None = None, refresh: bool = False, random_init: bool = False
-) -> HuggingFaceUpstream:
+) -> HuggingFaceUpstream | WhisperUpstream:
     """The upstream itself, from ``ckpt`` (any format; nothing is downloaded then) or from `fetch`.
 
     Waveforms are normalised as in pretraining, whichever format the weights are read from. (A HuggingFace folder
@@ -209,14 +212,7 @@ def _refuse_another(public: PublicUpstream, model: PlainModel) -> None:
     """A public name stands for one architecture, whatever the checkpoint given with it."""
     if model.family != public.family and {model.family, public.family} != {"hubert", "wav2vec2"}:
         raise CheckpointError(f"{model.source}: a {model.family} model, but upstream {public.name} is {public.family}.")
-    config = model.config()
-    found = {
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "ffn": config.intermediate_size,
-        "heads": config.num_attention_heads,
-        "conv_width": config.conv_dim[-1],
-    }
+    found = model.sizes()
     wrong = [key for key, size in found.items() if public.size.get(key, size) != size]
     if wrong:
         raise CheckpointError(

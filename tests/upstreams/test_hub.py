@@ -71,7 +71,8 @@ def test_s3prl_features_are_those_of_s3prl(registered, name, mode, s3prl_file, w
 
 def test_every_format_gives_an_utterance_the_same_features_in_any_batch(registered, hf_folder, s3prl_file, wavs):
     """Within 5e-5; the features have unit scale. Group-norm models and data2vec included."""
-    formats = [(name, hf_folder(name, norm)) for name in hub.FAMILIES for norm in ("layer", "group")]
+    names = hub.FAMILIES.keys() - {"hf_whisper_custom"}  # it has tests of its own
+    formats = [(name, hf_folder(name, norm)) for name in sorted(names) for norm in ("layer", "group")]
     for name in ("hubert_custom", "wav2vec2_custom", "data2vec_custom", "wavlm_local"):
         formats += [(name, s3prl_file(name, mode)) for mode in ("layer_norm", "default")]
     for name, path in formats:
