@@ -46,3 +46,22 @@ prepare() {
     if [[ -x ${venv}/bin/python ]]; then python=${venv}/bin/python; fi
     PYTHONPATH=${root}${PYTHONPATH:+:${PYTHONPATH}} "${python}" -m s3router prepare "$@"
 }
+
+# github_archive OWNER/REPOSITORY REVISION: fetches and unpacks a repository's archive; prints its folder.
+github_archive() {
+    local name=${1##*/}-$2 url=https://github.com/$1/archive/$2.tar.gz
+    say() { echo "local/data.sh: $*" >&2; }
+    # shellcheck source=utils/download.sh
+    . "${root}/utils/download.sh"
+    mkdir -p "${downloads}"
+    if [[ ! -d ${downloads}/${name} ]]; then
+        if [[ ! -f ${downloads}/${name}.tar.gz ]]; then
+            say "fetching ${url}"
+            download "${url}" "${downloads}/${name}.tar.gz" 3 || die "${url} cannot be fetched. Put it at ${downloads}/${name}.tar.gz and
+run again, or name a clone of the repository with --corpus DIR"
+            mv "${downloads}/${name}.tar.gz.part" "${downloads}/${name}.tar.gz"
+        fi
+        unpack "${name}.tar.gz" "${name}"
+    fi
+    echo "${downloads}/${name}"/*
+}

@@ -20,12 +20,14 @@ from s3router.corpora import (
     iemocap,
     librimix,
     librispeech,
+    mboshi,
     quesst14,
     snips,
     speech_commands,
     synthetic,
     tuxpaint,
     voxceleb1,
+    yoruba,
 )
 from s3router.corpora.sets import Prepared
 
@@ -71,6 +73,18 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
             option("--test-minutes", "at most (all)", type=float, metavar="M"),
             option("--nj", "threads that read clips (%(default)s)", type=int, default=2, metavar="N"),
         ],
+    ),
+    "yoruba": (
+        yoruba.prepare,
+        "the Yoruba speech project, one speaker",
+        [option("--subset", "of training (%(default)s): %(choices)s", default="all", choices=[*yoruba.SUBSETS],
+                metavar="S")],
+    ),
+    "mboshi": (
+        mboshi.prepare,
+        "the Mboshi-French parallel corpus, three speakers",
+        [option("--subset", "of training (%(default)s): %(choices)s", default="all", choices=[*mboshi.SUBSETS],
+                metavar="S")],
     ),
     "asterisk": (
         asterisk.prepare,
