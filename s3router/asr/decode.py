@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3router.asr.decode_output import write_output
-from s3router.data.audio import Seconds
+from s3router.asr.decode_output import Transcripts, write_output
 from s3router.data.kaldi import DataDir
 from s3router.errors import DataError
 from s3router.scoring.files import trn_names
@@ -18,28 +16,6 @@ if TYPE_CHECKING:
 
     from s3router.asr.ctc_decode import BatchOptions, Search
     from s3router.data.tokens import TokenIds
-
-
-@dataclass(frozen=True)
-class Transcripts:
-    """What decoding a data directory gave.
-
-    Attributes:
-        texts: id -> hypothesis, in the order of the directory.
-        frames: id -> number of CTC frames.
-        chunked: ids of recordings that were decoded in several chunks.
-        audio_seconds: length of all recordings.
-        seconds: wall time of reading and decoding them (not of loading the model).
-        confidence: mean over the recordings of the best path's log probability per token, of those with any token;
-            None where there are none, or the search does not tell.
-    """
-
-    texts: dict[str, str]
-    frames: dict[str, int]
-    chunked: list[str]
-    audio_seconds: Seconds
-    seconds: Seconds
-    confidence: float | None = None
 
 
 def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, options: BatchOptions) -> Transcripts:

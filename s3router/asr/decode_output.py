@@ -11,19 +11,42 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir
 from s3router.files import write_lines
 from s3router.scoring.files import shorten, write_text, write_trn
 from s3router.scoring.wer import Score, score, write_alignments
 
 if TYPE_CHECKING:
-    from s3router.asr.decode import Transcripts
     from s3router.data.tokens import TokenIds
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What decoding a data directory gave.
+
+    Attributes:
+        texts: id -> hypothesis, in the order of the directory.
+        frames: id -> number of CTC frames.
+        chunked: ids of recordings that were decoded in several chunks.
+        audio_seconds: length of all recordings.
+        seconds: wall time of reading and decoding them (not of loading the model).
+        confidence: mean over the recordings of the best path's log probability per token, of those with any token;
+            None where there are none, or the search does not tell.
+    """
+
+    texts: dict[str, str]
+    frames: dict[str, int]
+    chunked: list[str]
+    audio_seconds: Seconds
+    seconds: Seconds
+    confidence: float | None = None
 
 
 def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenIds, extra: dict[str, Any]) -> dict:

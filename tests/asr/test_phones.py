@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3router.asr.decode import Transcripts
-from s3router.asr.decode_output import write_output
+from s3router.asr.decode_output import Transcripts, write_output
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import TokenIds, build_token_list
 from s3router.scoring.error_counts import ErrorCounts
