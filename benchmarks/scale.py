@@ -24,6 +24,7 @@ import yaml
 FRAMES = 50  # a second, of all public models
 CONVOLUTIONS = [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2]  # width, kernel, stride
 SAMPLE_RATE = 16000
+PAPER_SECONDS = 600.0  # of audio per update, in the paper's command for Common Voice
 MARKS = "<!-- scale.py begins -->", "<!-- scale.py ends -->"
 
 
@@ -110,11 +111,12 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
     with_masks = parameters[0] + many * shape.masked / 32  # a bit counts as the 32nd part of a parameter
     million, masked_million = shape.parameters / 1e6, shape.masked / 1e6
     operations = shape.training(args.utterance_seconds) / 1e9
+    paper = "" if args.batch_seconds == PAPER_SECONDS else f"; the paper's command has {PAPER_SECONDS:g} s"
     assumptions = [
         f"{many} languages on {args.upstream}: {million:.0f} M parameters, of which {masked_million:.0f} M are masked "
         f"(feed-forward layers) at sparsity {args.sparsity:g}; {args.tokens} tokens each; weights in float32.",
-        f"Training as in the paper: {args.updates:,d} updates of {args.batch_seconds:g} s of audio a language "
-        f"({audio / 3600:,.0f} h of audio are read), utterances of {args.utterance_seconds:g} s.",
+        f"Training as in the paper: {args.updates:,d} updates of {args.batch_seconds:g} s of audio per language "
+        f"({audio / 3600:,.0f} h of audio are read{paper}), utterances of {args.utterance_seconds:g} s.",
         f"{operations:.0f} GFLOP for each second of audio with weight finetuning: counted for matrix products and "
         "convolutions; the backward pass at twice the forward one, and none through the frozen convolutions.",
         f"A step with masks takes {step['ratio']:.2f} of one with weight finetuning: measured at base size "
@@ -127,7 +129,7 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         "Memory: weights only, without activations; one working copy of the masked weights.",
     ]
     rows = [
-        ("training, GPU hours a language", f"{step['ratio'] * hours:.2f}", f"{hours:.2f}"),
+        ("training, GPU hours per language", f"{step['ratio'] * hours:.2f}", f"{hours:.2f}"),
         (f"training, GPU hours, {many} languages", f"{step['ratio'] * hours * many:,.0f}", f"{hours * many:,.0f}"),
         ("one language more on disk, MB", f"{(coded + head) / 1e6:.1f}", f"{copies / 1e6:,.0f}"),
         ("all on disk, GB", f"{masked['disk'] / gigabyte:.1f}", f"{finetuned['disk'] / gigabyte:,.0f}"),
@@ -159,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--sparsity", type=float, default=0.06, help="share of weights removed (%(default)s)")
     result.add_argument("--tokens", type=int, default=60, help="of each language (%(default)s)")
     result.add_argument("--updates", type=int, default=13000, help="the paper's for Common Voice (%(default)s)")
-    result.add_argument("--batch-seconds", type=float, default=320.0, help="2 GPUs x 4 x 640,000 samples (%(default)s)")
+    result.add_argument("--batch-seconds", type=float, default=320.0, help="2 GPUs x 4 x 640,000 samples, as the configuration beside the paper's command (%(default)s)")
     result.add_argument("--utterance-seconds", type=float, default=5.0, help="(%(default)s)")
     result.add_argument("--tflops", type=float, default=312.0, help="peak of the GPU in bf16; an A100's (%(default)s)")
     result.add_argument("--utilisation", type=float, default=0.2, help="share of the peak that is used (%(default)s)")
