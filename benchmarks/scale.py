@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--sparsity", type=float, default=0.06, help="share of weights removed (%(default)s)")
     result.add_argument("--tokens", type=int, default=60, help="of each language (%(default)s)")
     result.add_argument("--updates", type=int, default=13000, help="the paper's for Common Voice (%(default)s)")
-    result.add_argument("--batch-seconds", type=float, default=320.0, help="2 GPUs x 4 x 640,000 samples, as the configuration beside the paper's command (%(default)s)")
+    result.add_argument("--batch-seconds", type=float, default=320.0, help="2 GPUs x 4 x 640,000 samples (%(default)s)")
     result.add_argument("--utterance-seconds", type=float, default=5.0, help="(%(default)s)")
     result.add_argument("--tflops", type=float, default=312.0, help="peak of the GPU in bf16; an A100's (%(default)s)")
     result.add_argument("--utilisation", type=float, default=0.2, help="share of the peak that is used (%(default)s)")
