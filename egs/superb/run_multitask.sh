@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Several tasks on one backbone: a mask for each, packed, all of them evaluated through one resident upstream, and held
-# against one finetuned model a task. Ends with a table: scores, parameters, bytes.
+# Several tasks on one backbone: a mask for each, packed, all of them evaluated through one resident upstream, and
+# compared with one finetuned model per task. Ends with a table: scores, parameters, bytes.
 #
 #   ./run_multitask.sh --upstream wav2vec2_base --corpora "ic1=/data/fluent er1=/data/IEMOCAP_full_release"
 #   ./run_multitask.sh --recipes "ks1 ../asterisk/lid1"          other recipes of utterance classification
 #   ./run_multitask.sh --recipes "ks1 ic1" --max-updates 2 --tag trial      does everything work?
 #
-# Stages: 1 a mask for each task, 2 one finetuned model a task, 3 packs, 4 all tasks through one upstream, 5 the table.
+# Stages: 1 a mask for each task, 2 one finetuned model per task, 3 packs, 4 all tasks through one upstream, 5 the table.
 # The models are runs of the recipes' own run.sh (exp/TAG_router and exp/TAG_weight in each). Killed and called again it
 # goes on.
 set -euo pipefail
@@ -36,7 +36,7 @@ main() {
     check_options
     "${S3ROUTER_ROOT}/tools/setup.sh"
     run_stage 1 "a mask for each task: ${recipes}" train_masks
-    run_stage 2 "one finetuned model a task" train_weights
+    run_stage 2 "one finetuned model per task" train_weights
     run_stage 3 "packs -> ${work}/packs" make_packs
     run_stage 4 "all tasks through one upstream -> ${work}/routed" route
     run_stage 5 "table -> ${work}/RESULTS.md" report

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument("--upstream-ckpt", "--upstream_ckpt", metavar="PATH", help="as in training")
 
     convert = actions.add_parser("convert", help="write a HuggingFace folder (safetensors) from any format")
-    convert.add_argument("source", metavar="FILE", help="fairseq, WavLM or s3prl .pt, or torchaudio .pth")
+    convert.add_argument("source", metavar="FILE", help="file or folder of any format that s3router reads")
     convert.add_argument("folder", metavar="FOLDER", help="a new folder")
     return result
 

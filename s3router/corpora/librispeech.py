@@ -186,7 +186,7 @@ def phonemes(utts: Sequence[Utterance], lexicons: Sequence[Path]) -> dict[str, s
 
     for path in lexicons:
         if not path.is_file():
-            raise DataError(f"{path}: no such file; expected a lexicon ('WORD P1 P2 ...' a line)")
+            raise DataError(f"{path}: no such file; expected a lexicon ('WORD P1 P2 ...' on each line)")
         bad = [n for n, line in enumerate(read_text(path).splitlines(), 1) if len(line.split()) < 2]
         if bad:
             raise DataError(f"{path}: line {bad[0]} is not 'WORD P1 P2 ...'")

@@ -46,7 +46,7 @@ def build_token_list(texts: Iterable[str], token_type: str = "char") -> list[str
 
 
 def write_token_list(path: str | os.PathLike, tokens: Sequence[str]) -> None:
-    """One token a line, whole or not at all."""
+    """One token per line, whole or not at all."""
     write_lines(path, tokens)
 
 
