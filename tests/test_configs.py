@@ -22,7 +22,7 @@ def configurations() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def task():
-    from s3router.asr.engine import routed_task
+    from s3router.asr.train import routed_task
 
     return routed_task()
 

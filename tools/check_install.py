@@ -45,7 +45,7 @@ def torchaudio_resample() -> str:
 def espnet_asr() -> str:
     import torch
 
-    from s3router.asr.engine import routed_task
+    from s3router.asr.train import routed_task
 
     task = routed_task()  # ESPnet as we use it: its own import is slow, and looks for downloads that nobody needs
     from espnet2.asr.ctc import CTC

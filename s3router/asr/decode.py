@@ -75,12 +75,11 @@ def decode_experiment(
 ) -> dict:
     """Load, decode, score, write; returns what ``result.json`` holds. Raises what the steps raise."""
     from s3router.asr.ctc_decode import BatchOptions
-
-    options = options or BatchOptions()
     from s3router.asr.experiment import ASRExperiment
     from s3router.asr.search import make_search
     from s3router.training.processes import check_device
 
+    options = options or BatchOptions()
     check_device(device)
     data, exp = DataDir.read(data_dir), ASRExperiment(exp_dir)
     search = make_search(exp.token_list, lm, **beam)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3router.asr import engine
+from s3router.asr.engine import silently
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError
@@ -99,7 +99,9 @@ class ASRExperiment(Experiment):
         args.frontend_conf["frontend_conf"].get("extra_conf", {}).pop("feature_cache", None)
         args.model_conf["amp_dtype"] = amp_dtype
         state = self.state(checkpoint)
-        model = engine.routed_task().build_model(args)
+        with silently():
+            from s3router.asr.building import ModelTask
+        model = ModelTask.build_model(args)
         load_trained(model, state, self.checkpoint(checkpoint))
         return model.to(device).eval()
 

@@ -10,14 +10,10 @@ import collections
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s3router.data.tokens import split
 from s3router.errors import ConfigError, DataError
 from s3router.files import write_lines
-
-if TYPE_CHECKING:
-    pass
 
 BEGIN, END, UNKNOWN_WORD = "<s>", "</s>", "<unk>"
 UNITS = ("char", "word")

@@ -10,31 +10,27 @@ from pathlib import Path
 
 import torch
 from espnet2.tasks.abs_task import optim_classes
-from espnet2.tasks.asr import ASRTask, model_choices
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from s3router.asr import inputs, options
+from s3router.asr.building import ModelTask
 from s3router.asr.experiment import ASRExperiment
-from s3router.asr.model import RoutedCTCModel
 from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import read_yaml
 from s3router.training import logs
-from s3router.training.arithmetic import choose_arithmetic
-from s3router.training.parameters import apply_method, param_groups
+from s3router.training.parameters import param_groups
 from s3router.upstreams.hub import check_name
-from s3router.upstreams.public import widths
 
 logger = logging.getLogger(__name__)
 
-model_choices.classes["routed"] = RoutedCTCModel
 inputs.register()
 
 
-class RoutedASRTask(ASRTask):
+class RoutedASRTask(ModelTask):
     """ASR by masks on a frozen upstream, or by one of the methods that it is compared with (``--method``)."""
 
     trainer = RoutedTrainer
@@ -94,29 +90,6 @@ class RoutedASRTask(ASRTask):
             super().main_worker(args)
 
     @classmethod
-    def build_model(cls, args: argparse.Namespace) -> RoutedCTCModel:
-        """The model with ``requires_grad`` set by the method; ``args.amp_dtype`` is settled by now.
-
-        Raises:
-            CheckpointError: ``args.upstream_fingerprint`` is there, and the upstream is another one now.
-        """
-        if args.amp_dtype == "auto":
-            args.amp_dtype = choose_arithmetic(args.ngpu, *widths(args.upstream, args.upstream_ckpt))
-            args.model_conf["amp_dtype"] = args.amp_dtype
-        if args.frontend_conf["frontend_conf"]["upstream"] == "s3router":
-            from s3router.upstreams import hub
-
-            hub.register()
-        model = super().build_model(args)
-        _check_upstream(args, model)
-        apply_method(model, args.method)
-        frontend = model.frontend
-        if not frontend.multilayer_feature and hasattr(frontend.featurizer, "weights"):
-            frontend.featurizer.weights.requires_grad_(False)  # the last layer alone is used
-        model.frontend.pretrained_params = {}  # S3prlFrontend's second copy of the whole upstream
-        return model
-
-    @classmethod
     def build_iter_factory(cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None):
         """ESPnet's, after its input files have been written: by now everything that can be refused has been."""
         if mode in ("train", "valid"):
@@ -165,20 +138,6 @@ def _check_same_run(before: ASRExperiment, args: argparse.Namespace, tokens: Tok
     for split, path in (("train", args.train_dir), ("valid", args.valid_dir)):
         inputs.check_same_data(DataDir.read(path).with_durations(), _inputs(args, split))
     args.upstream_fingerprint = before.fingerprint
-
-
-def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:
-    """Note which weights the upstream has: checkpoints leave them out, and are of no use with others."""
-    if args.method == "scratch":
-        return
-    found = model.frontend.upstream.upstream.backbone_fingerprint
-    known = getattr(args, "upstream_fingerprint", None)
-    if known is not None and known != found:
-        raise CheckpointError(
-            f"upstream {args.upstream_ckpt or args.upstream}: its weights are not those that {args.output_dir} was "
-            f"trained on (fingerprint {found}, then {known}); bring the old upstream back, or train anew"
-        )
-    args.upstream_fingerprint = found
 
 
 def _check_config(cmd: Sequence[str] | None) -> None:

@@ -57,9 +57,9 @@ class Recognition:
         self.grid = grid
 
     def preload(self) -> None:
-        from s3router.asr import engine
+        from s3router.asr.train import routed_task
 
-        engine.routed_task()
+        routed_task()
 
     def inputs(self, run: Run) -> dict[str, Path]:
         """train, dev, test (folders) and tokens (a file)."""

@@ -38,14 +38,14 @@ def measure(
 
     import torch
 
-    from s3router.asr import engine
     from s3router.asr.experiment import ASRExperiment
+    from s3router.asr.train import routed_task
     from s3router.serving.loading import load_routes
     from s3router.upstreams.memory import give_back_memory
 
     logging.disable(logging.WARNING)  # ESPnet says for each model that it has no decoder
     torch.set_num_threads(1)
-    engine.routed_task()  # imports ESPnet
+    routed_task()  # imports ESPnet
     import transformers.models.hubert.modeling_hubert  # noqa: F401  of most upstreams; else counts against all alike
 
     wave, models = torch.randn(1600), []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s3router.asr import engine, options
+from s3router.asr import options
+from s3router.asr.train import routed_task
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 
@@ -20,7 +21,7 @@ def parse(tmp_path: Path):
     def parse(file: str, *words: str):
         config = tmp_path / "config.yaml"
         config.write_text(file)
-        args = engine.routed_task().get_parser().parse_args([*NEEDED, "--config", str(config), *words])
+        args = routed_task().get_parser().parse_args([*NEEDED, "--config", str(config), *words])
         options.check(args)
         options.translate(args)
         return args

@@ -73,7 +73,7 @@ def child(request: dict) -> None:
 
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
-    train.preload()
+    train.routed_task()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
