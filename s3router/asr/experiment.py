@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,7 +15,7 @@ from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError
 from s3router.training.checkpoints import CHECKPOINT, read_states
-from s3router.training.experiment import Experiment, TrainedParts
+from s3router.training.experiment import Experiment, TrainedParts, as_json
 from s3router.training.parameters import load_trained
 from s3router.training.resume import COMMON
 
@@ -133,8 +132,8 @@ class ASRExperiment(Experiment):
                 "normalize_features": bool(config["normalize_features"]),
                 "token_type": config["token_type"],
             },
-            mask={} if mask is None else _json(MaskConfig.from_dict(mask).to_dict()),
-            training={name: _json(config[name]) for name in _RECORDED if config.get(name) is not None},
+            mask={} if mask is None else as_json(MaskConfig.from_dict(mask).to_dict()),
+            training={name: as_json(config[name]) for name in _RECORDED if config.get(name) is not None},
             corpus="/".join(Path(config["train_dir"]).parts[-2:]),
             bpe_model=Path(config["bpemodel"]).read_bytes() if config.get("bpemodel") else None,
         )
@@ -164,8 +163,3 @@ class ASRExperiment(Experiment):
                 "further weights of the upstream, the featurizer and the CTC output layer"
             )
         return delta, featurizer, head
-
-
-def _json(value: Any) -> Any:
-    """As JSON has it: keys are text, tuples are lists."""
-    return json.loads(json.dumps(value))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s3router.cli.job_options import gpu_names, job_limit, slurm_parameters
 from s3router.errors import ConfigError
 from s3router.experiments import grid_launch
 from s3router.experiments.grid import Grid, Overrides
@@ -160,21 +161,10 @@ def _choice(args: argparse.Namespace, words: list[str]) -> Choice:
 
 
 def _resources(args: argparse.Namespace, grid: Grid) -> Resources:
-    jobs = args.jobs if args.jobs is not None else grid.raw.get("jobs", 2)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise ConfigError(f"jobs must be a whole number above 0, found {jobs!r}")
-    gpus = args.gpus if args.gpus is not None else grid.raw.get("gpus")
-    listed = [str(gpu) for gpu in gpus] if isinstance(gpus, list) else str(gpus).split(",") if gpus is not None else []
+    jobs = job_limit(args.jobs if args.jobs is not None else grid.raw.get("jobs", 2))
+    gpus = gpu_names(args.gpus if args.gpus is not None else grid.raw.get("gpus"))
     slurm = grid.raw.get("slurm")
     if args.slurm is not None:
-        slurm = {**(slurm or {}), **dict(map(slurm_parameter, filter(None, args.slurm)))}
+        slurm = {**(slurm or {}), **slurm_parameters(args.slurm)}
     cluster = args.cluster or ("slurm" if slurm is not None else None)
-    return Resources(jobs, tuple(listed), cluster, slurm or {})
-
-
-def slurm_parameter(text: str) -> tuple[str, Any]:
-    """("timeout_min", 600) from "timeout_min=600". Raises ConfigError."""
-    name, sign, value = text.partition("=")
-    if not sign or not name.isidentifier():
-        raise ConfigError(f"--slurm {text}: expected KEY=VALUE, such as timeout_min=600.")
-    return name, int(value) if value.isdigit() else value
+    return Resources(jobs, tuple(gpus), cluster, slurm or {})

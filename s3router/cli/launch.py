@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s3router.cli.job_options import gpu_names, job_limit, slurm_parameters
 from s3router.errors import ConfigError
 from s3router.experiments.executors import LocalExecutor, SubmititExecutor
 from s3router.experiments.job_plan import Job, Plan, parse_over, read_plan
@@ -60,9 +61,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(given)
     plan, settings = _plan(args, command)
     jobs = _chosen(plan.jobs(), args.only)
-    limit = args.jobs if args.jobs is not None else settings.get("jobs", 1)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"jobs must be a whole number above 0, found {limit!r}.")
+    limit = job_limit(args.jobs if args.jobs is not None else settings.get("jobs", 1))
     root = Path(
         args.folder or settings.get("folder") or f"exp/launch/{args.plan.stem if args.plan else 'jobs'}"
     ).resolve()
@@ -112,19 +111,9 @@ def _executor(args: argparse.Namespace, settings: dict[str, Any], root: Path, li
     if args.slurm is not None or slurm is not None or args.cluster:
         if slurm is not None and not isinstance(slurm, dict):
             raise ConfigError(f"slurm must map parameters of submitit to values, found {slurm!r}.")
-        return SubmititExecutor(
-            root, args.cluster or "slurm", (slurm or {}) | dict(map(_parameter, filter(None, args.slurm or [])))
-        )
-    gpus = args.gpus if args.gpus is not None else settings.get("gpus")
-    listed = [str(gpu) for gpu in gpus] if isinstance(gpus, list) else str(gpus).split(",") if gpus is not None else []
-    if listed and limit > len(listed):
-        raise ConfigError(f"{limit} jobs at once for {len(listed)} GPUs: each job takes one.")
+        return SubmititExecutor(root, args.cluster or "slurm", (slurm or {}) | slurm_parameters(args.slurm or []))
+    gpus = gpu_names(args.gpus if args.gpus is not None else settings.get("gpus"))
+    if gpus and limit > len(gpus):
+        raise ConfigError(f"{limit} jobs at once for {len(gpus)} GPUs: each job takes one.")
     cores = len(os.sched_getaffinity(0))
-    return LocalExecutor(max(1, cores // limit), listed)
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign or not name.isidentifier():
-        raise ConfigError(f"--slurm {text}: expected KEY=VALUE, such as timeout_min=600.")
-    return name, int(value) if value.isdigit() else value
+    return LocalExecutor(max(1, cores // limit), gpus)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from s3router.errors import ConfigError
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from s3router.data.kaldi import Utterance
     from s3router.serving.routed_model import RoutedModel
 
-T = TypeVar("T")
+
+ESCAPES: Mapping[str, str] = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +118,7 @@ class Inputs:
         self.bad: dict[int, str] | None = {} if args.skip_bad else None
         self.recordings: list[Utterance] = find_recordings(args.inputs, self._unusable)
 
-    def in_order(self, found: Iterable[tuple[int, T]]) -> Iterator[T]:
+    def in_order[T](self, found: Iterable[tuple[int, T]]) -> Iterator[T]:
         """In the order of the inputs, each as soon as all before it are there."""
         waiting, following = {}, 0
         for index, result in found:
@@ -155,9 +156,6 @@ def cell(text: str) -> str:
     if not any(c in text for c in "\t\n\r"):
         return text
     return text.translate(str.maketrans(ESCAPES))
-
-
-ESCAPES: Mapping[str, str] = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def warn(message: str) -> None:

@@ -1,5 +1,6 @@
-"""Many jobs, such as a recipe over languages and seeds: a bounded number at once, here or on Slurm; killed, it goes on.
+"""Many runs, such as a recipe over languages and seeds: several at once, here or on Slurm; resumed after a kill.
 
-`plan` expands a command over values, `state` is what a job's folder says, `worker` runs one job, `executors` start
-workers, `scheduler` decides which. Nothing here knows what the jobs do.
+`job_plan` expands a command over values, `job_state` reads and writes a job's folder, `worker` runs one job,
+`executors` start workers, `scheduler` decides which. None of these knows what the jobs do. `grid` and the modules above
+it do: they read a grid of trainings, plan its runs, and write tables and figures of their results.
 """

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from s3router.errors import ConfigError
 from s3router.experiments.job_plan import Job
-from s3router.experiments.job_state import RUNNING, SUBMITTED, WAITING, JobFolder, read_json, write_json
+from s3router.experiments.job_state import RUNNING, SUBMITTED, WAITING, JobFolder, read_json
+from s3router.files import write_json
 
 _DAY_MINUTES = 24 * 60  # of a job on Slurm, unless timeout_min says otherwise; submitit's own default is 5
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from s3router.errors import ConfigError
 from s3router.experiments.job_plan import Job
+from s3router.files import write_json
 
 WAITING, SUBMITTED, RUNNING, DONE, FAILED, STOPPED = "waiting", "submitted", "running", "done", "failed", "stopped"
 
@@ -108,13 +109,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write an object, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(content, indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(path)

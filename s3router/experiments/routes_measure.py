@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from s3router.asr.experiment import ASRExperiment
 from s3router.errors import DataError
 from s3router.experiments.grid import Grid
 from s3router.experiments.memory import measure_all
@@ -21,7 +22,6 @@ from s3router.scoring.files import read_text
 
 CODECS = {"bits": "packs", "coded": "packs_coded"}
 """Codec -> folder of its packs; the router holds those of ``bits``."""
-_BEST = "valid.cer_ctc.best.pth"
 _METRICS = ("wer", "cer", "per", "accuracy")
 
 
@@ -52,9 +52,9 @@ def measure(grid: Grid, routes: Routes) -> dict[str, Any]:
     packs = {c: {r: _pack(summary.figures(work / f / f"{r}.pack")) for r in routes.values} for c, f in CODECS.items()}
     routed = {route: recognised(work / f"routed/decode_{route}") for route in routes.values}
     differing = {route: _differing(work, route) for route in routes.values}
-    checkpoints = {f"{route}_weight": work / f"models/{route}_weight" / _BEST for route in routes.values}
+    checkpoints = {f"{route}_weight": work / f"models/{route}_weight" / ASRExperiment.BEST for route in routes.values}
     if "weight" in routes.joint:
-        checkpoints["joint_weight"] = work / "models/joint_weight" / _BEST
+        checkpoints["joint_weight"] = work / "models/joint_weight" / ASRExperiment.BEST
     files = upstream_files(grid.upstream, grid.upstream_ckpt)
     found = {
         "settings": settings_of(grid, routes),

@@ -31,6 +31,7 @@ from s3router.serving.loading import backbone_of
 from s3router.serving.onnx_export import export, require_onnx
 from s3router.serving.opening import open_experiment
 from s3router.serving.packing import pack_of
+from s3router.upstreams.upstream import model_of
 
 if TYPE_CHECKING:
     from s3router.upstreams.huggingface import HuggingFaceUpstream
@@ -124,12 +125,7 @@ class _Trained:
     @property
     def backbone(self) -> nn.Module:
         """The plain model inside the upstream."""
-        return _backbone(self.expert)
-
-
-def _backbone(expert: nn.Module) -> nn.Module:
-    model = getattr(expert, "model", None)
-    return model if isinstance(model, nn.Module) else expert
+        return model_of(self.expert)
 
 
 def _of_pack(path: str | os.PathLike, upstream: str | None, ckpt: str | None) -> _Trained:
@@ -137,7 +133,7 @@ def _of_pack(path: str | os.PathLike, upstream: str | None, ckpt: str | None) ->
 
     upstream, ckpt = backbone_of(path, upstream, ckpt)
     expert = load_expert(upstream, ckpt).eval()
-    return _Trained(expert, upstream, ckpt, read_pack(path, _backbone(expert)))
+    return _Trained(expert, upstream, ckpt, read_pack(path, model_of(expert)))
 
 
 def _of_experiment(path: str | os.PathLike, upstream: str | None, ckpt: str | None, checkpoint: str | None) -> _Trained:
@@ -154,7 +150,7 @@ def _of_experiment(path: str | os.PathLike, upstream: str | None, ckpt: str | No
     if exp.method == "scratch":  # nothing is left of the weights that it began with
         pack = replace(pack, delta={name: tensor.clone() for name, tensor in named_weights(parts.backbone)})
     else:
-        exp.check_upstream(weights_hash(_backbone(expert)))
+        exp.check_upstream(weights_hash(model_of(expert)))
     return _Trained(expert, upstream, ckpt, pack)
 
 

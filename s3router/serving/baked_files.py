@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError, ConfigError
+from s3router.files import write_json
 from s3router.packs import MaskPack
 from s3router.serving.route_heads import ClassHead, route_head
 from s3router.upstreams.huggingface import NORMALIZE_EPS
@@ -65,7 +65,7 @@ def write_huggingface(
     extractor |= {"sampling_rate": SAMPLE_RATE, "feature_size": 1, "padding_value": 0.0, "return_attention_mask": True}
     if settings["normalize_eps"] != NORMALIZE_EPS:
         extractor["normalize_eps"] = settings["normalize_eps"]  # read by us; transformers adds 1e-7 instead
-    _write_json(folder / "preprocessor_config.json", extractor)
+    write_json(folder / "preprocessor_config.json", extractor, indent=2)
     last = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
     kind = "ctc" if last and pack.tokens is not None else "backbone"
     with _quiet():
@@ -97,7 +97,7 @@ def _save_backbone(folder: Path, baked: nn.Module, settings: Mapping[str, Any], 
 
     baked.save_pretrained(folder)
     save_file(head_of(pack), folder / "head.safetensors")
-    _write_json(folder / "head.json", settings)
+    write_json(folder / "head.json", settings, indent=2)
     kind, program = (baked_model.Classifier, "classify.py") if pack.tokens is None else (baked_model.CTC, "ctc.py")
     shutil.copyfile(baked_model.__file__, folder / program)
     return kind.load(folder)
@@ -123,10 +123,10 @@ def _write_tokenizer(folder: Path, pack: MaskPack) -> None:
         return
     # it takes its word delimiter for text unless that is called as usual
     names = ["|" if token == "<space>" else token for token in pack.tokens]
-    _write_json(folder / "vocab.json", {name: index for index, name in enumerate(names)})
+    write_json(folder / "vocab.json", {name: index for index, name in enumerate(names)}, indent=2)
     settings = {"pad_token": pack.tokens[0], "unk_token": "<unk>", "bos_token": "<sos/eos>", "eos_token": "<sos/eos>"}
     settings |= {"word_delimiter_token": "|", "tokenizer_class": "Wav2Vec2CTCTokenizer", "do_lower_case": False}
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings, indent=2)
 
 
 def write_s3prl(folder: Path, ckpt: str | None, upstream: str, baked: nn.Module, pack: MaskPack) -> dict[str, Any]:
@@ -136,6 +136,7 @@ def write_s3prl(folder: Path, ckpt: str | None, upstream: str, baked: nn.Module,
     from s3router.packs.fingerprint import named_weights, weights_hash
     from s3router.upstreams.checkpoint import read_torch_file
     from s3router.upstreams.hub import load_expert
+    from s3router.upstreams.upstream import model_of
 
     if ckpt is None or not Path(ckpt).is_file():
         raise ConfigError(f"upstream {upstream}: name its checkpoint's file (--upstream-ckpt); the weights go into it")
@@ -149,8 +150,7 @@ def write_s3prl(folder: Path, ckpt: str | None, upstream: str, baked: nn.Module,
     target = folder / f"{Path(ckpt).stem}.pt"
     torch.save(content, target)
     again = load_expert(upstream, str(target))
-    model = again.model if isinstance(getattr(again, "model", None), nn.Module) else again
-    if weights_hash(model) != weights_hash(baked):
+    if weights_hash(model_of(again)) != weights_hash(baked):
         raise CheckpointError(f"{target.name}: s3prl does not read back the weights that were written")
     save_file(head_of(pack), folder / "head.safetensors")
     return {"kind": "s3prl", "difference": 0.0, "checkpoint": target.name}
@@ -177,10 +177,6 @@ def _compare(outputs: Outputs, router: RoutedModel, pack: MaskPack) -> float:
     if not difference <= TOLERANCE:
         raise CheckpointError(f"the baked model's outputs differ from the router's by {difference:.2g}")
     return difference
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ is needed for it: a route that comes later changes nothing in the other packs.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import time
@@ -21,7 +20,7 @@ from s3router.data.kaldi import Utterance
 from s3router.errors import DataError
 from s3router.packs import read_pack, write_pack
 from s3router.packs.pack_file import read_parts
-from s3router.serving.route_heads import validation_set
+from s3router.serving.route_heads import with_confidence
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Hypothesis, Ranking, hear
 
@@ -73,10 +72,7 @@ def store_confidence(path: str | os.PathLike, value: float, model: RoutedModel) 
     """Write a route's usual confidence into its pack, among the metrics of its validation set; all else stays."""
     backbone = model.upstream.backbone
     pack = read_pack(path, backbone, fingerprint=model.upstream.backbone_fingerprint)
-    metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
-    metrics.setdefault(validation_set(pack), {})["confidence"] = value
-    changed = dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
-    write_pack(path, changed, codec=read_parts(path).description.codec, backbone=backbone)
+    write_pack(path, with_confidence(pack, value), codec=read_parts(path).description.codec, backbone=backbone)
 
 
 def identify(

@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import torch
 
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, read_pack, write_pack
-from s3router.serving.route_heads import validation_metrics, validation_set
+from s3router.serving.route_heads import validation_metrics, with_confidence
 from s3router.training.experiment import Experiment, TrainedParts
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ def _calibrated(path: str | os.PathLike, pack: MaskPack, backbone: nn.Module) ->
         return pack, Written()
     if not _same_model(old, pack):
         return pack, Written(lost=value)
-    metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
-    metrics.setdefault(validation_set(pack), {})["confidence"] = value
-    return replace(pack, meta=replace(pack.meta, metrics=metrics)), Written(kept=value)
+    return with_confidence(pack, value), Written(kept=value)
 
 
 def _same_model(one: MaskPack, other: MaskPack) -> bool:

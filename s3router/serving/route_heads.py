@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,6 +156,13 @@ def validation_metrics(pack: MaskPack) -> dict[str, Any]:
     """The pack's metrics on its validation set; those of a set ``dev`` where it says none of them."""
     metrics = pack.meta.metrics
     return dict(metrics.get("dev", {})) | dict(metrics.get(validation_set(pack), {}))
+
+
+def with_confidence(pack: MaskPack, value: float) -> MaskPack:
+    """The pack with this usual confidence among the metrics of its validation set."""
+    metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
+    metrics.setdefault(validation_set(pack), {})["confidence"] = value
+    return dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
 
 
 def validation_set(pack: MaskPack) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,6 @@ from s3router.packs import MaskPack, read_pack
 from s3router.serving.route_heads import ClassHead, CTCHead, RouteHead, route_head
 from s3router.upstreams.memory import give_back_memory
 from s3router.upstreams.routed import RoutedUpstream
-
-Head = TypeVar("Head", bound=RouteHead)
 
 PADDED_TO = 800
 """Samples: s3prl pads a batch to 0.05 s at least, and so does this."""
@@ -167,7 +164,7 @@ class RoutedModel(nn.Module):
     def _of_kind(self, kind: type[RouteHead]) -> tuple[str, ...]:
         return tuple(r for r in self.routes if _key(r) in self._heads and isinstance(self._heads[_key(r)], kind))
 
-    def _head_of_kind(self, route: str, kind: type[Head], otherwise: str) -> Head:
+    def _head_of_kind[Head: RouteHead](self, route: str, kind: type[Head], otherwise: str) -> Head:
         head = self.head(route)
         if not isinstance(head, kind):
             raise ConfigError(f"route {route!r}: {otherwise}; here: {', '.join(self._of_kind(kind)) or 'none'}")

@@ -16,7 +16,7 @@ from s3router.submission.tracks import track
 from s3router.superb.kind import Kind, Settings
 from s3router.superb.options import extra_conf, read_recorded
 from s3router.superb.tasks import FIGURES, task
-from s3router.training.experiment import Experiment, TrainedParts
+from s3router.training.experiment import Experiment, TrainedParts, as_json
 from s3router.training.resume import COMMON
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class TaskExperiment(Experiment):
                 "gain_db": self.settings.gain_db,
                 "minimal_samples": kind.minimal_samples(model.receptive_field),
             },
-            mask=_json(extra_conf(argparse.Namespace(**options)).get("mask", {})),
+            mask=as_json(extra_conf(argparse.Namespace(**options)).get("mask", {})),
             training=training | self.track,
             corpus="/".join(Path(options["train_dir"]).parts[-2:]),
         )
@@ -229,8 +229,3 @@ def _changed(model: nn.Module) -> dict[str, Tensor]:
         elif name.startswith(f"{model.UPSTREAM}."):
             raise CheckpointError(f"{name} was trained, for which a pack has no place: it lies outside of the backbone")
     return found
-
-
-def _json(value: Any) -> Any:
-    """As JSON has it: keys are text, tuples are lists."""
-    return json.loads(json.dumps(value))

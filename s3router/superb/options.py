@@ -17,6 +17,7 @@ from s3router.superb.kind import Settings
 from s3router.superb.tasks import TASKS, task
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.parameters import METHODS
+from s3router.training.resume import plain
 
 DEFAULT_LRS = {"router": 1e-3, "weight": 1e-5, "scratch": 1e-4}
 """Learning rates of the upstream by method; the benchmark, whose upstream is frozen, has none."""
@@ -215,12 +216,6 @@ def pools_ahead(options: argparse.Namespace) -> bool:
 
 def recorded(options: argparse.Namespace) -> dict[str, Any]:
     """The options as plain values, for ``config.json``."""
-
-    def plain(value: Any) -> Any:
-        return (
-            [plain(v) for v in value] if isinstance(value, list) else str(value) if isinstance(value, Path) else value
-        )
-
     return {name: plain(value) for name, value in vars(options).items() if name != "config"}
 
 

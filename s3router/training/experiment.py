@@ -270,3 +270,8 @@ class Experiment(abc.ABC):
     def _damaged(self, error: Exception) -> CheckpointError:
         why = " ".join(str(error).split())
         return CheckpointError(f"{self.path / self.CONFIG}: damaged ({why}); run the training command again")
+
+
+def as_json(value: Any) -> Any:
+    """The value as JSON holds it: keys are text, tuples are lists."""
+    return json.loads(json.dumps(value))

@@ -72,8 +72,7 @@ class Upstream(nn.Module):
     @property
     def backbone(self) -> nn.Module:
         """The bare model (HubertModel, Wav2Vec2Model ...) whose weights are masked and fingerprinted."""
-        model = getattr(self.expert, "model", None)
-        return model if isinstance(model, nn.Module) else self.expert
+        return model_of(self.expert)
 
     @property
     def front_end(self) -> nn.Module | None:
@@ -132,6 +131,12 @@ class Upstream(nn.Module):
             pass
         finally:
             self._batch.only_store = False
+
+
+def model_of(expert: nn.Module) -> nn.Module:
+    """The bare model inside an s3prl-style upstream."""
+    model = getattr(expert, "model", None)
+    return model if isinstance(model, nn.Module) else expert
 
 
 def named(hidden: list[Tensor]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ HF_MODELS = {
     "hf_wavlm_custom": "WavLMModel",
     "hf_data2vec_custom": "Data2VecAudioModel",
 }
-S3PRL_NAMES = ("hubert_custom", "wav2vec2_custom", "data2vec_custom", "wavlm_local")
 
 
 def hf_model(name: str, norm: str = "layer", **changes) -> torch.nn.Module:
