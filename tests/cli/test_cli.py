@@ -94,7 +94,7 @@ def test_a_folder_of_another_user(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     for folder in [theirs, *theirs.parents]:
-        if folder.is_relative_to(tmp_path.parent.parent):
+        if folder.name.startswith(("pytest-", "popen-")) or folder.is_relative_to(tmp_path):
             folder.chmod(0o755)
     code = """
 import os, sys
