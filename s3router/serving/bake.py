@@ -68,6 +68,7 @@ def bake(
     from s3router.serving.routed_model import RoutedModel
     from s3router.upstreams.huggingface import HuggingFaceUpstream
     from s3router.upstreams.routed import RoutedUpstream
+    from s3router.upstreams.whisper import WhisperUpstream
 
     output = Path(output)
     _refuse_used(output)
@@ -76,6 +77,11 @@ def bake(
     is_pack = not Path(source).is_dir()
     model = _of_pack(source, upstream, ckpt) if is_pack else _of_experiment(source, upstream, ckpt, checkpoint)
     expert, pack = model.expert, model.pack
+    if isinstance(expert, WhisperUpstream):
+        raise ConfigError(
+            f"{source}: its upstream is an encoder of Whisper, which bake does not write yet; transcribe and classify "
+            "serve it"
+        )
     plain = isinstance(expert, HuggingFaceUpstream)
     if onnx and not plain:
         raise ConfigError(f"--onnx: upstream {model.upstream} is not one of transformers; take an hf_*_custom upstream")
