@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3router.asr.decode_output import Transcripts, write_output
-from s3router.data.kaldi import DataDir
+from s3router.data.kaldi import DataDir, summary, too_short
 from s3router.errors import DataError
 from s3router.scoring.files import trn_names
 
@@ -27,7 +28,8 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
         search: `GreedySearch()` or a `BeamSearch`.
 
     Raises:
-        DataError: an id that `write_output` could not write; a recording cannot be read or is too short for one frame.
+        DataError: an id that `write_output` could not write; a recording cannot be read or is too short for one frame
+            (those whose length shows it, before the first is decoded).
     """
     from s3router.asr.ctc_decode import decode_many
     from s3router.data.audio import SAMPLE_RATE, read_audio
@@ -38,14 +40,14 @@ def decode(model: nn.Module, tokens: TokenIds, data: DataDir, search: Search, op
     trn_names(data.path, (utt.utt for utt in utts), {utt.utt: utt.speaker for utt in utts})  # before all the work
 
     least = Anatomy.of(model).receptive_field
+    # The shortest are decoded last, which is late to say it. One sample is left to resampling, which may round up.
+    if problems := too_short(utts, least - 1):
+        raise DataError(summary(data.path, problems))
 
     def read(index: int):
         wave = read_audio(utts[index].source)
-        if len(wave) < least:
-            raise DataError(
-                f"{utts[index].utt} ({utts[index].source}): {len(wave)} samples are too short to decode, one frame "
-                f"takes {least}; take the utterance out of the directory"
-            )
+        if problem := too_short([replace(utts[index], duration=len(wave) / SAMPLE_RATE)], least):
+            raise DataError(summary(data.path, problem))
         return wave
 
     model.eval()

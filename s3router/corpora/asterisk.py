@@ -188,7 +188,7 @@ def off_pace(paces: dict[str, float], texts: dict[str, str]) -> dict[str, str]:
     paces = {key: paces[key] for key in texts if len(texts[key].replace(" ", "")) >= PACE_LETTERS}
     usual = float(np.median(list(paces.values()))) if paces else 0.0
     return {
-        key: f"not its transcript: {pace:.0f} letters a second, usual are {usual:.0f}"
+        key: f"not its transcript: {pace:.0f} letters per second, usual are {usual:.0f}"
         for key, pace in paces.items()
         if not usual / PACE_FACTOR <= pace <= usual * PACE_FACTOR
     }

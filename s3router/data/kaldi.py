@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s3router.data.audio import Seconds, duration, file_of, is_in_archive, join_stretch
+from s3router.data.audio import SAMPLE_RATE, Seconds, duration, file_of, is_in_archive, join_stretch
 from s3router.errors import DataError
 from s3router.files import clean_unfinished, write_lines
 
@@ -119,6 +119,19 @@ def summary(where: str | os.PathLike, problems: Sequence[str]) -> str:
     listed = [f"\n  {problem}" for problem in problems[:SHOWN]]
     more = [f"\n  … and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     return f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:" + "".join(listed + more)
+
+
+def too_short(utts: Sequence[Utterance], samples: int, sample_rate: int = SAMPLE_RATE) -> list[str]:
+    """Problems: utterances of fewer than ``samples`` samples, as far as durations are known.
+
+    The one rule for every way to a prediction: training, decoding, ``superb-predict``, search, and routes in serving.
+    """
+    return [
+        f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than the {1000 * samples / sample_rate:.0f} ms that the model "
+        "needs; take it out"
+        for u in utts
+        if u.duration is not None and round(u.duration * sample_rate) < samples
+    ]
 
 
 def scan(path: str | os.PathLike, need_text: bool = True) -> tuple[list[Utterance], list[str]]:

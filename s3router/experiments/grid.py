@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from s3router.errors import ConfigError
 from s3router.experiments import grid_checks
 from s3router.experiments.figures import Figure, figures_of
 from s3router.experiments.grid_checks import EACH, SPARSE, axes_of, listed
 from s3router.experiments.routes_grid import expand
 from s3router.experiments.upstream_files import upstream_id
+from s3router.files import read_yaml
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -169,10 +168,11 @@ class Grid:
 
         Raises:
             ConfigError: every problem found, in one message.
+            OSError: the file, or one that it names, cannot be read.
             DataError: the upstream's files are missing.
         """
         path = Path(path)
-        raw = {**read_yaml(path), **overrides.entries}
+        raw = {**read_with_base(path), **overrides.entries}
         folder = (path.parent / str(raw.get("cwd", "."))).resolve()
         if "routes" in raw:
             raw = expand(raw, path)
@@ -267,38 +267,31 @@ class Grid:
         return {**own, **longer}
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_with_base(path: Path) -> dict[str, Any]:
     """A mapping in a file; with ``base: FILE`` (from this file's folder) on top of that file's.
 
     Raises:
-        ConfigError: no such file, no YAML, no mapping.
+        ConfigError: not YAML, or not a mapping.
+        OSError: no such file, or one that cannot be read.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping")
+    raw = read_yaml(path)
     base = raw.pop("base", None)
-    return raw if base is None else {**read_yaml(path.parent / str(base)), **raw}
+    return raw if base is None else {**read_with_base(path.parent / str(base)), **raw}
 
 
 def method_options(raw: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
     """Options of a method: those of its configuration file (``config``), the shared ones, and its own.
 
     Raises:
-        ConfigError: the configuration file cannot be read.
+        ConfigError: the configuration file is not YAML, or not a mapping.
+        OSError: it cannot be read.
     """
     options = {**(raw.get("train") or {}), **(raw["methods"][name] or {})}
     for word in grid_checks.METHOD_WORDS:
         options.pop(word, None)
     config = options.pop("config", None)
     if config is not None:
-        try:
-            found = yaml.safe_load((folder / config).read_text(encoding="utf-8"))
-            options = {**found, **options}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-            raise ConfigError(f"methods: {name}: config {config} cannot be read: {error}") from None
+        options = {**read_yaml(folder / config), **options}
     return numbers(options)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
+from s3router.files import read_yaml
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.=+-]+")
@@ -122,17 +123,13 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     """A plan from YAML, and its further settings: jobs, folder, gpus, slurm.
 
     Raises:
-        ConfigError: no such file, no YAML, unknown or wrong entries.
+        ConfigError: not YAML, unknown or wrong entries.
+        OSError: no such file, or one that cannot be read.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}).") from error
+    content = read_yaml(path)
     known = {"command", "over", "before", "skip", "env", "cwd", "jobs", "folder", "gpus", "slurm"}
-    if not isinstance(content, dict) or "command" not in content or set(content) - known:
-        wrong = ", ".join(sorted(map(str, set(content) - known))) if isinstance(content, dict) else ""
+    if "command" not in content or set(content) - known:
+        wrong = ", ".join(sorted(map(str, set(content) - known)))
         raise ConfigError(
             f"{path}: wants command, and may have {', '.join(sorted(known))}; unknown: {wrong or 'none'}."
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
+from s3router.files import read_yaml
 
 FEATURES = ("mfcc", "layer")
 
@@ -84,19 +84,12 @@ class Settings:
         """Read a YAML file with ``model`` (of a HubertConfig), ``training`` and ``rounds``.
 
         Raises:
-            ConfigError: no such file, not YAML, or keys that are unknown or missing; all problems at once.
+            ConfigError: not YAML, or keys that are unknown or missing; all problems at once.
+            OSError: no such file, or one that cannot be read.
         """
-        import yaml
-
-        path = Path(path)
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file; --config names a configuration of a pretraining") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        found = read_yaml(path)
         problems: list[str] = []
-        if not isinstance(found, dict) or found.keys() != {"model", "training", "rounds"}:
+        if found.keys() != {"model", "training", "rounds"}:
             raise ConfigError(f"{path}: expected model, training and rounds")
         training = _build(Training, found["training"], "training", problems)
         listed = found["rounds"] if isinstance(found["rounds"], list) else []

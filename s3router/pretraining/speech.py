@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.errors import ConfigError, DataError
+from s3router.upstreams.anatomy import ConvLengths
 
 HOP, OFFSET, WINDOW = 320, 160, 400
 SPAN = 720
@@ -115,12 +116,8 @@ def frame_counter(kernels: Sequence[int], strides: Sequence[int]) -> Callable[[i
     Raises:
         ConfigError: frames of another rate or span than targets are made for.
     """
-
-    def frames(samples: int) -> int:
-        for kernel, stride in zip(kernels, strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return max(samples, 0)
-
+    layers = zip(kernels, strides, strict=True)
+    frames = ConvLengths(tuple((kernel, stride, 0, 1) for kernel, stride in layers)).frames
     if frames(SPAN - 1) or frames(SPAN) != 1 or frames(SPAN + HOP) != 2:
         raise ConfigError(
             f"conv_kernel {list(kernels)} and conv_stride {list(strides)}: a frame must see {SPAN} samples, and the "

@@ -8,10 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from s3router.data.audio import SAMPLE_RATE, read_audio
-from s3router.data.kaldi import Utterance
+from s3router.data.kaldi import Utterance, too_short
 from s3router.data.recordings import problems_as_error
 from s3router.errors import DataError
-from s3router.superb.labels import too_short
 
 
 class WaveReader:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s3router.data.kaldi import summary
+from s3router.data.kaldi import summary, too_short
 from s3router.errors import ConfigError, DataError
-from s3router.superb.labels import LabelledDir, too_short
+from s3router.superb.labels import LabelledDir
 from s3router.upstreams.s3prl_engine import load, problem
 
 if TYPE_CHECKING:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3router.data.audio import SAMPLE_RATE
-from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.data.kaldi import DataDir, summary
 from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import DataError
 from s3router.scoring.files import read_text
@@ -83,16 +82,3 @@ def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
     if len(found) != slots:
         raise DataError(f"{path}: {len(found)} slots ({', '.join(found)}), expected {slots}")
     return [sorted(names) for names in found.values()]
-
-
-def too_short(utts: Sequence[Utterance], samples: int, sample_rate: int = SAMPLE_RATE) -> list[str]:
-    """Problems: utterances of fewer than ``samples`` samples, as far as durations are known.
-
-    The one rule for every way to a prediction: training, ``superb-predict``, search, and routes in serving.
-    """
-    return [
-        f"{u.utt}: {1000 * u.duration:.0f} ms, shorter than the {1000 * samples / sample_rate:.0f} ms that the model "
-        "needs; take it out"
-        for u in utts
-        if u.duration is not None and round(u.duration * sample_rate) < samples
-    ]

@@ -193,7 +193,7 @@ def test_all_blank_output_is_pointed_out(data, tmp_path, caplog):
 
 def test_too_short_recording_is_named(data, tmp_path):
     soundfile.write(tmp_path / "u3.wav", np.zeros(300, np.float32), RATE)
-    with pytest.raises(DataError, match=r"u3 .*300 samples are too short"):
+    with pytest.raises(DataError, match=r"u3: 19 ms, shorter than the 25 ms"):
         decode(StandIn(), TokenIds(TOKENS), DataDir.read(data), GreedySearch(), BatchOptions())
 
 

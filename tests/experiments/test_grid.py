@@ -274,12 +274,12 @@ def test_one_value_needs_no_list(tmp_path):
 
 def test_yaml_that_is_no_grid(tmp_path, capsys):
     path = tmp_path / "g.yaml"
-    for text, message in (("- x", "expected a mapping"), ("a: {", "cannot be read as YAML")):
+    for text, message in (("- x", "expected options"), ("a: {", "not YAML")):
         path.write_text(text)
         assert main(["experiment", "status", str(path)]) == 1
         assert message in capsys.readouterr().err
     assert main(["experiment", "status", str(tmp_path / "gone.yaml")]) == 1
-    assert "gone.yaml: cannot be read" in capsys.readouterr().err
+    assert "gone.yaml: no such file" in capsys.readouterr().err
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

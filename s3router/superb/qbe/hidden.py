@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from s3router.data.audio import SAMPLE_RATE, file_of, read_audio
-from s3router.data.kaldi import DataDir, summary
+from s3router.data.kaldi import DataDir, summary, too_short
 from s3router.errors import CheckpointError, ConfigError, DataError
 from s3router.files import write_json
-from s3router.superb.labels import too_short
 
 INDEX = "index.json"
 
