@@ -1,4 +1,4 @@
-"""What the benchmarks share: arithmetic, where and with what code they ran, and writing results."""
+"""Shared parts of the benchmarks: arithmetic, where and with what code they ran, and writing results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the feature cache saves: one training step with the frozen convolutions computed live, and read from the cache.
+"""Time saved by the feature cache: a training step with the frozen convolutions computed live, and from the cache.
 
 Both contenders are the same masked model, in one process, taking turns on the same batches; the table shows medians.
 Audio is random and the weights are too: neither changes what a step costs.

@@ -1,4 +1,4 @@
-"""What many languages on one backbone cost, on paper: GPU hours, disk, serving memory. Nothing is trained or timed.
+"""Costs of many languages on one backbone, on paper: GPU hours, disk, serving memory. Nothing is trained or timed.
 
 It combines the shape of the upstream (conf/upstreams), two measured ratios (a training step with masks to one of weight
 finetuning, results/train_step_base.json, on a CPU; the size of a coded mask to its entropy, results/packs.json), the

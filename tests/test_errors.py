@@ -1,4 +1,4 @@
-"""How errors are told."""
+"""Messages of errors."""
 
 from __future__ import annotations
 

@@ -66,10 +66,11 @@ def check_tokens(data: DataDir, tokens: TokenIds) -> None:
 
 
 def write_inputs(data: DataDir, folder: Path) -> None:
-    """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz), each at once.
+    """Write ``wav.scp`` (segments as stretches), ``text`` and ``speech_shape`` (samples at 16 kHz).
 
-    ESPnet makes a token of every blank, and ``<unk>`` of blanks of other kinds: words are parted by a single one.
-    Every process of a distributed run writes the same. All durations must be known (`DataDir.with_durations`).
+    Each file is written whole or not at all. ESPnet makes a token of every blank, and ``<unk>`` of blanks of other
+    kinds: words are parted by a single one. Every process of a distributed run writes the same. All durations must be
+    known (`DataDir.with_durations`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in _files(data).items():

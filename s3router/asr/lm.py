@@ -71,7 +71,7 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> dict[Ngram, floa
 
 
 def write_arpa(path: str | Path, probabilities: dict[Ngram, float]) -> None:
-    """Write interpolated probabilities of `estimate` as an ARPA back-off model, at once or not at all."""
+    """Write interpolated probabilities of `estimate` as an ARPA back-off model, whole or not at all."""
     order = max(map(len, probabilities))
     followers: dict[Ngram, list[str]] = collections.defaultdict(list)
     for *history, word in probabilities:

@@ -1,4 +1,4 @@
-"""What the corpora share: the result of a preparation, finding a corpus, reading lists, writing sets."""
+"""Shared parts of the corpora: the result of a preparation, finding a corpus, reading lists, writing sets."""
 
 from __future__ import annotations
 

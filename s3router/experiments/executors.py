@@ -1,4 +1,4 @@
-"""Where workers are started: on this machine, or by submitit on a cluster."""
+"""Executors, which start workers: on this machine, or through submitit on a cluster."""
 
 from __future__ import annotations
 

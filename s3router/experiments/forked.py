@@ -52,7 +52,7 @@ class ForkExecutor(LocalExecutor):
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with folder.hold() as lock:
             if lock is None:
-                print(f"{folder.name}: somebody is at it already", file=sys.stderr)
+                print(f"{folder.name}: another worker is at it already", file=sys.stderr)
                 sys.exit(1)
             _speak_to(folder.log)
             begun = time.time()

@@ -1,4 +1,4 @@
-"""What can be wrong with a grid file: everything is found at once, each problem with its place."""
+"""Checks of a grid file: all problems are found at once, each with its place."""
 
 from __future__ import annotations
 

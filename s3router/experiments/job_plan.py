@@ -1,4 +1,4 @@
-"""What is to be run: a command with {placeholders}, expanded over the values of each."""
+"""Plans of jobs: a command with {placeholders}, expanded over the values of each."""
 
 from __future__ import annotations
 

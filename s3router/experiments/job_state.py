@@ -1,4 +1,4 @@
-"""What a job's folder says: how far it is, and whether somebody is at it.
+"""The state of a job, as its folder holds it: how far it is, and whether a worker is at it.
 
 ``FOLDER/NAME/status.json`` is written whole or not at all; ``log`` is the job's output, all attempts one after another;
 ``lock`` is held (flock) while the job runs, by the worker and by the job itself, so that it is free when both are gone,
@@ -55,13 +55,13 @@ class JobFolder:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[int | None]:
-        """Hold the lock; gives its file descriptor, or None where somebody else has it."""
+        """Hold the lock; gives its file descriptor, or None where another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a") as stream:
             yield stream.fileno() if _try_lock(stream) else None
 
     def held(self) -> bool:
-        """Whether somebody is at the job."""
+        """Whether a worker is at the job."""
         if not self._lock.exists():
             return False
         with self._lock.open("a") as stream:

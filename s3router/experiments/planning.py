@@ -1,4 +1,4 @@
-"""What results decide about later runs: learning rates, sparsities, which rows get further seeds, and the order.
+"""Plans of later runs from results so far: learning rates, sparsities, which rows get further seeds, and the order.
 
 Everything here is a function of the grid and of what is known, so that a table that was killed goes on where it was,
 and the report finds the runs it needs.

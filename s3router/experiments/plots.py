@@ -149,7 +149,7 @@ def _figure(columns: int):
 
 
 def _save(figure, title: str, path: Path) -> None:
-    """Write the picture at once or not at all, without the date and version that would change it at every call."""
+    """Write the picture, whole or not at all, without the date and version that would change it at every call."""
     import matplotlib.pyplot as plt
 
     figure.suptitle(title, fontsize=12)

@@ -1,4 +1,4 @@
-"""What a trained model's folder says for a result file: figures on dev and test, the learning curve, its settings."""
+"""A trained model's folder, read for a result file: figures on dev and test, the learning curve, its settings."""
 
 from __future__ import annotations
 

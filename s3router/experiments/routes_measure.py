@@ -1,4 +1,4 @@
-"""What is measured on finished models: transcripts through the router, bytes, memory, and which language was found.
+"""Measurements of finished models: transcripts through the router, bytes, memory, and which language was found.
 
 `measure` gathers it into one small file beside the result files, so that the page can be written without the models.
 """

@@ -1,4 +1,4 @@
-"""Runs the jobs of a plan, a bounded number at once; skips what is done, waits for what goes on already."""
+"""Scheduling of the jobs of a plan, a bounded number at once; skips finished jobs, and waits for running ones."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Scheduler:
                 self._say(f"{job.name} goes on, from an earlier launch")
 
     def _waiting(self) -> list[Job]:
-        """Jobs that are neither done nor running nor hopeless, in order."""
+        """Jobs that are neither done, running, failed nor blocked, in order."""
         settled = self.done | set(self.failed) | set(self.running)
         for job in self.jobs.values():
             lost = [need for need in job.needs if need in self.failed or need in self.blocked]

@@ -23,7 +23,7 @@ GRACE_SECONDS = 30.0  # from a polite end to a kill
 
 
 def run(root: Path, name: str, stoppable: bool = True) -> int:
-    """Run the job, unless somebody is at it; returns its exit status (128 + signal where it was killed).
+    """Run the job, unless another worker is at it; returns its exit status (128 + signal where it was killed).
 
     Args:
         stoppable: SIGTERM and SIGINT end the job. Not so under submitit, which waits for signals of its own.
@@ -31,7 +31,7 @@ def run(root: Path, name: str, stoppable: bool = True) -> int:
     folder = JobFolder(root, name)
     with folder.hold() as lock:
         if lock is None:
-            print(f"{name}: somebody is at it already", file=sys.stderr)
+            print(f"{name}: another worker is at it already", file=sys.stderr)
             return 1
         job, attempts, begun = folder.read_job(), folder.status().get("attempts", 0) + 1, time.time()
         folder.set_status(RUNNING, attempts=attempts, pid=os.getpid(), host=socket.gethostname())
