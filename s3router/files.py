@@ -142,6 +142,27 @@ def write_json(path: str | os.PathLike, value: Any, indent: int | None = 1) -> N
         file.write("\n")
 
 
+def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+        remedy: how the user gets a good file, such as "decode the set again", for messages.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds something else than an object.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; {remedy}") from None
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise DataError(f"{path} is damaged ({error}); remove it, and {remedy}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is damaged (it holds no object); remove it, and {remedy}")
+    return content
+
+
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """What a YAML file of ``name: value`` lines holds.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.errors import DataError
-from s3router.files import write_lines
+from s3router.files import read_json, write_lines
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,18 +26,9 @@ def read_result(path: Path) -> dict:
     Raises:
         DataError: missing or damaged.
     """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; decode first (stage 5, or s3router decode)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged ({error}); remove it and decode again") from None
-    wanted = {
-        "n_utts",
-        "times_real_time",
-        *(("per",) if isinstance(result, dict) and "per" in result else ("wer", "cer")),
-    }
-    if not isinstance(result, dict) or not all(isinstance(result.get(name), int | float) for name in wanted):
+    result = read_json(path, "decode the set (stage 5, or s3router decode)")
+    wanted = {"n_utts", "times_real_time", *(("per",) if "per" in result else ("wer", "cer"))}
+    if not all(isinstance(result.get(name), int | float) for name in wanted):
         raise DataError(f"{path} is damaged (it lacks some of {', '.join(sorted(wanted))}); remove it and decode again")
     return result
 

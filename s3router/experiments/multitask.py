@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from s3router.errors import DataError
-from s3router.files import write_lines
+from s3router.files import read_json, write_lines
 from s3router.packs.pack_file import read_parts
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import read_states
@@ -21,7 +20,7 @@ def result_of(folder: Path) -> dict:
     files = sorted(folder.glob("predict_*/result.json"))
     if len(files) != 1:
         raise DataError(f"{folder}: {len(files)} predicted sets, expected one; run run_multitask.sh from stage 1")
-    return json.loads(files[0].read_text(encoding="utf-8"))
+    return read_json(files[0], "run run_multitask.sh from stage 1")
 
 
 def test_set(recipe: Path, tag: str) -> Path:
@@ -43,7 +42,7 @@ def row_of(recipe: Path, tag: str, work: Path) -> dict:
     parts = read_parts(pack)
     head = [array.size for key, (_, array) in parts.tensors.items() if key.split(".")[0] in ("head", "featurizer")]
     own = result_of(recipe / "exp" / f"{tag}_router")
-    routed = json.loads((work / "routed" / f"predict_{name}" / "result.json").read_text(encoding="utf-8"))
+    routed = read_json(work / "routed" / f"predict_{name}" / "result.json", "run run_multitask.sh from stage 4")
     row = {
         "name": name,
         "utts": routed["n_utts"],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from s3router.asr.experiment import ASRExperiment
 from s3router.errors import DataError
+from s3router.files import read_json
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import CHECKPOINT, read_states
 
@@ -23,6 +23,7 @@ RATES = {
     "scratch": ("weight_lr", "head_lr"),
 }
 """Learning rates of speech recognition that have something to train."""
+_AGAIN = "make the run to its end"
 
 
 def read_experiment(folder: Path, dev: str, tests: Sequence[str]) -> dict[str, Any]:
@@ -80,17 +81,8 @@ def _task(exp: TaskExperiment, tests: Sequence[str]) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    result = _read(folder / "result.json")
+    result = read_json(folder / "result.json", _AGAIN)
     return {name: result[name] for name in KEPT if name in result}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: the run has not come to its end") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); remove it, and run again") from None
 
 
 def recognised(output: Path) -> dict[str, list[int]]:
@@ -108,7 +100,7 @@ def recognised(output: Path) -> dict[str, list[int]]:
 
 def classified(output: Path) -> dict[str, list[int]] | None:
     """utterance -> [1, whether its label is wrong]; None where utterances have no labels to compare."""
-    data, predicted = Path(_read(output / "result.json").get("data_dir", "")), output / "utt2label"
+    data, predicted = Path(read_json(output / "result.json", _AGAIN).get("data_dir", "")), output / "utt2label"
     if not predicted.is_file() or not (data / "utt2label").is_file():
         return None
     labels, right = (

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from s3router.experiments.one_run import commit
 from s3router.experiments.reading import recognised
 from s3router.experiments.routes_grid import Routes
 from s3router.experiments.upstream_files import size, upstream_files
-from s3router.files import write_json
+from s3router.files import read_json, write_json
 from s3router.scoring.files import read_text
 
 CODECS = {"bits": "packs", "coded": "packs_coded"}
@@ -48,7 +47,7 @@ def measure(grid: Grid, routes: Routes) -> dict[str, Any]:
     from s3router.packs import summary
 
     work = routes.work
-    langid = read_json(work / "langid.json", routes, 5)
+    langid = read_json(work / "langid.json", f"run {routes.command} --stage 5")
     packs = {c: {r: _pack(summary.figures(work / f / f"{r}.pack")) for r in routes.values} for c, f in CODECS.items()}
     routed = {route: recognised(work / f"routed/decode_{route}") for route in routes.values}
     differing = {route: _differing(work, route) for route in routes.values}
@@ -79,22 +78,15 @@ def read_measured(grid: Grid, routes: Routes) -> dict[str, Any] | None:
     """
     if not routes.measured.is_file():
         return None
-    found = read_json(routes.measured, routes, 6)
+    found = read_json(routes.measured, f"run {routes.command} --stage 6")
     parts = ("settings", "routed", "differing", "packs", "checkpoints", "backbone", "memory", "langid")
-    if not isinstance(found, dict) or any(part not in found for part in parts):
+    if any(part not in found for part in parts):
         raise DataError(f"{routes.measured} is not a measurement; {routes.command} --stage 6 writes it anew")
     wanted = settings_of(grid, routes)
     differ = [name for name, value in wanted.items() if found["settings"].get(name) != value]
     if differ:
         raise DataError(f"{routes.measured} is of other {', '.join(differ)}; {routes.command} --stage 6 measures these")
     return found
-
-
-def read_json(path: Path, routes: Routes, stage: int) -> Any:
-    """Raises DataError that says which stage writes it."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing; it comes from {routes.command} --stage {stage}")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _pack(figures: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError, DataError
-from s3router.files import replacing, unfinished, write_json
+from s3router.files import read_json, replacing, unfinished, write_json
 from s3router.submission.check import TOP, Verdict, check_submission
 from s3router.submission.expected import Expected, read_list, write_list
 from s3router.submission.formats import ACTIVITIES, FRAME_SHIFT, PARTS, TASK_NAMES, Part
@@ -113,11 +112,7 @@ def record_of(source: Source) -> dict[str, Any]:
 
 
 def _result(source: Source) -> dict[str, Any]:
-    path = source.predicted / RESULT
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {_AGAIN}") from None
+    return read_json(source.predicted / RESULT, _AGAIN)
 
 
 def list_of(source: Source) -> Expected | None:

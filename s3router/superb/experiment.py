@@ -16,7 +16,7 @@ from s3router.submission.tracks import track
 from s3router.superb.kind import Kind, Settings
 from s3router.superb.options import extra_conf, read_recorded
 from s3router.superb.tasks import FIGURES, task
-from s3router.training.experiment import Experiment, TrainedParts, as_json
+from s3router.training.experiment import Experiment, TrainedParts, as_json, read_results
 from s3router.training.resume import COMMON
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class TaskExperiment(Experiment):
         """As `Experiment.metrics`, the validation set included."""
         if self.checkpoint(checkpoint).name != self.BEST:
             return {}
-        results = {Path(self.options["valid_dir"]).name: self.validated} | read_results(self.top)
+        results = {Path(self.options["valid_dir"]).name: self.validated} | read_results(self.top, self.RESULTS)
         return {
             name: {figure: result[figure] for figure in self.FIGURES if figure in result}
             for name, result in results.items()
@@ -190,17 +190,6 @@ class TaskExperiment(Experiment):
             training=training | self.track,
             corpus="/".join(Path(options["train_dir"]).parts[-2:]),
         )
-
-
-def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Set -> content of its ``predict_SET/result.json``. Raises CheckpointError for a damaged one."""
-    found = {}
-    for path in sorted(folder.glob(f"{TaskExperiment.RESULTS}*/result.json")):
-        try:
-            found[path.parent.name.removeprefix(TaskExperiment.RESULTS)] = dict(json.loads(path.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}); remove it and predict again") from None
-    return found
 
 
 def one_linear(head: nn.Module) -> dict[str, Tensor]:

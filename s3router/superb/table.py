@@ -9,15 +9,16 @@ from s3router.errors import DataError
 from s3router.scoring.accuracy import FOLDS, fold_mean
 from s3router.scoring.stats import mean_spread
 from s3router.submission.tracks import method_of
-from s3router.superb.experiment import read_results
+from s3router.superb.experiment import TaskExperiment
 from s3router.superb.tasks import FIGURES
+from s3router.training.experiment import read_results
 
 
 def _results(folders: Sequence[Path]) -> list[tuple[str, str, dict]]:
     """(experiment, set, result) of every predicted set. Raises DataError where a folder has none."""
     rows = []
     for folder in folders:
-        if not (found := read_results(folder)):
+        if not (found := read_results(folder, TaskExperiment.RESULTS)):
             raise DataError(f"{folder}: no predict_*/result.json here; predict first (stage 5)")
         rows += [(folder.name, name, result) for name, result in found.items()]
     return rows

@@ -174,16 +174,11 @@ class Experiment(abc.ABC):
         Raises:
             CheckpointError: a damaged result.
         """
-        found = {}
-        for path in sorted(self.path.glob(f"{self.RESULTS}*/result.json")):
-            try:
-                result = json.loads(path.read_text(encoding="utf-8"))
-                if self._is_of(result, checkpoint):
-                    figures = {name: result[name] for name in self.FIGURES if name in result}
-                    found[path.parent.name.removeprefix(self.RESULTS)] = figures
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{path}: damaged ({error}); score the set again, or remove it") from None
-        return found
+        return {
+            name: {figure: result[figure] for figure in self.FIGURES if figure in result}
+            for name, result in read_results(self.path, self.RESULTS).items()
+            if self._is_of(result, checkpoint)
+        }
 
     def check_same_run(self, now: Mapping[str, Any]) -> None:
         """Refuse to resume under other settings.
@@ -239,7 +234,7 @@ class Experiment(abc.ABC):
     def _is_of(self, result: Mapping[str, Any], checkpoint: str | os.PathLike | None) -> bool:
         """Whether ``result`` (a ``result.json``) is of this checkpoint; an empty name there means the best one."""
         wanted = "" if checkpoint is None else Path(checkpoint).name
-        return Path(result["checkpoint"]).name == wanted
+        return "checkpoint" in result and Path(result["checkpoint"]).name == wanted
 
     def _read_config(self) -> dict[str, Any]:
         path = self.path / self.CONFIG
@@ -270,6 +265,17 @@ class Experiment(abc.ABC):
     def _damaged(self, error: Exception) -> CheckpointError:
         why = " ".join(str(error).split())
         return CheckpointError(f"{self.path / self.CONFIG}: damaged ({why}); run the training command again")
+
+
+def read_results(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:
+    """Set -> content of ``result.json`` in its folder, ``prefix`` + set. Raises CheckpointError for a damaged one."""
+    found = {}
+    for path in sorted(folder.glob(f"{prefix}*/result.json")):
+        try:
+            found[path.parent.name.removeprefix(prefix)] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: damaged ({error}); score the set again, or remove it") from None
+    return found
 
 
 def as_json(value: Any) -> Any:

@@ -45,7 +45,7 @@ def test_models_of_phones_have_a_per(exp: Path):
 
 def test_what_is_missing_or_damaged_is_named(exp: Path, tmp_path: Path, capsys):
     assert cli.main(["results", str(exp), "--sets", "other"]) == 1
-    assert "decode_other/result.json is missing; decode first" in capsys.readouterr().err
+    assert "decode_other/result.json is missing; decode the set" in capsys.readouterr().err
     (exp / "decode_dev/result.json").write_text('{"wer": ')
     with pytest.raises(DataError, match=r"decode_dev/result\.json is damaged"):
         results.table([exp])

@@ -374,7 +374,7 @@ def test_page_of_unfinished_or_strange_stages(work, memory, capsys):
     table, measure = (["experiment", verb, "routes.yaml"] for verb in ("table", "measure"))
     (work / "langid.json").rename("kept")
     assert main(measure) == 1
-    assert "langid.json is missing; it comes from s3router experiment run --stage 5" in capsys.readouterr().err
+    assert "langid.json is missing; run s3router experiment run --stage 5" in capsys.readouterr().err
     assert main(table) == 0
     assert "Not measured yet" in Path("page.md").read_text()
     Path("kept").rename(work / "langid.json")
