@@ -111,6 +111,7 @@ class Part:
 
     @property
     def seconds(self) -> Seconds:
+        """Length of all utterances together."""
         return sum(u.duration for u in self.utts)
 
 

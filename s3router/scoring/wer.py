@@ -28,6 +28,7 @@ class Counts:
 
     @property
     def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
@@ -71,22 +72,27 @@ class Score:
 
     @cached_property
     def words(self) -> Counts:
+        """Counts of words over all utterances."""
         return sum((u.words for u in self.utterances), Counts())
 
     @cached_property
     def chars(self) -> Counts:
+        """Counts of characters over all utterances, blanks between words included."""
         return sum((u.chars for u in self.utterances), Counts())
 
     @property
     def wer(self) -> float:
+        """Word errors per reference word."""
         return self.words.rate
 
     @property
     def cer(self) -> float:
+        """Character errors per reference character."""
         return self.chars.rate
 
     @property
     def sentence_error_rate(self) -> float:
+        """Share of utterances with at least one word error."""
         return sum(u.words.errors > 0 for u in self.utterances) / len(self.utterances)
 
     def as_dict(self) -> dict:

@@ -139,4 +139,5 @@ def _listed(keys: list[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

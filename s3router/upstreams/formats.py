@@ -11,8 +11,7 @@ ctranslate2    model.bin of Whisper, as faster-whisper takes it; its encoder is 
 =============  ==============================================================================================
 
 Each vendor has an importer, which gives a `PlainModel`. Whatever the format, the same weights become the same
-transformers model, with the same names and the same fingerprint:
-a pack that was trained on one fits all.
+transformers model, with the same names and the same fingerprint: a pack that was trained on one fits all.
 """
 
 from __future__ import annotations

@@ -175,17 +175,3 @@ class WhisperUpstream(nn.Module):
         """Waveforms [(samples,)] at 16 kHz -> {"hidden_states": [(B, T, C)] * (layers + 1)}."""
         frames = [WhisperLengths().frames(len(wav)) for wav in wavs]
         return {"hidden_states": self.model(pad_sequence(wavs, batch_first=True), frames)}
-
-
-def transformers_name(name: str) -> str:
-    """A tensor's name in `WhisperSpeechEncoder` -> its name in transformers' WhisperEncoder."""
-    return "embed_positions.weight" if name == "embed_positions" else name.removeprefix("feature_extractor.")
-
-
-def transformers_encoder(model: WhisperSpeechEncoder) -> nn.Module:
-    """transformers' WhisperEncoder with a copy of these weights."""
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    encoder = WhisperEncoder(model.config)
-    encoder.load_state_dict({transformers_name(name): tensor for name, tensor in model.state_dict().items()})
-    return encoder.eval()

@@ -17,7 +17,7 @@ from s3router.upstreams import download, wheel_parts
 from s3router.upstreams.ctranslate2_file import read_ctranslate2
 from s3router.upstreams.formats import read_any
 from s3router.upstreams.hub import build
-from s3router.upstreams.whisper import WINDOW, transformers_encoder
+from s3router.upstreams.whisper import WINDOW
 
 SIZES = {
     "d_model": 64,
@@ -204,13 +204,6 @@ def test_masks_cover_feed_forward_and_attention(files):
     assert all(not p.requires_grad for p in upstream.front_end.parameters())
     upstream.train()([noise(8000)])["hidden_states"][-1].sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in upstream.parameters() if p.requires_grad)
-
-
-def test_the_encoder_goes_back_to_transformers(whisper, upstream):
-    encoder = transformers_encoder(upstream.backbone)
-    expected = whisper.encoder.state_dict()
-    assert encoder.state_dict().keys() == expected.keys()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in encoder.state_dict().items())
 
 
 def test_a_converted_folder_is_the_same_model(files, tmp_path, upstream):
