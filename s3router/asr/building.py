@@ -7,8 +7,8 @@ import argparse
 from espnet2.tasks.asr import ASRTask, model_choices
 
 from s3router.asr.model import RoutedCTCModel
-from s3router.errors import CheckpointError
 from s3router.training.arithmetic import choose_arithmetic
+from s3router.training.experiment import check_fingerprint
 from s3router.training.parameters import apply_method
 from s3router.upstreams.public import widths
 
@@ -48,9 +48,5 @@ def _check_upstream(args: argparse.Namespace, model: RoutedCTCModel) -> None:
         return
     found = model.frontend.upstream.upstream.backbone_fingerprint
     known = getattr(args, "upstream_fingerprint", None)
-    if known is not None and known != found:
-        raise CheckpointError(
-            f"upstream {args.upstream_ckpt or args.upstream}: its weights are not those that {args.output_dir} was "
-            f"trained on (fingerprint {found}, then {known}); bring the old upstream back, or train anew"
-        )
+    check_fingerprint(found, known, args.upstream_ckpt or args.upstream, args.output_dir)
     args.upstream_fingerprint = found

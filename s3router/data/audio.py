@@ -65,6 +65,15 @@ def file_of(source: str) -> Path | None:
     return None if is_pipe(source) else _place(source)[0]
 
 
+def file_stamp(source: str) -> tuple[int, int] | None:
+    """(bytes, time of change in ns) of the file behind a source; None for a pipe, or where there is no file."""
+    file = file_of(source)
+    if file is None or not file.is_file():
+        return None
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def is_in_archive(source: str) -> bool:
     """Whether the source is an offset into an archive; a file that happens to be called so is none."""
     source = split_stretch(source)[0]

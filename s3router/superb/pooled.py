@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from s3router.data.audio import file_of
+from s3router.data.audio import file_stamp
 from s3router.files import replacing
 from s3router.superb.batches import Clips, in_order
 from s3router.training.checkpoints import read_states
@@ -90,7 +90,5 @@ def _key(model: nn.Module, clips: Clips) -> str:
         f"{model.routed.backbone_fingerprint} {model.autocast} {clips.gain}\n".encode(), digest_size=16
     )
     for utt in clips.utts:
-        file = file_of(utt.source)
-        status = file.stat() if file is not None and file.is_file() else None
-        state.update(f"{utt.source} {status and (status.st_size, status.st_mtime_ns)}\n".encode())
+        state.update(f"{utt.source} {file_stamp(utt.source)}\n".encode())
     return state.hexdigest()

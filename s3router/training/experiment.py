@@ -201,12 +201,7 @@ class Experiment(abc.ABC):
 
     def check_upstream(self, fingerprint: str) -> None:
         """Refuse another backbone than the experiment's. Raises CheckpointError."""
-        if self.fingerprint is not None and fingerprint != self.fingerprint:
-            raise CheckpointError(
-                f"upstream {self.upstream_ckpt or self.upstream}: its weights are not those that {self.path} was "
-                f"trained on (fingerprint {fingerprint}, then {self.fingerprint}); bring the old upstream back, or "
-                "train anew"
-            )
+        check_fingerprint(fingerprint, self.fingerprint, self.upstream_ckpt or self.upstream, self.path)
 
     @abc.abstractmethod
     def model(
@@ -265,6 +260,19 @@ class Experiment(abc.ABC):
     def _damaged(self, error: Exception) -> CheckpointError:
         why = " ".join(str(error).split())
         return CheckpointError(f"{self.path / self.CONFIG}: damaged ({why}); run the training command again")
+
+
+def check_fingerprint(found: str, known: str | None, upstream: str, experiment: str | os.PathLike) -> None:
+    """Refuse a backbone other than the one that an experiment was trained on (``known``; None: any will do).
+
+    Raises:
+        CheckpointError: the two differ.
+    """
+    if known is not None and found != known:
+        raise CheckpointError(
+            f"upstream {upstream}: its weights are not those that {experiment} was trained on (fingerprint {found}, "
+            f"then {known}); bring the old upstream back, or train anew"
+        )
 
 
 def read_results(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ SLOTS = {"ic": 3}
 
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory) -> Path:
-    """A random pre-LN HuBERT of two layers, without dropout, in HuggingFace's format."""
+    """A random pre-LN HuBERT of two layers, without LayerDrop, in HuggingFace's format."""
     import json
 
     import torch

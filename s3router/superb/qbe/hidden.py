@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3router.data.audio import SAMPLE_RATE, file_of, read_audio
+from s3router.data.audio import SAMPLE_RATE, file_stamp, read_audio
 from s3router.data.kaldi import DataDir, summary, too_short
 from s3router.errors import CheckpointError, ConfigError, DataError
 from s3router.files import write_json
@@ -120,7 +120,5 @@ def _key(upstream: nn.Module, data: DataDir, gain_db: float) -> str:
     fingerprint = upstream.upstream.backbone_fingerprint
     state = hashlib.blake2b(f"{fingerprint} {gain_db}\n".encode(), digest_size=16)
     for utt in data.utts:
-        file = file_of(utt.source)
-        status = file.stat() if file is not None and file.is_file() else None
-        state.update(f"{utt.utt} {utt.source} {status and (status.st_size, status.st_mtime_ns)}\n".encode())
+        state.update(f"{utt.utt} {utt.source} {file_stamp(utt.source)}\n".encode())
     return state.hexdigest()
