@@ -174,11 +174,15 @@ class Experiment(abc.ABC):
         Raises:
             CheckpointError: a damaged result.
         """
-        return {
-            name: {figure: result[figure] for figure in self.FIGURES if figure in result}
-            for name, result in read_results(self.path, self.RESULTS).items()
-            if self._is_of(result, checkpoint)
-        }
+        wanted = "" if checkpoint is None else Path(checkpoint).name  # results of the best one name none
+        found = {}
+        for name, result in read_results(self.path, self.RESULTS).items():
+            if not isinstance(result.get("checkpoint"), str):
+                place = self.path / f"{self.RESULTS}{name}" / "result.json"
+                raise CheckpointError(f"{place}: damaged (it names no checkpoint); score the set again, or remove it")
+            if Path(result["checkpoint"]).name == wanted:
+                found[name] = {figure: result[figure] for figure in self.FIGURES if figure in result}
+        return found
 
     def check_same_run(self, now: Mapping[str, Any]) -> None:
         """Refuse to resume under other settings.
@@ -225,11 +229,6 @@ class Experiment(abc.ABC):
             CheckpointError: as `model`; or something trained for which `TrainedParts` has no place.
             ConfigError: the head is not one linear layer.
         """
-
-    def _is_of(self, result: Mapping[str, Any], checkpoint: str | os.PathLike | None) -> bool:
-        """Whether ``result`` (a ``result.json``) is of this checkpoint; an empty name there means the best one."""
-        wanted = "" if checkpoint is None else Path(checkpoint).name
-        return "checkpoint" in result and Path(result["checkpoint"]).name == wanted
 
     def _read_config(self) -> dict[str, Any]:
         path = self.path / self.CONFIG

@@ -1,6 +1,6 @@
 """Parameters by training method: which of them train, at which learning rate, and which a checkpoint holds.
 
-Works for every model that names the place of its upstream (`RoutedModel`): the ASR model and the SUPERB model.
+Works for every model that names the place of its upstream (`WithUpstream`): the ASR model and the SUPERB model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METHODS = {
 SCORES = ".scores"
 
 
-class RoutedModel(Protocol):
+class WithUpstream(Protocol):
     """A module with an upstream inside.
 
     Attributes:
@@ -35,14 +35,14 @@ class RoutedModel(Protocol):
 
 
 def role_of(name: str, upstream: str) -> str:
-    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name; ``upstream`` is `RoutedModel`'s."""
+    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name; ``upstream`` is `WithUpstream`'s."""
     if not name.startswith(f"{upstream}."):
         return "head"
     return "scores" if name.endswith(SCORES) else "weights"
 
 
 def apply_method(model: nn.Module, method: str) -> None:
-    """Set ``requires_grad`` in the upstream of a `RoutedModel`; the head is left as it is.
+    """Set ``requires_grad`` in the upstream of a `WithUpstream`; the head is left as it is.
 
     With ``router`` the upstream comes with its masks attached, which have decided already (`MaskConfig.train`).
 
@@ -78,7 +78,7 @@ def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, A
     """Optimizer groups ``scores``, ``weights``, ``head`` (those that have anything), in this order.
 
     Args:
-        model: a `RoutedModel` after `apply_method`.
+        model: a `WithUpstream` after `apply_method`.
         lrs: (peak) learning rate of each of the three.
     """
     members: dict[str, list] = {"scores": [], "weights": [], "head": []}
@@ -89,7 +89,7 @@ def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, A
 
 
 def trained_names(model: nn.Module) -> Iterator[str]:
-    """Names of everything that training changes in a `RoutedModel`, and so of everything that a checkpoint must hold.
+    """Names of everything that training changes in a `WithUpstream`, and so of everything that a checkpoint must hold.
 
     Buffers change only where weights do: those of a frozen upstream are left out.
     """
@@ -104,7 +104,7 @@ def trained_names(model: nn.Module) -> Iterator[str]:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes of a `RoutedModel`, and so what its checkpoints hold: name -> tensor."""
+    """What training changes of a `WithUpstream`, and so what its checkpoints hold: name -> tensor."""
     trained = set(trained_names(model))
     return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
 
