@@ -35,7 +35,7 @@ class WithUpstream(Protocol):
 
 
 def role_of(name: str, upstream: str) -> str:
-    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name; ``upstream`` is `WithUpstream`'s."""
+    """``scores``, ``weights`` (of the upstream) or ``head`` for a parameter's name (``upstream``: `WithUpstream`)."""
     if not name.startswith(f"{upstream}."):
         return "head"
     return "scores" if name.endswith(SCORES) else "weights"
@@ -89,7 +89,7 @@ def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, A
 
 
 def trained_names(model: nn.Module) -> Iterator[str]:
-    """Names of everything that training changes in a `WithUpstream`, and so of everything that a checkpoint must hold.
+    """Names of all that training changes in a `WithUpstream`, and so of all that a checkpoint must hold.
 
     Buffers change only where weights do: those of a frozen upstream are left out.
     """
