@@ -22,6 +22,9 @@ from s3router.experiments.worker import GRACE_SECONDS
 class ForkExecutor(LocalExecutor):
     """Jobs whose folder holds a run are forked; others, such as the preparation of data, are processes of their own.
 
+    The parent must not have computed with several threads before: OpenMP's pool does not survive a fork, and children
+    would wait for it for ever.
+
     Args:
         make: makes the run of a folder, in the child.
         preload: imports what runs need, in the parent, before the first of them.
