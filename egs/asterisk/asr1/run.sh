@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to a WER/CER table: the Asterisk voice prompts, one language, one model.
+# From nothing to a WER/CER table: the Asterisk voice prompts, one language, one model. About ten minutes on two cores; the
+# default upstream, tiny, ends at 38 % CER on English, whisper_base at 10 %.
 #
 #   ./run.sh                                           English, masks that remove 10 % of the feed-forward weights
 #   ./run.sh --lang fr --subset 5min --sparsity 0.06
+#   ./run.sh --upstream whisper_base --train-args "--score_lr 1e-3 --head_lr 2e-3"     a strong upstream
 #   ./run.sh --method weight --stage 4 --stop-stage 5
 #   ./run.sh --skip-data-prep --train-set /my/train --valid-set /my/dev --test-sets /my/test
 #   ./run.sh --help                                    all options
