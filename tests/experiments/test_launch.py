@@ -363,7 +363,7 @@ def test_a_preempted_job_is_queued_again(script):
         (["--over", "v=a", "--jobs", "3", "--gpus", "0,1", "--", "x", "{v}"], "3 jobs at once for 2 GPUs"),
         (["--over", "v=a", "--slurm", "timeout_min", "--", "x", "{v}"], "expected KEY=VALUE"),
         (["--over", "v=a", "--cluster", "local", "--slurm", "nonsense=1", "--", "x", "{v}"], "submitit refuses"),
-        (["gone.yaml"], "gone.yaml: cannot be read"),
+        (["gone.yaml"], "gone.yaml: no such file"),
     ],
 )
 def test_commands_that_cannot_be(script, capsys, arguments, message):
