@@ -61,7 +61,7 @@ def fetch_all(args: argparse.Namespace) -> None:
     """Download (or take) and check each name."""
     from s3router.errors import ConfigError
     from s3router.upstreams.download import Ledger
-    from s3router.upstreams.public import catalogue, fetch, find_public, upstreams_folder
+    from s3router.upstreams.public import catalogue, fetch, fetch_tokenizer, find_public, upstreams_folder
 
     unknown = [name for name in args.names if find_public(name) is None]
     if unknown:
@@ -72,6 +72,9 @@ def fetch_all(args: argparse.Namespace) -> None:
     for name in args.names:
         path = fetch(find_public(name), args.format, args.file, args.refresh)
         files = [path] if path.is_file() else sorted(file for file in path.iterdir() if ledger.describe(file))
+        vocabulary = find_public(name).size.get("vocabulary")
+        if vocabulary and args.file is None:  # a whole recogniser needs it
+            files.append(fetch_tokenizer(vocabulary, args.refresh))
         for file in files:
             entry = ledger.describe(file)
             print(f"{file}  {entry['size']} bytes  SHA-256 {entry['sha256']} ({entry['checked']})")

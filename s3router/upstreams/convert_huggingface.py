@@ -46,12 +46,12 @@ def from_huggingface(source: str, name: str | None = None, weights: bool = True)
         CheckpointError: a file is missing, unsafe or damaged, or for another architecture.
     """
     folder = fetch_folder(source)
-    config = _read_json(folder / "config.json", "A HuggingFace upstream folder needs it.")
+    config = read_json(folder / "config.json", "A HuggingFace upstream folder needs it.")
     family = _family(config.get("model_type"), name, folder / "config.json")
     if family == "whisper":
         path = folder / "preprocessor_config.json"
-        tensors = _read_weights(folder, family) if weights else {}
-        return from_whisper(tensors, config, _read_json(path) if path.is_file() else {}, folder)
+        tensors = read_weights(folder, family) if weights else {}
+        return from_whisper(tensors, config, read_json(path) if path.is_file() else {}, folder)
     preprocessor = _read_preprocessor(folder)
     eps = preprocessor.get("normalize_eps", NORMALIZE_EPS)
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < 1:
@@ -60,7 +60,7 @@ def from_huggingface(source: str, name: str | None = None, weights: bool = True)
         )
     if config.get("add_adapter"):
         config["add_adapter"] = False  # the last hidden state would have other frames than the rest
-    tensors = _read_weights(folder, family) if weights else {}
+    tensors = read_weights(folder, family) if weights else {}
     return PlainModel(family, config, tensors, preprocessor["do_normalize"], folder, float(eps))
 
 
@@ -78,7 +78,8 @@ def fetch_folder(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=["*config.json", *WEIGHT_FILES, "*.safetensors", "*.bin"]))
+        wanted = ["*config.json", "tokenizer.json", *WEIGHT_FILES, "*.safetensors", "*.bin"]
+        return Path(snapshot_download(source, allow_patterns=wanted))
     except Exception as error:  # the client raises a dozen kinds, from its own and from two HTTP libraries
         raise CheckpointError(
             f"{source}: no such folder, and it cannot be downloaded from huggingface.co ({first_line(error)}). "
@@ -102,9 +103,9 @@ def _read_preprocessor(folder: Path) -> dict:
     path, whole = folder / "preprocessor_config.json", folder / "processor_config.json"
     content = None
     if not path.exists() and whole.is_file():
-        content = _read_json(whole).get("feature_extractor")
+        content = read_json(whole).get("feature_extractor")
     if not isinstance(content, dict):
-        content = _read_json(path, "A HuggingFace upstream folder needs it.")
+        content = read_json(path, "A HuggingFace upstream folder needs it.")
     if content.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
         raise CheckpointError(f"{folder}: made for {content['sampling_rate']} Hz; upstreams here take {SAMPLE_RATE}.")
     if not isinstance(content.get("do_normalize"), bool):
@@ -115,7 +116,8 @@ def _read_preprocessor(folder: Path) -> dict:
     return content
 
 
-def _read_json(path: Path, why: str = "") -> dict:
+def read_json(path: Path, why: str = "") -> dict:
+    """A JSON object. Raises CheckpointError, with ``why`` where the file is missing."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -127,15 +129,15 @@ def _read_json(path: Path, why: str = "") -> dict:
     return content
 
 
-def _read_weights(folder: Path, family: str) -> dict[str, Tensor]:
-    """Weights of the encoder, by their names in the bare model."""
+def read_weights(folder: Path, family: str) -> dict[str, Tensor]:
+    """The folder's weights, heads left out, by their names in the bare model. Raises CheckpointError."""
     present = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
     if not present:
         raise CheckpointError(f"{folder}: no weights. Expected one of {', '.join(WEIGHT_FILES)}.")
     first = present[0]
     shards = [first]
     if first.name.endswith(".index.json"):
-        mapped = _read_json(first).get("weight_map", {})
+        mapped = read_json(first).get("weight_map", {})
         shards = sorted({folder / str(shard) for shard in mapped.values()}) if isinstance(mapped, dict) else []
         lacking = [shard.name for shard in shards if not shard.is_file()]
         if lacking or not shards:

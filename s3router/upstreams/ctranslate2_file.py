@@ -7,7 +7,7 @@ CTranslate2's binary models, revision 3 of its WhisperSpec.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ VERSIONS = (6,)
 SPECIFICATION = "WhisperSpec"
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 _MAX_RANK = 8
+STACKS = ("encoder", "decoder")
 
 
 def looks_like_ctranslate2(path: Path) -> bool:
@@ -97,35 +98,41 @@ class _Reader:
             yield name, torch.from_numpy(self.take(size).view(_DTYPES[dtype]).reshape(shape).copy())
 
 
-def encoder_weights(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors in the naming of transformers' WhisperEncoder; q, k and v, stacked here, are parted."""
+def whisper_weights(variables: Mapping[str, Tensor], stacks: Collection[str] = STACKS) -> dict[str, Tensor]:
+    """The tensors of these stacks in the naming of transformers' WhisperModel; stacked projections are parted."""
     named: dict[str, Tensor] = {}
     layer_norm = {"gamma": "weight", "beta": "bias"}
+    attentions = {"self_attention": ("self_attn", "qkv"), "attention": ("encoder_attn", "kv")}
     for name, value in variables.items():
-        part, *rest = name.split("/")
-        if part != "encoder":
+        stack, *rest = name.split("/")
+        if stack not in stacks:
             continue
         match rest:
             case [("conv1" | "conv2") as conv, kind]:
-                named[f"{conv}.{kind}"] = value
+                named[f"{stack}.{conv}.{kind}"] = value
+            case ["embeddings", "weight"]:
+                named[f"{stack}.embed_tokens.weight"] = value
             case ["position_encodings", "encodings"]:
-                named["embed_positions.weight"] = value
+                named[f"{stack}.embed_positions.weight"] = value
             case ["layer_norm", kind]:
-                named[f"layer_norm.{layer_norm[kind]}"] = value
-            case [layer, "self_attention", "layer_norm", kind]:
-                named[f"{_layer(layer)}.self_attn_layer_norm.{layer_norm[kind]}"] = value
+                named[f"{stack}.layer_norm.{layer_norm[kind]}"] = value
             case [layer, "ffn", "layer_norm", kind]:
-                named[f"{_layer(layer)}.final_layer_norm.{layer_norm[kind]}"] = value
+                named[f"{_layer(stack, layer)}.final_layer_norm.{layer_norm[kind]}"] = value
             case [layer, "ffn", ("linear_0" | "linear_1") as linear, kind]:
-                named[f"{_layer(layer)}.fc{int(linear[-1]) + 1}.{kind}"] = value
-            case [layer, "self_attention", "linear_1", kind]:
-                named[f"{_layer(layer)}.self_attn.out_proj.{kind}"] = value
-            case [layer, "self_attention", "linear_0", kind]:
-                for letter, piece in zip("qkv", value.chunk(3), strict=True):
+                named[f"{_layer(stack, layer)}.fc{int(linear[-1]) + 1}.{kind}"] = value
+            case [layer, ("self_attention" | "attention") as attention, "layer_norm", kind]:
+                named[f"{_layer(stack, layer)}.{attentions[attention][0]}_layer_norm.{layer_norm[kind]}"] = value
+            case [layer, "attention", "linear_0", kind]:
+                named[f"{_layer(stack, layer)}.encoder_attn.q_proj.{kind}"] = value
+            case [layer, "self_attention", "linear_1", kind] | [layer, "attention", "linear_2", kind]:
+                named[f"{_layer(stack, layer)}.{attentions[rest[1]][0]}.out_proj.{kind}"] = value
+            case [layer, "self_attention", "linear_0", kind] | [layer, "attention", "linear_1", kind]:
+                ours, letters = attentions[rest[1]]
+                for letter, piece in zip(letters, value.chunk(len(letters)), strict=True):
                     if (letter, kind) != ("k", "bias"):  # keys have none; the file has zeros in its place
-                        named[f"{_layer(layer)}.self_attn.{letter}_proj.{kind}"] = piece.clone()
+                        named[f"{_layer(stack, layer)}.{ours}.{letter}_proj.{kind}"] = piece.clone()
     return named
 
 
-def _layer(name: str) -> str:
-    return f"layers.{name.removeprefix('layer_')}"
+def _layer(stack: str, name: str) -> str:
+    return f"{stack}.layers.{name.removeprefix('layer_')}"

@@ -220,13 +220,19 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fetch_file(remote: RemoteFile, target: Path, ledger: Ledger, what: str, refresh: bool = False) -> Path:
+COPY = "give your copy with --upstream-ckpt"
+
+
+def fetch_file(
+    remote: RemoteFile, target: Path, ledger: Ledger, what: str, refresh: bool = False, otherwise: str = COPY
+) -> Path:
     """``target``, downloaded unless it is there, and checked either way.
 
     Args:
         ledger: of the folder that ``target`` lies in.
         what: what the file is for, as messages name it.
         refresh: download it even where it is there.
+        otherwise: what else a user can do where it cannot be downloaded.
 
     Raises:
         CheckpointError: it cannot be downloaded (the message says where to put it by hand), or is not the right file.
@@ -240,7 +246,7 @@ def fetch_file(remote: RemoteFile, target: Path, ledger: Ledger, what: str, refr
                 reason = getattr(error, "reason", None) or error
                 raise CheckpointError(
                     f"{what}: {remote.url} cannot be downloaded ({first_line(_exception(reason))}). Fetch it elsewhere "
-                    f"and put it at {target}, or give your copy with --upstream-ckpt."
+                    f"and put it at {target}, or {otherwise}."
                 ) from error
             put_in_place(target.with_name(target.name + ".part"), target, ledger, remote, stated)
         ledger.check(target, remote, stated)

@@ -17,7 +17,7 @@ from s3router.files import unfinished
 from s3router.upstreams.download import Ledger, RemoteFile, fetch_file, locked, put_in_place
 from s3router.upstreams.formats import read_any
 from s3router.upstreams.huggingface import HuggingFaceUpstream
-from s3router.upstreams.plain_model import FAIRSEQ_EPS, PlainModel
+from s3router.upstreams.plain_model import FAIRSEQ_EPS
 from s3router.upstreams.whisper import WhisperUpstream
 
 CONF = Path(__file__).parent / "catalogue"  # in a clone, a link to conf/upstreams
@@ -40,7 +40,8 @@ class PublicUpstream:
         bundle: name of the torchaudio bundle, where there is one.
         parameters_million: without heads of pretraining.
         normalize: whether waveforms were normalised in pretraining; None: as the files say.
-        size: of the model: layers, width, ffn, heads, conv_width.
+        size: of the model: layers, width, ffn, heads, conv_width; of a Whisper vocabulary, too.
+        tokenizer: the tokenizer.json of a Whisper's vocabulary, in one entry for every vocabulary.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PublicUpstream:
     parameters_million: float
     normalize: bool | None = None
     size: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: RemoteFile | None = None
 
     def place(self, kind: str) -> Path:
         """Where a format's files belong."""
@@ -136,7 +138,23 @@ def _entry(content: dict[str, Any]) -> PublicUpstream:
         content["size"]["parameters_million"],
         content.get("normalize"),
         content["size"],
+        RemoteFile(**content["tokenizer"]) if "tokenizer" in content else None,
     )
+
+
+def fetch_tokenizer(vocabulary: int, refresh: bool = False) -> Path:
+    """The local tokenizer.json of the public Whispers with a vocabulary of this size, checked; downloaded if need be.
+
+    Raises:
+        CheckpointError: no public Whisper has such a vocabulary, or the file cannot be had, or is not the right one.
+    """
+    beside = "put the tokenizer.json of your model beside its checkpoint"
+    for entry in catalogue().values():
+        if entry.tokenizer is not None and entry.size["vocabulary"] == vocabulary:
+            target = upstreams_folder() / entry.name / entry.tokenizer.name
+            what = f"tokenizer of {entry.name}"
+            return fetch_file(entry.tokenizer, target, Ledger(upstreams_folder()), what, refresh, beside)
+    raise CheckpointError(f"no public Whisper has a vocabulary of {vocabulary} tokens: {beside}.")
 
 
 def fetch(public: PublicUpstream, kind: str | None = None, copy: Path | None = None, refresh: bool = False) -> Path:
@@ -202,21 +220,27 @@ def load_public(
     """
     source = local_copy(ckpt, refresh) if ckpt is not None else str(fetch(public, refresh=refresh))
     model = read_any(source, public.bundle, weights=not random_init)
-    _refuse_another(public, model)
+    refuse_another(public, model.family, model.sizes(), model.source)
     if model.source.is_dir() and public.normalize is not None:  # files say it themselves
         model = replace(model, normalize=public.normalize)
     return replace(model, normalize_eps=FAIRSEQ_EPS).upstream(random_init)
 
 
-def _refuse_another(public: PublicUpstream, model: PlainModel) -> None:
-    """A public name stands for one architecture, whatever the checkpoint given with it."""
-    if model.family != public.family and {model.family, public.family} != {"hubert", "wav2vec2"}:
-        raise CheckpointError(f"{model.source}: a {model.family} model, but upstream {public.name} is {public.family}.")
-    found = model.sizes()
+def refuse_another(public: PublicUpstream, family: str, found: Mapping[str, int], source: Path) -> None:
+    """A public name stands for one architecture, whatever the checkpoint given with it.
+
+    Args:
+        family: of the checkpoint, and ``found`` its sizes, as the catalogue's files call them.
+
+    Raises:
+        CheckpointError: they are not those of ``public``.
+    """
+    if family != public.family and {family, public.family} != {"hubert", "wav2vec2"}:
+        raise CheckpointError(f"{source}: a {family} model, but upstream {public.name} is {public.family}.")
     wrong = [key for key, size in found.items() if public.size.get(key, size) != size]
     if wrong:
         raise CheckpointError(
-            f"{model.source}: not {public.name}: {', '.join(f'{key} {found[key]}' for key in wrong)} instead of "
+            f"{source}: not {public.name}: {', '.join(f'{key} {found[key]}' for key in wrong)} instead of "
             f"{', '.join(f'{key} {public.size[key]}' for key in wrong)}. Give the checkpoint of {public.name}, or load "
-            f"this one as what it is: --upstream auto --upstream-ckpt {model.source}."
+            f"this one as what it is: --upstream auto --upstream-ckpt {source}."
         )

@@ -6,6 +6,7 @@ them at most in a window; longer recordings are cut into windows of 30 s, which 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -46,29 +47,41 @@ class LogMelConvolutions(nn.Module):
     def __init__(self, conv1: nn.Conv1d, conv2: nn.Conv1d):
         super().__init__()
         self.conv1, self.conv2 = conv1, conv2
-        self.register_buffer("mel_filters", _mel_filters(conv1.in_channels), persistent=False)
+        self.register_buffer("mel_filters", mel_filters(conv1.in_channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         windows = [self._convolve(self.log_mel(part)) for part in x.split(WINDOW, dim=1)]
         return windows[0] if len(windows) == 1 else torch.cat(windows, dim=2)
 
     def log_mel(self, x: Tensor) -> Tensor:
-        """float (B, samples), 30 s at most -> float32 (B, bins, ceil(samples / 160))."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            frames = -(-x.size(1) // _HOP)
-            padded = F.pad(x, (0, min(frames * _HOP + _FFT, WINDOW) - x.size(1)))
-            window = torch.hann_window(_FFT, device=x.device)
-            power = torch.stft(padded, _FFT, _HOP, window=window, return_complex=True)[..., :frames].abs() ** 2
-            mel = (self.mel_filters.T @ power).clamp(min=1e-10).log10()
-            loudest = mel.amax(dim=(1, 2), keepdim=True)
-            return (torch.maximum(mel, loudest - 8.0) + 4.0) / 4.0
+        """`log_mel` of waveforms (B, samples)."""
+        return log_mel(x, self.mel_filters)
 
     def _convolve(self, mel: Tensor) -> Tensor:
         return F.gelu(self.conv2(F.gelu(self.conv1(mel))))
 
 
-def _mel_filters(bins: int) -> Tensor:
+def log_mel(x: Tensor, filters: Tensor) -> Tensor:
+    """Waveforms, float (B, samples), 30 s at most -> log-mel spectrograms, float32 (B, bins, ceil(samples / 160)).
+
+    They are what Whisper's own extractor makes of the same waveforms padded to 30 s, as far as these reach.
+
+    Args:
+        filters: of `mel_filters`, on the device of ``x``.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.float()
+        frames = -(-x.size(1) // _HOP)
+        padded = F.pad(x, (0, min(frames * _HOP + _FFT, WINDOW) - x.size(1)))
+        window = torch.hann_window(_FFT, device=x.device)
+        power = torch.stft(padded, _FFT, _HOP, window=window, return_complex=True)[..., :frames].abs() ** 2
+        mel = (filters.T @ power).clamp(min=1e-10).log10()
+        loudest = mel.amax(dim=(1, 2), keepdim=True)
+        return (torch.maximum(mel, loudest - 8.0) + 4.0) / 4.0
+
+
+@functools.cache
+def mel_filters(bins: int) -> Tensor:
     """float32 (201, bins): Slaney's filters, as librosa and Whisper have them."""
     from transformers.audio_utils import mel_filter_bank
 

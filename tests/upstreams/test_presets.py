@@ -31,7 +31,14 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     if preset["upstream"] == "tiny":
         assert set(preset) == {"upstream", "family", "size"}
         return
-    assert set(preset) - {"aliases", "bundle"} == {"upstream", "family", "normalize", "files", "huggingface", "size"}
+    assert set(preset) - {"aliases", "bundle", "tokenizer"} == {
+        "upstream",
+        "family",
+        "normalize",
+        "files",
+        "huggingface",
+        "size",
+    }
     assert preset["family"] == FAMILIES[preset["huggingface"]["upstream"]][0]
     if not {"s3prl", "wavlm"} & preset["files"].keys():  # a model that s3prl has only with packages of its own
         assert preset["family"] == "whisper"

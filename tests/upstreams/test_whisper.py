@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 import zipfile
 from pathlib import Path
 
@@ -18,114 +17,22 @@ from s3router.upstreams.ctranslate2_file import read_ctranslate2
 from s3router.upstreams.formats import read_any
 from s3router.upstreams.hub import build
 from s3router.upstreams.whisper import WINDOW
-
-SIZES = {
-    "d_model": 64,
-    "encoder_layers": 2,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 1,
-    "decoder_attention_heads": 1,
-    "encoder_ffn_dim": 96,
-    "decoder_ffn_dim": 32,
-    "vocab_size": 60,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 1,
-}
-OPENAI = {
-    "self_attn.q_proj": "attn.query",
-    "self_attn.k_proj": "attn.key",
-    "self_attn.v_proj": "attn.value",
-    "self_attn.out_proj": "attn.out",
-    "self_attn_layer_norm": "attn_ln",
-    "fc1": "mlp.0",
-    "fc2": "mlp.2",
-    "final_layer_norm": "mlp_ln",
-}
+from tests.upstreams.whisper_files import ctranslate2_file, ctranslate2_variables, openai_file, small_whisper
 
 
 @pytest.fixture(scope="module")
 def whisper():
-    """A small random WhisperModel whose weights half precision holds exactly."""
-    from transformers import WhisperConfig, WhisperModel
-
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = WhisperModel(WhisperConfig(**SIZES)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.half().float())
-    return model
-
-
-def openai_file(model, path: Path) -> Path:
-    state = {}
-    for name, tensor in model.encoder.state_dict().items():
-        head, _, kind = name.rpartition(".")
-        if name == "embed_positions.weight":
-            state["encoder.positional_embedding"] = tensor
-        elif name.startswith("layers."):
-            _, number, part = head.split(".", 2)
-            state[f"encoder.blocks.{number}.{OPENAI[part]}.{kind}"] = tensor
-        else:
-            state[f"encoder.{name.replace('layer_norm', 'ln_post')}"] = tensor
-    state["decoder.ln.weight"] = torch.ones(3)
-    torch.save({"dims": {"n_audio_head": 1, "n_audio_state": 64}, "model_state_dict": state}, path)
-    return path
-
-
-def ctranslate2_variables(model) -> dict[str, np.ndarray]:
-    state = {name: tensor.numpy().astype(np.float16) for name, tensor in model.encoder.state_dict().items()}
-    found = {
-        "encoder/position_encodings/encodings": state["embed_positions.weight"],
-        "encoder/num_heads": np.array(1, np.int16),
-    }
-    norm = {"gamma": "weight", "beta": "bias"}
-    for theirs, ours in norm.items():
-        found[f"encoder/layer_norm/{theirs}"] = state[f"layer_norm.{ours}"]
-    for conv in ("conv1", "conv2"):
-        for kind in ("weight", "bias"):
-            found[f"encoder/{conv}/{kind}"] = state[f"{conv}.{kind}"]
-    for n in range(2):
-        of, to = f"layers.{n}", f"encoder/layer_{n}"
-        for theirs, ours in norm.items():
-            found[f"{to}/self_attention/layer_norm/{theirs}"] = state[f"{of}.self_attn_layer_norm.{ours}"]
-            found[f"{to}/ffn/layer_norm/{theirs}"] = state[f"{of}.final_layer_norm.{ours}"]
-        for kind in ("weight", "bias"):
-            q, v = (state[f"{of}.self_attn.{x}_proj.{kind}"] for x in "qv")
-            k = state.get(f"{of}.self_attn.k_proj.{kind}", np.zeros_like(q))
-            found[f"{to}/self_attention/linear_0/{kind}"] = np.concatenate((q, k, v))
-            found[f"{to}/self_attention/linear_1/{kind}"] = state[f"{of}.self_attn.out_proj.{kind}"]
-            found[f"{to}/ffn/linear_0/{kind}"] = state[f"{of}.fc1.{kind}"]
-            found[f"{to}/ffn/linear_1/{kind}"] = state[f"{of}.fc2.{kind}"]
-    return found
-
-
-def ctranslate2_file(variables: dict[str, np.ndarray], path: Path, version: int = 6, kind: str = "WhisperSpec") -> Path:
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    codes = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-    parts = [struct.pack("<I", version), text(kind), struct.pack("<II", 3, len(variables))]
-    for name, value in variables.items():
-        parts += [text(name), struct.pack("<B", value.ndim), struct.pack(f"<{value.ndim}I", *value.shape)]
-        parts += [struct.pack("<BI", codes[value.dtype.name], value.nbytes), value.tobytes()]
-    path.write_bytes(b"".join(parts))
-    return path
+    """A small random Whisper whose weights half precision holds exactly."""
+    return small_whisper()
 
 
 @pytest.fixture(scope="module")
 def files(whisper, tmp_path_factory) -> dict[str, Path]:
     """Format -> the same weights in it."""
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
     root = tmp_path_factory.mktemp("whisper")
-    whole = WhisperForConditionalGeneration(WhisperConfig(**SIZES))
-    whole.model.load_state_dict(whisper.state_dict())
-    whole.save_pretrained(root / "generation", safe_serialization=True)
-    whisper.save_pretrained(root / "model")
-    whisper.encoder.save_pretrained(root / "encoder")
+    whisper.save_pretrained(root / "generation")
+    whisper.model.save_pretrained(root / "model")
+    whisper.model.encoder.save_pretrained(root / "encoder")
     return {
         "generation": root / "generation",
         "model": root / "model",
@@ -155,7 +62,7 @@ def test_a_full_window_gives_the_features_of_transformers(whisper, upstream):
 
     wav = noise(WINDOW)
     mel = WhisperFeatureExtractor()(wav.numpy(), sampling_rate=16000, return_tensors="pt")["input_features"]
-    output = whisper.encoder(mel, output_hidden_states=True)
+    output = whisper.model.encoder(mel, output_hidden_states=True)
     expected = [*output.hidden_states[:-1], output.last_hidden_state]
     found = upstream([wav])["hidden_states"]
     assert len(found) == len(expected) == 3
