@@ -27,11 +27,12 @@ BELOW = {
     "training": FIRST | {"upstreams"},
     "submission": GROUND | {"scoring"},
     "asr": FIRST | {"upstreams", "training"},
+    "seq2seq": FIRST | {"upstreams", "training", "asr"},  # of asr, what decoding writes
     "miniatures": FIRST | {"asr"},  # its language model
     "superb": FIRST | {"upstreams", "training", "submission"},
-    "serving": FIRST | {"upstreams", "training", "asr", "superb", "submission"},
+    "serving": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission"},
     "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters
-    "experiments": FIRST | {"upstreams", "training", "asr", "superb", "submission", "serving"},
+    "experiments": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission", "serving"},
     "cli": {"*"},
     "__main__": {"cli"},
 }

@@ -49,20 +49,26 @@ class Transcripts:
     confidence: float | None = None
 
 
-def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenIds, extra: dict[str, Any]) -> dict:
-    """Score `found` against the directory's transcripts and write everything; returns what ``result.json`` holds."""
+def write_output(
+    folder: Path, data: DataDir, found: Transcripts, tokens: TokenIds | None, extra: dict[str, Any]
+) -> dict:
+    """Score `found` against the directory's transcripts and write everything; returns what ``result.json`` holds.
+
+    Args:
+        tokens: what a CTC model writes with; None for a model that can write anything.
+    """
     references = {utt.utt: utt.text for utt in data.utts}
     speakers = {utt.utt: utt.speaker for utt in data.utts}
     scored = score(references, found.texts)
-    unfit = too_many_tokens(data, found.frames, tokens)
-    unknown = sorted({token for text in references.values() for token in tokens.unknown(text)})
+    unfit = too_many_tokens(data, found.frames, tokens) if tokens else []
+    unknown = sorted({token for text in references.values() for token in tokens.unknown(text)}) if tokens else []
     if unfit:
         logger.warning("%d references have more tokens than frames: %s", len(unfit), shorten(unfit))
     if unknown:
         logger.warning("references hold tokens that the model cannot write: %s", " ".join(unknown))
     empty = [utt for utt, text in found.texts.items() if not text]
     if len(empty) == len(found.texts):
-        logger.warning("all hypotheses are empty: the model writes nothing but blanks; train it longer")
+        logger.warning("all hypotheses are empty: the model writes nothing; train it longer")
     result = scored.as_dict() | {
         "data_dir": str(data.path),
         "empty_hypotheses": len(empty),
@@ -77,7 +83,7 @@ def write_output(folder: Path, data: DataDir, found: Transcripts, tokens: TokenI
     }
     if found.confidence is not None:
         result["confidence"] = found.confidence
-    if tokens.token_type == "phn":
+    if tokens and tokens.token_type == "phn":
         result["per"] = scored.wer  # the "words" of a line of phones are phones
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import read_yaml
 from s3router.training import logs
-from s3router.training.parameters import param_groups
+from s3router.training.parameters import mark_changed, param_groups
 from s3router.upstreams.hub import check_name
 
 logger = logging.getLogger(__name__)
@@ -108,18 +108,12 @@ class RoutedASRTask(ModelTask):
                 "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
             )
         optimizer = optim_classes[args.optim](groups, **args.optim_conf)
-        optimizer.register_step_post_hook(_mark_changed)
+        optimizer.register_step_post_hook(mark_changed)
         return [optimizer]
 
 
 def _inputs(args: argparse.Namespace, split: str) -> Path:
     return Path(args.output_dir) / "inputs" / split
-
-
-def _mark_changed(optimizer, *_) -> None:
-    """Increment the parameters' versions: torch's fused optimizers do not, and masks are recomputed by version."""
-    for group in optimizer.param_groups:
-        torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
 
 
 def _interrupted(args: argparse.Namespace) -> ASRExperiment | None:

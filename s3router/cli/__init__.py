@@ -23,6 +23,7 @@ COMMANDS = {
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
     "cache-features": ("s3router.cli.cache_features", "fill the feature cache ahead of training"),
     "train": ("s3router.cli.train", "train an ASR model: masks, weights, or the head alone (all of ESPnet's options)"),
+    "seq2seq-train": ("s3router.cli.seq2seq_train", "adapt a whole recogniser (Whisper): masks, LoRA, or weights"),
     "decode": ("s3router.cli.decode", "transcribe and score a Kaldi data directory"),
     "lm": ("s3router.cli.lm", "estimate an n-gram language model for the beam search"),
     "presets": ("s3router.cli.presets", "compose a training configuration from a recipe's presets"),

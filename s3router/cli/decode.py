@@ -8,6 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from s3router.asr.ctc_decode import BatchOptions
 
 BEAM = ("beam_size", "unit", "lm_weight", "insertion_score", "beam_size_token", "beam_threshold")
 
@@ -20,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
     batch, beam = ({f.name: f.default for f in fields(kind)} for kind in (BatchOptions, BeamOptions))
     result = argparse.ArgumentParser(prog="s3router decode", description=__doc__)
-    result.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train")
+    result.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train or seq2seq-train")
     result.add_argument("--data-dir", type=Path, required=True, help="Kaldi data directory with wav.scp and text")
     result.add_argument("--output-dir", type=Path, required=True, help="folder for the results")
     result.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")
@@ -58,12 +64,16 @@ def main(argv: Sequence[str]) -> int:
     options = BatchOptions(**{field.name: args.pop(field.name) for field in fields(BatchOptions)})
     dry_run = args.pop("dry_run")
     given = {name: value for name, value in args.items() if value is not None}
+    from s3router.seq2seq.experiment import Seq2SeqExperiment
+
+    whole = Seq2SeqExperiment.is_in(args["exp_dir"])
     if dry_run:
         from s3router.asr.search import check_search
 
-        check_search(given.get("lm"), **{name: given[name] for name in BEAM if name in given})
+        if not whole:
+            check_search(given.get("lm"), **{name: given[name] for name in BEAM if name in given})
         return 0
-    result = decode_experiment(**given, options=options)
+    result = _decode_whole(given, options) if whole else decode_experiment(**given, options=options)
     rates = ["per"] if "per" in result else ["wer", "cer"]
     print(
         f"{result['data_dir']}: {', '.join(f'{rate.upper()} {100 * result[rate]:.2f} %' for rate in rates)}, "
@@ -72,3 +82,13 @@ def main(argv: Sequence[str]) -> int:
         "hyp.trn, ref.trn"
     )
     return 0
+
+
+def _decode_whole(given: dict, options: BatchOptions) -> dict:
+    """Decode with a whole recogniser, which has a search of its own."""
+    from s3router.seq2seq.decode import decode_experiment
+
+    if strange := [name for name in (*BEAM, "lm") if name in given and name != "beam_size"] + ["bf16"] * options.bf16:
+        names = ", ".join("--" + ("lm-unit" if name == "unit" else name.replace("_", "-")) for name in strange)
+        raise ConfigError(f"{names}: for CTC models; {given['exp_dir']} holds a whole recogniser, which has a decoder")
+    return decode_experiment(**given, batch_seconds=options.batch_seconds)

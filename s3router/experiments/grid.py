@@ -188,7 +188,12 @@ class Grid:
                     raise ConfigError(f"{path}: methods: {name} has no max_updates")
         sweep = dict(raw.get("sweep") or {})
         repeat, ckpt = raw.get("repeat", []), raw.get("upstream_ckpt")
-        what = {"asr": (), "task": ("task", str(raw.get("task"))), "command": ("command", str(raw.get("command")))}
+        what = {
+            "asr": (),
+            "seq2seq": ("language", str(raw.get("language"))),
+            "task": ("task", str(raw.get("task"))),
+            "command": ("command", str(raw.get("command"))),
+        }
         return cls(
             path=path.resolve(),
             typed=path,

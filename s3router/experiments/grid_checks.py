@@ -8,7 +8,7 @@ from typing import Any
 
 from s3router.experiments.figures import KNOWN
 
-KINDS = ("asr", "task", "command")
+KINDS = ("asr", "seq2seq", "task", "command")
 SPARSE = frozenset({"router"})
 """Methods of the training commands that take a sparsity."""
 METHOD_WORDS = ("title", "method", "sparse")
@@ -23,11 +23,12 @@ _OPTIONAL = {
         *("table", "local", "jobs", "gpus", "slurm", "env", "routes"),
     ),
     "asr": ("data", "feature_cache", "union"),
+    "seq2seq": ("data", "language", "text_language"),
     "task": ("data", "task", "feature_cache", "fold"),
     "command": ("command", "experiment"),
 }
-_NEEDED = {"asr": ("data",), "task": ("data", "task"), "command": ("command", "experiment")}
-_DATA = {"asr": ("train", "dev", "test", "tokens"), "task": ("train", "dev", "test")}
+_NEEDED = {"asr": ("data",), "seq2seq": ("data",), "task": ("data", "task"), "command": ("command", "experiment")}
+_DATA = {"asr": ("train", "dev", "test", "tokens"), "task": ("train", "dev", "test"), "seq2seq": ("train", "dev", "test")}
 _CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer")
 
 

@@ -45,7 +45,7 @@ class Kind(Protocol):
 
 def kind_of(grid: Grid) -> Kind:
     """The kind that a grid names."""
-    return {"asr": Recognition, "task": Task, "command": Command}[grid.kind](grid)
+    return {"asr": Recognition, "seq2seq": WholeRecogniser, "task": Task, "command": Command}[grid.kind](grid)
 
 
 class Recognition:
@@ -93,6 +93,51 @@ class Recognition:
         if run.base != "router":
             words.pop("mask_conf", None)
         return flags(words)
+
+    def result(self, run: Run, folder: Path) -> dict[str, Any]:
+        return {"targets": targets(run), **read_experiment(folder, "dev", ["test"])}
+
+
+class WholeRecogniser:
+    """``s3router seq2seq-train``, then ``s3router decode`` of dev and test."""
+
+    in_process = True
+
+    def __init__(self, grid: Grid):
+        self.grid = grid
+
+    def preload(self) -> None:
+        from s3router.seq2seq import train, trainer  # noqa: F401
+
+    def inputs(self, run: Run) -> dict[str, Path]:
+        """train, dev and test: folders."""
+        return data_paths(self.grid, run, ("train", "dev", "test"))
+
+    def steps(self, run: Run, folder: Path) -> list[Argv]:
+        paths, raw = self.inputs(run), self.grid.raw
+        languages = {
+            name: filled(str(raw[name]), run) for name in ("language", "text_language") if raw.get(name) is not None
+        }
+        words: dict[str, Any] = {
+            "output_dir": folder,
+            "train_dir": paths["train"],
+            "valid_dir": paths["dev"],
+            "method": run.base,
+            "upstream": run.upstream,
+            "upstream_ckpt": self.grid.upstream_ckpt,
+            "sparsity": run.sparsity,
+            "seed": run.seed,
+            **languages,
+            **local(self.grid),
+            **dict(run.options),
+        }
+        if run.base != "router":
+            words.pop("mask_conf", None)
+        steps = [["seq2seq-train", *flags(words)]]
+        for part in ("dev", "test"):
+            decode = {"exp-dir": folder, "data-dir": paths[part], "output-dir": folder / f"decode_{part}"}
+            steps.append(["decode", *flags(decode | {"device": local(self.grid).get("device")})])
+        return steps
 
     def result(self, run: Run, folder: Path) -> dict[str, Any]:
         return {"targets": targets(run), **read_experiment(folder, "dev", ["test"])}

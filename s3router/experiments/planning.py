@@ -14,8 +14,8 @@ from typing import Any
 from s3router.experiments.grid import Cell, Grid, Run, place
 from s3router.experiments.results import Known
 
-_FIRST = ("weight_lr", "score_lr", "upstream_lr", "head_lr", "lr")
-_METHODS_IN_ORDER = ("frozen", "weight", "router", "scratch")
+_FIRST = ("weight_lr", "score_lr", "lora_lr", "upstream_lr", "head_lr", "lr")
+_METHODS_IN_ORDER = ("frozen", "weight", "lora", "router", "scratch")
 
 
 @dataclass(frozen=True)

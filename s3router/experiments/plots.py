@@ -118,7 +118,7 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
         marker = _MARKERS.get(row.method, "o")
         axes[1].plot(best[0], 100 * best[3], marker=marker, ms=7, color=colour_of(plan.grid, row.method))
     axes[0].set_yscale("log")
-    axes[0].set_ylabel("CTC loss on train")
+    axes[0].set_ylabel("loss on train")
     axes[1].set_ylabel("CER on dev, % (marked: the checkpoint used)")
     for axis in axes:
         axis.set_xlabel("updates")

@@ -9,11 +9,14 @@ from typing import Any
 from s3router.asr.experiment import ASRExperiment
 from s3router.errors import DataError
 from s3router.files import read_json
+from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.seq2seq.options import LEARNING_RATES
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import CHECKPOINT, read_states
 
 KEPT = (
     *("wer", "cer", "per", "n_utts", "n_words", "n_chars", "words", "chars", "too_many_tokens", "times_real_time"),
+    *("ran_on", "cer_plain"),
     *("accuracy", "balanced_accuracy", "interval", "slot_type_f1", "slot_value_cer", "eer", "der", "track"),
 )
 RATES = {
@@ -38,6 +41,8 @@ def read_experiment(folder: Path, dev: str, tests: Sequence[str]) -> dict[str, A
     """
     if ASRExperiment.is_in(folder):
         return _recognition(ASRExperiment(folder), dev, tests)
+    if Seq2SeqExperiment.is_in(folder):
+        return _recogniser(Seq2SeqExperiment(folder), dev, tests)
     if TaskExperiment.is_in(folder):
         return _task(TaskExperiment(folder), tests)
     raise DataError(f"{folder}: no trained model here; the run has not come to its end")
@@ -45,7 +50,7 @@ def read_experiment(folder: Path, dev: str, tests: Sequence[str]) -> dict[str, A
 
 def has_model(folder: Path) -> bool:
     """Whether the best checkpoint is there, and not the result file alone."""
-    return any((folder / kind.BEST).exists() for kind in (ASRExperiment, TaskExperiment))
+    return any((folder / kind.BEST).exists() for kind in (ASRExperiment, Seq2SeqExperiment, TaskExperiment))
 
 
 def _recognition(exp: ASRExperiment, dev: str, tests: Sequence[str]) -> dict[str, Any]:
@@ -61,6 +66,23 @@ def _recognition(exp: ASRExperiment, dev: str, tests: Sequence[str]) -> dict[str
         **found,
         "curve": curve,
         "seconds": round(seconds, 1),
+    }
+
+
+def _recogniser(exp: Seq2SeqExperiment, dev: str, tests: Sequence[str]) -> dict[str, Any]:
+    found = {"dev": _figures(exp.path / f"{exp.RESULTS}{dev}")}
+    for name in tests:
+        found[name] = _figures(exp.path / f"{exp.RESULTS}{name}")
+        found[name]["utts"] = recognised(exp.path / f"{exp.RESULTS}{name}")
+    record, rate = exp.validated, LEARNING_RATES.get(exp.method)
+    return {
+        "lrs": {rate: exp.options[rate]} if rate else {},
+        "updates": record["updates"],
+        "best_update": record["best"]["update"],
+        **found,
+        # as ESPnet's: update, training loss, dev loss (which decoding does not give), dev CER, dev WER
+        "curve": [[p["update"], round(p["loss"], 4), None, p["cer"], p["wer"]] for p in record["curve"]],
+        "seconds": record["seconds"],
     }
 
 

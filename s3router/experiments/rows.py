@@ -12,11 +12,13 @@ METHOD_NAMES = {
     "scratch": "from scratch (random upstream)",
     "frozen": "frozen (head only)",
     "weight": "weight finetuning",
+    "lora": "LoRA",
     "router": "S3-Router",
 }
 RATE_NAMES = {
     "weight_lr": "weights",
     "score_lr": "scores",
+    "lora_lr": "LoRA",
     "head_lr": "head",
     "lr": "head",
     "upstream_lr": "upstream",

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from s3router.asr.experiment import ASRExperiment
 from s3router.errors import CheckpointError
+from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.experiment import Experiment
 
-KINDS: tuple[type[Experiment], ...] = (ASRExperiment, TaskExperiment)
+KINDS: tuple[type[Experiment], ...] = (ASRExperiment, Seq2SeqExperiment, TaskExperiment)
 
 
 def open_experiment(path: str | os.PathLike) -> Experiment:
-    """The experiment in a folder that ``s3router train`` or ``s3router superb-train`` has written.
+    """The experiment in a folder that ``s3router train``, ``seq2seq-train`` or ``superb-train`` has written.
 
     Raises:
         CheckpointError: there is none in it, or its configuration is damaged.

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
-from s3router.files import read_yaml
 from s3router.submission.tracks import method_of
 from s3router.superb.kind import Settings
 from s3router.superb.tasks import TASKS, task
+from s3router.training import command_line
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.parameters import METHODS
 from s3router.training.resume import plain
@@ -24,17 +24,9 @@ DEFAULT_LRS = {"router": 1e-3, "weight": 1e-5, "scratch": 1e-4}
 FROM_SETTINGS = ("batch_size", "accum_grad", "max_updates", "valid_interval", "grad_clip", "max_seconds")
 
 
-class Parser(argparse.ArgumentParser):
-    """Answers a wrong command line with one line instead of all options."""
-
-    def error(self, message: str) -> None:
-        """Exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options. Those without a default follow the task's settings (`Kind.settings`)."""
-    made = Parser(prog="s3router superb-train", description="Train one task; called again, it resumes.")
+    made = command_line.Parser(prog="s3router superb-train", description="Train one task; called again, it resumes.")
     add = made.add_argument
     add("--config", type=Path, metavar="YAML", help="options in a file, 'name: value'; those given here go before it")
     add("--task", required=True, choices=sorted(TASKS), help="one of SUPERB's, or cls: any utterance classification")
@@ -73,35 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line; what it does not give comes from its ``--config`` file, if there is one.
-
-    Raises:
-        ConfigError: a configuration file that is missing, is not YAML, or has unknown options.
-    """
-    made = parser()
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", type=Path)
-    given, _ = first.parse_known_args(argv)
-    if given.config is None:
-        return made.parse_args(argv)
-    known = {name for action in made._actions for name in action.option_strings}  # argparse has no public list
-    return made.parse_args([*_written(given.config, known), *(argv or [])])
-
-
-def _written(path: Path, known: set[str]) -> list[str]:
-    """The options in a file as words of a command line."""
-    content = read_yaml(path)
-    words: list[str] = []
-    names = {str(name): f"--{str(name).replace('_', '-')}" for name in content}
-    if unknown := [name for name, option in names.items() if option not in known - {"--help", "--config"}]:
-        raise ConfigError(f"{path}: unknown {', '.join(unknown)}; superb-train --help lists the options")
-    for option, value in zip(names.values(), content.values(), strict=True):
-        if isinstance(value, list):
-            words += [option, *map(str, value)]
-        elif value is not None:
-            text = json.dumps(value) if isinstance(value, dict) else str(value)
-            words.append(f"{option}={text}")
-    return words
+    """The options of a command line and of its ``--config`` file (`s3router.training.command_line.read_options`)."""
+    return command_line.read_options(parser(), argv)
 
 
 def complete(options: argparse.Namespace) -> Settings:

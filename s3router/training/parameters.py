@@ -88,6 +88,17 @@ def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, A
     return [{"params": found, "lr": lrs[role], "name": role} for role, found in members.items() if found]
 
 
+def mark_changed(optimizer: Any, *_: Any) -> None:
+    """A hook for after an optimizer's step that increments the versions of its parameters.
+
+    torch's fused optimizers do not, and masks are computed anew by version.
+    """
+    import torch
+
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
+
+
 def trained_names(model: nn.Module) -> Iterator[str]:
     """Names of all that training changes in a `WithUpstream`, and so of all that a checkpoint must hold.
 

@@ -38,10 +38,15 @@ tokens=               # a ready token list (default: made from the token sets)
 token_sets=           # sets whose texts make the token list (default: the training and the validation set)
 max_seconds=40.0      # longer training utterances are left out, with a report
 # model
-method=router         # what trains: router (masks), weight, frozen (head only) or scratch (random upstream)
+task=ctc              # ctc: letters on the upstream's features; seq2seq: a whole Whisper, encoder and decoder; auto: the upstream tells
+method=router         # what trains: router (masks), weight, frozen (head only; seq2seq: nothing), scratch (random upstream), lora (seq2seq)
 sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: as conf or the masks have it)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
+fallback=             # upstream that is taken where the first one cannot be downloaded (for recipes)
+language_token=       # seq2seq: the language that Whisper is told (default: --lang)
+hypotheses=none       # seq2seq: how what it writes is brought to the references' form: none, prompts, sentences (for recipes)
+zero_shot=true        # seq2seq: also decode the recogniser as it was published, for comparison
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
 config=               # training configuration (default: from conf/presets.yaml, or else conf/train_METHOD.yaml)
@@ -56,9 +61,15 @@ decode_args=          # further options of s3router decode
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 main() {
+    settle_task
     check_options
+    need_writable data dump exp
+    if [ -n "${fallback}" ]; then
+        "${S3ROUTER_ROOT}/tools/setup.sh"
+        fall_back
+    fi
     name_everything
-    need_writable data dump "${exp}"
+    need_writable "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
     [ "${stage}" -gt 3 ] || upstream_is_known
     check_decoding
@@ -73,12 +84,38 @@ main() {
     run_stage 6 "table -> ${exp}/RESULTS.md" report
 }
 
+settle_task() {
+    option_is_one_of task auto ctc seq2seq
+    [ "${task}" != auto ] || case ${upstream} in
+        whisper_*) task=seq2seq wanted_auto=true ;;
+        *) task=ctc ;;
+    esac
+}
+
+# An upstream that a recipe prefers may be out of reach; one that the user named is not exchanged for another.
+fall_back() {
+    [ "${stage}" -le 3 ] || [ ! -d "exp/${tag:-.fallback}" ] || return 0
+    python -m s3router upstream fetch "${upstream}" >/dev/null 2>exp/.fetch.log && return 0
+    log "${upstream} cannot be had here ($(tail -n 1 exp/.fetch.log | cut -c -160)): ${fallback} is used instead"
+    upstream=${fallback}
+    [ -z "${wanted_auto-}" ] || task=ctc
+    check_options
+}
+
 # Everything that can be refused is refused here, before anything has been made.
 check_options() {
     local known subsets
     read -ra known <<<"${known_langs}"
     read -ra subsets <<<"${known_subsets}"
-    option_is_one_of method router weight frozen scratch
+    if [ "${task}" = seq2seq ]; then
+        option_is_one_of method router weight frozen lora
+        [ "${token_type}" = char ] || die "--token-type is for --task ctc: a whole recogniser writes with its own tokens"
+        [ -z "${tokens}${lm}${bpemodel-}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
+        option_is_one_of hypotheses none prompts sentences
+        max_seconds=$(awk -v x="${max_seconds}" 'BEGIN { print (x > 30 ? 30 : x) }') # Whisper's window
+    else
+        option_is_one_of method router weight frozen scratch
+    fi
     option_is_one_of subset "${subsets[@]}"
     option_is_one_of token_type char bpe phn
     option_is_count bpe_size
@@ -103,7 +140,11 @@ check_options() {
         die "--beam-size ${beam_size}: the beam search spells words, with --token-type char; decode ${token_type} greedily, without it"
     [ -z "${lm}" ] || need "${lm}" "you (or leave out --lm)"
     option_is_checkpoint upstream_ckpt
-    if [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
+    presets=
+    if [ -z "${config}" ] && [ "${task}" = seq2seq ]; then
+        presets=$(dirname "${BASH_SOURCE[0]}")/conf/presets_seq2seq.yaml
+        [ ! -s conf/presets_seq2seq.yaml ] || presets=conf/presets_seq2seq.yaml
+    elif [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
         presets=conf/presets.yaml
     else
         config=${config:-conf/train_${method}.yaml}
@@ -118,7 +159,8 @@ choose_sparsity() {
     local other='(^|--|[[:space:]{,])sparsity[=:[:space:]]+([0-9.]+)'
     removed=${sparsity}
     [ "${method}" = router ] && [ -z "${removed}" ] || return 0
-    [ -n "${presets-}" ] || words+=" $(sed 's/#.*//' "${config}")"
+    words+=" $(sed 's/#.*//' "${config:-/dev/null}")"
+    [ "${task}" != seq2seq ] || words+=" $(sed 's/#.*//' "${presets:-/dev/null}")"
     if [[ ${words} =~ ${n_m} ]]; then
         removed=${BASH_REMATCH[1]}of${BASH_REMATCH[2]}
     elif [[ ${words} =~ ${other} ]]; then
@@ -155,8 +197,13 @@ name_everything() {
     decoded=("${names[@]:1}")
     [ "${decode_valid}" = true ] || decoded=("${names[@]:2}")
     [ ${#decoded[@]} -gt 0 ] || die "nothing to decode: name test sets, or leave out --decode-valid false"
-    exp=exp/${tag:-${lang}_${names[0]#train_}${other:+_${other}}_${upstream}_${method}${removed:+_s${removed}}_seed${seed}}
+    [ "${task}" = ctc ] || other=seq2seq
+    local stem=${lang}_${names[0]#train_}${other:+_${other}}_${upstream}
+    exp=exp/${tag:-${stem}_${method}${removed:+_s${removed}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
+    [ "${task}" = ctc ] || best=${exp}/best.pth
+    published=${exp}_zero_shot # the recogniser without training
+    [ -n "${tag}" ] || published=exp/${stem}_zero_shot
     weights=() # of the upstream, where they are a file or folder here
     [ ! -e "${upstream_ckpt}" ] || weights=("${upstream_ckpt}")
 }
@@ -180,12 +227,13 @@ prepare_sets() {
         phn) units=(--token-type phn) ;;
         bpe) units=(--token-type bpe --bpe-size "${bpe_size}" --bpe-prefix "${bpe_model%.model}") ;;
     esac
-    [ -n "${tokens}" ] || run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
+    [ -n "${tokens}" ] || [ "${task}" = seq2seq ] || run_once "${token_list%/*}/log" --inputs "${token_dirs[@]/%//text}" --outputs "${token_list}" -- \
         python -m s3router tokens "${token_dirs[@]}" --output "${token_list}" ${units[@]+"${units[@]}"}
     [ "${token_type}" != bpe ] || units=(--token-type bpe --bpe-model "${bpe_model}")
     for i in "${!sets[@]}"; do
         local limits=()
-        [ "${i}" -gt 0 ] || limits=(--token-list "${token_list}" --max-seconds "${max_seconds}" ${units[@]+"${units[@]}"})
+        [ "${i}" -gt 0 ] || limits=(--max-seconds "${max_seconds}")
+        [ "${i}" -gt 0 ] || [ "${task}" = seq2seq ] || limits+=(--token-list "${token_list}" ${units[@]+"${units[@]}"})
         run_once "${dump}/${names[i]}/log" --show --inputs "${sets[i]}" --outputs "${dump}/${names[i]}/wav.scp" -- \
             python -m s3router format-wav "${sets[i]}" "${dump}/${names[i]}" --nj "${nj}" ${limits[@]+"${limits[@]}"}
         printf '%s\n' "${sets[i]}" >"${dump}/${names[i]}/.made_of"
@@ -203,6 +251,10 @@ make_subsets() {
 }
 
 fill_cache() {
+    if [ "${task}" = seq2seq ]; then
+        log "  left out: a whole recogniser reads the audio itself"
+        return
+    fi
     if [ "${method}" = scratch ]; then
         log "  left out: with --method scratch the feature extractor trains, too"
         return
@@ -223,6 +275,11 @@ check_training() {
     [ "${stage}" -le 3 ] && [ "${stop_stage}" -ge 4 ] || return 0
     need_formatted
     training_options "${dump}/.check/${exp##*/}.yaml"
+    if [ "${task}" = seq2seq ]; then
+        run_once "${dump}/.check/${exp##*/}.log" --inputs "${config}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" -- \
+            python -m s3router seq2seq-train "${opts[@]}" --output_dir "${exp}" --dry_run
+        return
+    fi
     run_once "${dump}/.check/${exp##*/}.log" --inputs "${config}" "${token_list}" "${dump}/${names[0]}/text" \
         "${dump}/${names[1]}/text" -- \
         python -m s3router train "${opts[@]}" --ngpu 0 --output_dir "${exp}" --resume false --dry_run true
@@ -231,7 +288,7 @@ check_training() {
 # The same for decoding, which needs no data for it.
 check_decoding() {
     local opts
-    [ "${stop_stage}" -ge 5 ] && [ "${beam_size}${decode_args}" != 1 ] || return 0
+    [ "${stop_stage}" -ge 5 ] && [ "${beam_size}${decode_args}" != 1 ] && [ "${task}" = ctc ] || return 0
     decoding_options
     python -m s3router decode --dry-run --exp-dir "${exp}" --data-dir "${dump}" --output-dir "${exp}" "${opts[@]}" ||
         die "--beam-size, --lm or --decode-args: see above"
@@ -249,9 +306,16 @@ training_options() {
     fi
     opts=()
     [ -z "${sparsity}" ] || opts+=(--sparsity "${sparsity}")
-    [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
     [ -z "${upstream_ckpt}" ] || opts+=(--upstream_ckpt "${upstream_ckpt}")
     [ -z "${max_updates}" ] || opts+=(--max_updates "${max_updates}")
+    if [ "${task}" = seq2seq ]; then
+        opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
+            --language "${language_token:-${lang}}" --text_language "${lang}" --normalize "${hypotheses}"
+            --train_dir "${dump}/${names[0]}" --valid_dir "${dump}/${names[1]}" ${more[@]+"${more[@]}"})
+        [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+        return
+    fi
+    [ "${method}" = scratch ] || opts+=(--feature_cache "${cache}")
     [ "${token_type}" = char ] || opts+=(--token_type "${token_type}")
     [ "${token_type}" != bpe ] || opts+=(--bpemodel "${bpe_model}")
     opts+=(--config "${config}" --method "${method}" --upstream "${upstream}" --seed "${seed}"
@@ -263,10 +327,18 @@ train() {
     local opts content
     need_formatted
     training_options "${exp}/preset.yaml"
-    content=$(cat "${token_list}" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
+    [ "${task}" = ctc ] || token_list=
+    content=$(cat ${token_list:+"${token_list}"} "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" | sha256sum | cut -c -16)
     # to the end of this run; machines that train together share the folder
     [ "${num_nodes}" -gt 1 ] || one_at_a_time "${exp}/.lock" "trains ${exp}"
     same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
+    if [ "${task}" = seq2seq ]; then
+        [ "${num_nodes}" -eq 1 ] || die "--num-nodes is for --task ctc"
+        run_once "${exp}/console.log" --show --outputs "${best}" "${exp}/seq2seq.json" --inputs "${config}" \
+            "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" \
+            ${weights[@]+"${weights[@]}"} -- python -m s3router seq2seq-train "${opts[@]}" --output_dir "${exp}"
+        return
+    fi
     if [ "${num_nodes}" -gt 1 ]; then
         opts+=(--dist_world_size "${num_nodes}")
         [ "${ngpu}" -gt 0 ] || opts+=(--dist_backend gloo) # ESPnet's choice, NCCL, is for GPUs
@@ -291,21 +363,41 @@ decode() {
     need "${best}" "this command with --stage 4"
     need_formatted
     decoding_options
+    if with_published; then
+        publish
+        decode_by "${published}" "${published}/best.pth"
+    fi
+    decode_by "${exp}" "${best}"
+}
+
+decode_by() { # EXPERIMENT CHECKPOINT: all sets
     for name in "${decoded[@]}"; do
-        folder=${exp}/decode_${name}${lm:+_lm}
-        run_once "${folder}/log" --show --inputs "${best}" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
+        folder=$1/decode_${name}${lm:+_lm}
+        run_once "${folder}/log" --show --inputs "$2" "${dump}/${name}/wav.scp" "${dump}/${name}/text" \
             ${lm:+"${lm}"} --outputs "${folder}/result.json" -- \
-            python -m s3router decode --exp-dir "${exp}" --data-dir "${dump}/${name}" \
+            python -m s3router decode --exp-dir "$1" --data-dir "${dump}/${name}" \
             --output-dir "${folder}" "${opts[@]}"
     done
 }
 
+with_published() { [ "${task}" = seq2seq ] && [ "${zero_shot}" = true ] && [ "${method}" != frozen ]; }
+
+publish() { # an experiment of the recogniser as it was published
+    local opts config=${config}
+    mkdir -p "${published}"
+    method=frozen sparsity='' train_args='' training_options "${published}/preset.yaml"
+    run_once "${published}/console.log" --outputs "${published}/best.pth" --inputs "${dump}/${names[0]}/text" -- \
+        python -m s3router seq2seq-train "${opts[@]}" --output_dir "${published}"
+}
+
 report() {
-    local name
+    local name models=()
     for name in "${decoded[@]/%/${lm:+_lm}}"; do
         need "${exp}/decode_${name}/result.json" "this command with --stage 5"
     done
-    python -m s3router results "${exp}" --sets "${decoded[@]/%/${lm:+_lm}}" --output "${exp}/RESULTS${lm:+_lm}.md"
+    ! with_published || models+=("${published}")
+    models+=("${exp}")
+    python -m s3router results "${models[@]}" --sets "${decoded[@]/%/${lm:+_lm}}" --output "${exp}/RESULTS${lm:+_lm}.md"
 }
 
 need_set() {
@@ -323,7 +415,7 @@ need_formatted() {
         [ ! -s "${mark}" ] || [ "$(cat "${mark}")" = "${sets[i]}" ] ||
             die "${dump}/${names[i]} was made of $(cat "${mark}") since, not of ${sets[i]}: run stage 2 of this command again"
     done
-    need "${token_list}" "this command with --stage 2"
+    [ "${task}" = seq2seq ] || need "${token_list}" "this command with --stage 2"
 }
 
 names=()

@@ -1,0 +1,176 @@
+"""Decoding of Kaldi data directories with a whole recogniser."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from s3router.asr.decode_output import Transcripts, write_output
+from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
+from s3router.data.hypotheses import tidy
+from s3router.data.kaldi import DataDir, Utterance, summary, too_short
+from s3router.errors import DataError
+from s3router.scoring.files import shorten, trn_names
+from s3router.seq2seq.generate import Heard, transcribe_batch
+from s3router.seq2seq.windows import cut, window_of
+from s3router.upstreams.whisper import FRAME, WINDOW_SECONDS
+
+if TYPE_CHECKING:
+    from s3router.upstreams.whisper_recogniser import Recogniser
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS: Seconds = 80.0
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How a recogniser listens.
+
+    Attributes:
+        language: code of the language token; None for English-only models.
+        max_tokens_per_second: see `s3router.seq2seq.generate.token_limit`.
+        normalize, text_language: see `s3router.data.hypotheses.tidy`.
+        beam_size: 1: greedy.
+        batch_seconds: windows of a batch together, at most (a single one is a batch of its own).
+    """
+
+    language: str | None
+    max_tokens_per_second: float
+    normalize: str = "none"
+    text_language: str | None = None
+    beam_size: int = 1
+    batch_seconds: Seconds = BATCH_SECONDS
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    """What was heard in one recording: of its pieces, the texts joined and the confidences' mean over the tokens."""
+
+    text: str
+    confidence: float
+    tokens: int
+    pieces: int
+    limited: bool
+    seconds: Seconds
+
+
+def listen(
+    recogniser: Recogniser, utts: Sequence[Utterance], how: Listening
+) -> Iterator[tuple[int, Transcribed]]:
+    """Transcribe recordings, the longest windows first.
+
+    A batch has one window, so a result does not depend on what else is in the batch (up to rounding). Recordings
+    longer than 30 s are cut where they are quiet.
+
+    Args:
+        utts: with durations.
+
+    Yields:
+        (index, what was heard), in the order of decoding.
+
+    Raises:
+        DataError: a recording cannot be read.
+        ConfigError: an unknown language.
+    """
+    order = sorted(range(len(utts)), key=lambda index: -utts[index].duration)
+    device = next(recogniser.model.parameters()).device
+    waiting: list[tuple[int, Tensor]] = []
+
+    def heard(batch: list[tuple[int, Tensor]]) -> Iterator[tuple[int, Transcribed]]:
+        found = transcribe_batch(
+            recogniser, [w for _, w in batch], how.language, how.max_tokens_per_second, how.beam_size
+        )
+        for (index, wave), one in zip(batch, found, strict=True):
+            yield index, _joined([one], len(wave) / SAMPLE_RATE, how)
+
+    for index in order:
+        wave = torch.from_numpy(read_audio(utts[index].source, SAMPLE_RATE)).to(device)
+        if len(wave) > WINDOW_SECONDS * SAMPLE_RATE:
+            pieces = cut(wave)
+            found = [
+                transcribe_batch(recogniser, [piece], how.language, how.max_tokens_per_second, how.beam_size)[0]
+                for piece in pieces
+            ]
+            yield index, _joined(found, len(wave) / SAMPLE_RATE, how)
+            continue
+        window = window_of(len(wave))
+        full = (len(waiting) + 1) * window > how.batch_seconds * SAMPLE_RATE
+        if waiting and (full or window_of(len(waiting[0][1])) != window):
+            yield from heard(waiting)
+            waiting = []
+        waiting.append((index, wave))
+    if waiting:
+        yield from heard(waiting)
+
+
+def _joined(found: Sequence[Heard], seconds: Seconds, how: Listening) -> Transcribed:
+    text = tidy(" ".join(one.text for one in found), how.normalize, how.text_language or how.language or "en")
+    counts = [len(one.tokens) + (not one.limited) for one in found]
+    sure = sum(one.confidence * count for one, count in zip(found, counts, strict=True)) / max(1, sum(counts))
+    return Transcribed(text, sure, sum(counts), len(found), any(one.limited for one in found), seconds)
+
+
+def decode(recogniser: Recogniser, data: DataDir, how: Listening) -> tuple[Transcripts, list[str]]:
+    """Transcribe every utterance of ``data``; also the ids of those whose decoding ran on to its limit.
+
+    Raises:
+        DataError: an id that cannot be written; a recording that cannot be read or holds no frame.
+    """
+    started = time.perf_counter()
+    utts = data.with_durations().utts
+    trn_names(data.path, (utt.utt for utt in utts), {utt.utt: utt.speaker for utt in utts})  # before all the work
+    if problems := too_short(utts, 1):
+        raise DataError(summary(data.path, problems))
+    found = dict(listen(recogniser, utts, how))
+    order = range(len(utts))
+    sure = [found[i].confidence for i in order if found[i].text]
+    transcripts = Transcripts(
+        texts={utts[i].utt: found[i].text for i in order},
+        frames={utts[i].utt: -(-round(found[i].seconds * SAMPLE_RATE) // FRAME) for i in order},
+        chunked=[utts[i].utt for i in order if found[i].pieces > 1],
+        audio_seconds=sum(found[i].seconds for i in order),
+        seconds=time.perf_counter() - started,
+        confidence=sum(sure) / len(sure) if sure else None,
+    )
+    return transcripts, [utts[i].utt for i in order if found[i].limited]
+
+
+def decode_experiment(
+    exp_dir: Path,
+    data_dir: Path,
+    output_dir: Path,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    beam_size: int = 1,
+    batch_seconds: Seconds = BATCH_SECONDS,
+) -> dict:
+    """Load, decode, score, write; returns what ``result.json`` holds. Raises what the steps raise."""
+    from s3router.seq2seq.experiment import Seq2SeqExperiment
+    from s3router.training.processes import check_device
+
+    check_device(device)
+    data, exp = DataDir.read(data_dir), Seq2SeqExperiment(exp_dir)
+    how = listening_of(exp, beam_size=beam_size, batch_seconds=batch_seconds)
+    found, limited = decode(exp.recogniser(checkpoint, device), data, how)
+    if limited:
+        logger.warning("decoding ran on and was cut off in %d utterances: %s", len(limited), shorten(limited))
+    extra = {"exp_dir": str(exp_dir), "checkpoint": str(checkpoint or ""), "device": device, "ran_on": limited}
+    extra |= {"language": exp.language, "search": {"beam_size": beam_size}}
+    return write_output(output_dir, data, found, None, extra)
+
+
+def listening_of(exp, **more) -> Listening:
+    """How a `s3router.seq2seq.experiment.Seq2SeqExperiment` was trained to listen; ``more``: further fields."""
+    options = exp.options
+    return Listening(
+        exp.language, exp.max_tokens_per_second, options["normalize"], options["text_language"], **more
+    )

@@ -1,0 +1,130 @@
+"""The experiment folder of a whole recogniser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from s3router.data.audio import SAMPLE_RATE
+from s3router.files import read_json
+from s3router.seq2seq.options import read_recorded
+from s3router.training.experiment import Experiment, TrainedParts, as_json
+from s3router.training.parameters import load_trained
+from s3router.training.resume import COMMON
+
+if TYPE_CHECKING:
+    from s3router.upstreams.whisper_recogniser import Recogniser, WhisperRecogniser
+
+KIND = "seq2seq"
+"""``kind`` among a pack's preprocessing, and its ``task``."""
+_RECORDED = ("method", "score_lr", "weight_lr", "lora_lr", "max_updates", "batch_size", "accum_grad", "seed", "language")
+
+
+class Seq2SeqExperiment(Experiment):
+    """What ``s3router seq2seq-train`` leaves: ``seq2seq.json``, ``best.pth`` and its figures in ``validated.json``."""
+
+    CONFIG = "seq2seq.json"
+    REQUIRED = frozenset({"options", "fingerprint", "max_tokens_per_second"})
+    WRITER = "s3router seq2seq-train"
+    BEST = "best.pth"
+    VALIDATED = "validated.json"
+    CHECKPOINTS = "checkpoints"
+    RESULTS = "decode_"
+    FIGURES = ("wer", "cer", "cer_plain", "confidence", "n_utts")
+    DECISIVE = (
+        *COMMON,
+        *("language", "text_language", "normalize", "lora_conf", "spec_augment", "batch_size", "warmup"),
+        *("score_lr", "weight_lr", "lora_lr", "max_valid_utts"),
+    )
+
+    @classmethod
+    def interrupted(cls, path: str | os.PathLike) -> Self | None:
+        return cls(path) if cls.is_in(path) else None
+
+    @cached_property
+    def options(self) -> Mapping[str, Any]:
+        return read_recorded(self.config["options"])
+
+    @property
+    def task(self) -> str:
+        return KIND
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.config["fingerprint"]
+
+    @property
+    def language(self) -> str | None:
+        """Code of the language token."""
+        return self.options["language"]
+
+    @property
+    def max_tokens_per_second(self) -> float:
+        """See `s3router.seq2seq.generate.token_limit`."""
+        return self.config["max_tokens_per_second"]
+
+    @property
+    def validated(self) -> dict[str, Any]:
+        """``best`` (its figures and update), ``curve``, ``updates`` done and ``seconds`` of training.
+
+        Raises:
+            DataError: training has not got that far, or the file is damaged.
+        """
+        return read_json(self.path / self.VALIDATED, "train this run to its end first")
+
+    def checkpoints(self) -> list[Path]:
+        """Whole checkpoints to resume from, the newest last. The trainer writes its state last of all files."""
+        found = (self.path / self.CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+        return sorted((path.parent for path in found), key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def recogniser(self, checkpoint: str | os.PathLike | None = None, device: str = "cpu") -> Recogniser:
+        """The trained recogniser in evaluation mode, with its masks or additions attached; as `Experiment.model`."""
+        from s3router.seq2seq.methods import apply_method
+        from s3router.upstreams.whisper_recogniser import load_recogniser
+
+        state = self.state(checkpoint)
+        recogniser = load_recogniser(self.upstream, self.upstream_ckpt)
+        self.check_upstream(recogniser.fingerprint)
+        apply_method(recogniser.model, self.method, self.options, self.seed)
+        load_trained(recogniser.model, state, self.checkpoint(checkpoint))
+        recogniser.model.to(device).eval()
+        return recogniser
+
+    def model(
+        self, checkpoint: str | os.PathLike | None = None, device: str = "cpu", amp_dtype: str = "float32"
+    ) -> WhisperRecogniser:
+        return self.recogniser(checkpoint, device).model
+
+    def parts(self, checkpoint: str | os.PathLike | None = None) -> TrainedParts:
+        from s3router.seq2seq.methods import adapted_weights, mask_config
+        from s3router.upstreams.whisper_recogniser import load_recogniser
+
+        model = self.model(checkpoint)
+        masks, delta = adapted_weights(model, self.method)
+        if delta:  # the trained one has other weights now
+            model = load_recogniser(self.upstream, self.upstream_ckpt).model
+        options = self.options
+        mask = mask_config(options, self.seed).to_dict() if self.method == "router" else {}
+        return TrainedParts(
+            backbone=model,
+            masks=masks,
+            delta=delta,
+            featurizer={},
+            head={},
+            tokens=None,
+            labels=None,
+            preprocessing={
+                "kind": KIND,
+                "sample_rate": SAMPLE_RATE,
+                "language": self.language,
+                "max_tokens_per_second": self.max_tokens_per_second,
+                "normalize": options["normalize"],
+                "text_language": options["text_language"],
+            },
+            mask=as_json(mask),
+            training={"task": KIND} | {n: as_json(options[n]) for n in _RECORDED if options.get(n) is not None},
+            corpus="/".join(Path(options["train_dir"]).parts[-2:]),
+        )

@@ -1,0 +1,115 @@
+"""Greedy or beam decoding of waveforms by a whole recogniser (transformers' own ``generate``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.errors import ConfigError
+from s3router.seq2seq.windows import window_of
+
+if TYPE_CHECKING:
+    from s3router.upstreams.whisper_recogniser import Recogniser
+
+SPARE_TOKENS = 8
+"""Tokens that any utterance may have besides those that its length allows."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard in one window.
+
+    Attributes:
+        tokens: ids of the vocabulary, special ones left out.
+        text: the same as text, as the model writes it.
+        confidence: mean log probability of the tokens, the end of the text included.
+        limited: decoding ran on to the largest number of tokens and was cut there.
+    """
+
+    tokens: list[int]
+    text: str
+    confidence: float
+    limited: bool
+
+
+def token_limit(seconds: Seconds, per_second: float, room: int) -> int:
+    """How many tokens an utterance of this length may have: a decoder that runs on is stopped there.
+
+    Args:
+        per_second: the largest rate that is expected of speech.
+        room: positions that the decoder has behind its prompt.
+    """
+    return max(1, min(room, math.ceil(seconds * per_second) + SPARE_TOKENS))
+
+
+@torch.inference_mode()
+def transcribe_batch(
+    recogniser: Recogniser,
+    waves: Sequence[Tensor],
+    language: str | None,
+    max_tokens_per_second: float,
+    beam_size: int = 1,
+) -> list[Heard]:
+    """Waveforms [(samples,)], float32 at 16 kHz, of one window (`window_of`) -> what was heard in each.
+
+    Args:
+        language: code of the language token; None for English-only models.
+        max_tokens_per_second: see `token_limit`.
+        beam_size: 1: greedy.
+
+    Raises:
+        ConfigError: an unknown language, or waveforms of several windows.
+    """
+    from transformers.generation import GenerationMixin
+
+    model, prompt = recogniser.model, recogniser.prompt(language)
+    features = window_features(recogniser, waves)
+    room = model.config.max_target_positions - len(prompt)
+    limits = [token_limit(len(wave) / SAMPLE_RATE, max_tokens_per_second, room) for wave in waves]
+    found = GenerationMixin.generate(  # WhisperForConditionalGeneration's own wants windows of 30 s
+        model,
+        features,
+        decoder_input_ids=torch.tensor([prompt] * len(waves), device=features.device),
+        max_new_tokens=max(limits),
+        num_beams=beam_size,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    beams = found.beam_indices if beam_size > 1 else None
+    scores = model.compute_transition_scores(found.sequences, found.scores, beams, normalize_logits=True)
+    end = model.generation_config.eos_token_id
+    ends = {end} if isinstance(end, int) else set(end)
+    return [
+        _heard(recogniser, ids.tolist(), values.tolist(), limit, ends)
+        for ids, values, limit in zip(found.sequences[:, len(prompt) :], scores, limits, strict=True)
+    ]
+
+
+def window_features(recogniser: Recogniser, waves: Sequence[Tensor]) -> Tensor:
+    """Waveforms of one window -> log-mel spectrograms (batch, bins, frames). Raises ConfigError for several windows."""
+    windows = {window_of(len(wave)) for wave in waves}
+    if len(windows) != 1 or max(len(wave) for wave in waves) > max(windows):
+        raise ConfigError("waveforms of a batch must have one window (s3router.seq2seq.windows), 30 s at most")
+    return padded_features(recogniser, waves, windows.pop())
+
+
+def padded_features(recogniser: Recogniser, waves: Sequence[Tensor], window: int) -> Tensor:
+    """Waveforms, each with silence up to ``window`` samples -> log-mel spectrograms (batch, bins, frames)."""
+    return torch.stack([recogniser.log_mel(F.pad(wave, (0, window - len(wave)))) for wave in waves])
+
+
+def _heard(recogniser: Recogniser, ids: list[int], scores: list[float], limit: int, ends: set[int]) -> Heard:
+    stop = next((place for place, token in enumerate(ids) if token in ends), None)
+    ended = stop is not None and stop <= limit
+    kept = ids[:stop] if ended else ids[:limit]
+    counted = scores[: stop + 1] if ended else scores[:limit]
+    text = recogniser.tokenizer.decode(kept, skip_special_tokens=True).strip()
+    return Heard(kept, text, sum(counted) / len(counted), not ended)

@@ -1,0 +1,97 @@
+"""Adapting a whole recogniser: checks, preparation, training, in one call."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from s3router.data.kaldi import summary
+from s3router.errors import ConfigError
+from s3router.files import write_json
+from s3router.seq2seq.decode import listening_of
+from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.seq2seq.methods import apply_method
+from s3router.seq2seq.options import recorded
+from s3router.seq2seq.utterances import Examples, read_utterances, tokens_per_second
+from s3router.training.arithmetic import choose_arithmetic
+from s3router.training.processes import check_device
+
+logger = logging.getLogger(__name__)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, or go on with what the output folder holds. With ``dry_run``, check options and data, and end.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before anything is written, where options or data are at fault.
+        TrainingError: training cannot go on.
+    """
+    from s3router.upstreams.whisper_recogniser import load_recogniser
+
+    check_device(options.device)
+    before = Seq2SeqExperiment.interrupted(options.output_dir)
+    if before and options.amp_dtype == "auto":
+        options.amp_dtype = before.amp_dtype or "auto"
+    if before:
+        before.check_same_run(recorded(options))
+    recogniser = load_recogniser(options.upstream, options.upstream_ckpt)
+    if before:
+        before.check_upstream(recogniser.fingerprint)
+    prompt = recogniser.prompt(options.language)
+    utts, left_out = read_utterances(options.train_dir, recogniser, prompt)
+    valid, too_long = read_utterances(options.valid_dir, recogniser, prompt)
+    fingerprint = recogniser.fingerprint  # of the plain model, before anything is attached
+    apply_method(recogniser.model, options.method, vars(options), options.seed)
+    if options.dry_run:
+        print("options and transcripts are fine")
+        return
+    for path, problems in ((options.train_dir, left_out), (options.valid_dir, too_long)):
+        if problems:
+            logger.warning("left out: %s", summary(path, problems))
+    if options.amp_dtype == "auto":
+        config = recogniser.model.config
+        options.amp_dtype = choose_arithmetic(options.device, config.d_model, config.encoder_ffn_dim)
+    if not before:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        content = {
+            "options": recorded(options),
+            "fingerprint": fingerprint,
+            "max_tokens_per_second": tokens_per_second(recogniser, utts),
+        }
+        write_json(options.output_dir / Seq2SeqExperiment.CONFIG, content, indent=2)
+    exp = Seq2SeqExperiment(options.output_dir)
+    if exp.max_tokens_per_second != (rate := tokens_per_second(recogniser, utts)):
+        raise ConfigError(
+            f"{exp.path} holds a run on other transcripts (at most {exp.max_tokens_per_second} tokens per second, now "
+            f"{rate}); take another --output_dir, or delete it"
+        )
+    recogniser.model.config.update({"apply_spec_augment": bool(options.spec_augment), **options.spec_augment})
+    recogniser.model.to(options.device)
+    if options.method == "frozen":
+        _record_untrained(exp)
+        return
+    from s3router.seq2seq.trainer import RecogniserTrainer
+
+    trainer = RecogniserTrainer(
+        exp,
+        recogniser,
+        Examples(utts, recogniser, prompt),
+        valid[: options.max_valid_utts],
+        listening_of(exp),
+        options.amp_dtype,
+    )
+    trainer.train(resume_from_checkpoint=trainer.resume_from())
+    best = trainer.record["best"]
+    logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * best["cer"], best["update"])
+
+
+def _record_untrained(exp: Seq2SeqExperiment) -> None:
+    """Nothing trains: the best checkpoint holds nothing, and decoding tells the error rates."""
+    import torch
+
+    from s3router.files import replacing
+
+    with replacing(exp.best(), "wb") as file:
+        torch.save({"model": {}, "best": {"update": 0}}, file)
+    write_json(exp.path / exp.VALIDATED, {"best": {"update": 0}, "curve": [], "updates": 0, "seconds": 0.0})
+    logger.info("nothing trains: the recogniser is taken as it was published")

@@ -1,0 +1,47 @@
+"""Windows of audio for Whisper: how much silence follows an utterance, and where long recordings are cut.
+
+Whisper was trained on windows of 30 s. A window here is as long as its utterance needs, in steps of 5 s: most of the
+computing time would go into silence otherwise. An utterance's window depends on its own length alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.upstreams.whisper import WINDOW
+
+STEP = 5 * SAMPLE_RATE
+"""Samples from one length of windows to the next."""
+TAIL = SAMPLE_RATE // 2
+"""Samples of silence behind an utterance at least, unless the longest window leaves no room."""
+_QUIET = SAMPLE_RATE // 4  # a cut lies in the middle of the quietest stretch of this length …
+_SEARCH = 10 * SAMPLE_RATE  # … among the last samples that still fit a window
+
+
+def window_of(samples: int) -> int:
+    """Samples of the window for an utterance of so many samples, 30 s at most."""
+    return min(WINDOW, -(-(samples + TAIL) // STEP) * STEP)
+
+
+def window_seconds(seconds: Seconds) -> Seconds:
+    """`window_of` in seconds."""
+    return window_of(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+
+
+def cut(wave: Tensor) -> list[Tensor]:
+    """(samples,) -> pieces of 30 s at most, in their order. A long recording is cut where it is quiet."""
+    pieces = []
+    while len(wave) > WINDOW:
+        place = _quietest(wave[WINDOW - _SEARCH : WINDOW]) + WINDOW - _SEARCH
+        pieces.append(wave[:place])
+        wave = wave[place:]
+    return [*pieces, wave]
+
+
+def _quietest(wave: Tensor) -> int:
+    """The middle of the stretch with the least energy."""
+    energy = wave.double().square()
+    sums = torch.cat((energy.new_zeros(1), energy.cumsum(0)))
+    return int((sums[_QUIET:] - sums[:-_QUIET]).argmin()) + _QUIET // 2
