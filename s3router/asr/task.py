@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction

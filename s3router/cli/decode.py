@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
 
     batch, beam = ({f.name: f.default for f in fields(kind)} for kind in (BatchOptions, BeamOptions))
     result = argparse.ArgumentParser(prog="s3router decode", description=__doc__)
-    result.add_argument("--exp-dir", type=Path, required=True, help="experiment folder of s3router train or seq2seq-train")
+    result.add_argument(
+        "--exp-dir", type=Path, required=True, help="experiment folder of s3router train or seq2seq-train"
+    )
     result.add_argument("--data-dir", type=Path, required=True, help="Kaldi data directory with wav.scp and text")
     result.add_argument("--output-dir", type=Path, required=True, help="folder for the results")
     result.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")

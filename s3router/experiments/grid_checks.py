@@ -28,7 +28,11 @@ _OPTIONAL = {
     "command": ("command", "experiment"),
 }
 _NEEDED = {"asr": ("data",), "seq2seq": ("data",), "task": ("data", "task"), "command": ("command", "experiment")}
-_DATA = {"asr": ("train", "dev", "test", "tokens"), "task": ("train", "dev", "test"), "seq2seq": ("train", "dev", "test")}
+_DATA = {
+    "asr": ("train", "dev", "test", "tokens"),
+    "task": ("train", "dev", "test"),
+    "seq2seq": ("train", "dev", "test"),
+}
 _CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer")
 
 

@@ -62,9 +62,7 @@ class Transcribed:
     seconds: Seconds
 
 
-def listen(
-    recogniser: Recogniser, utts: Sequence[Utterance], how: Listening
-) -> Iterator[tuple[int, Transcribed]]:
+def listen(recogniser: Recogniser, utts: Sequence[Utterance], how: Listening) -> Iterator[tuple[int, Transcribed]]:
     """Transcribe recordings, the longest windows first.
 
     A batch has one window, so a result does not depend on what else is in the batch (up to rounding). Recordings
@@ -171,6 +169,4 @@ def decode_experiment(
 def listening_of(exp, **more) -> Listening:
     """How a `s3router.seq2seq.experiment.Seq2SeqExperiment` was trained to listen; ``more``: further fields."""
     options = exp.options
-    return Listening(
-        exp.language, exp.max_tokens_per_second, options["normalize"], options["text_language"], **more
-    )
+    return Listening(exp.language, exp.max_tokens_per_second, options["normalize"], options["text_language"], **more)

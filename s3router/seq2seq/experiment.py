@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 KIND = "seq2seq"
 """``kind`` among a pack's preprocessing, and its ``task``."""
-_RECORDED = ("method", "score_lr", "weight_lr", "lora_lr", "max_updates", "batch_size", "accum_grad", "seed", "language")
+_RECORDED = (
+    "method",
+    "score_lr",
+    "weight_lr",
+    "lora_lr",
+    "max_updates",
+    "batch_size",
+    "accum_grad",
+    "seed",
+    "language",
+)
 
 
 class Seq2SeqExperiment(Experiment):

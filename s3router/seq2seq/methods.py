@@ -76,10 +76,10 @@ def apply_method(model: nn.Module, method: str, options: Mapping[str, Any], seed
 
 
 def _add_lora(model: nn.Module, conf: dict[str, Any], seed: int) -> None:
+    from fnmatch import fnmatchcase
+
     import torch
     from peft import LoraConfig, inject_adapter_in_model
-
-    from fnmatch import fnmatchcase
 
     wanted = patterns(tuple(conf.pop("targets")))
     linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]

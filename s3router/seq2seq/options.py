@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = command_line.Parser(
         prog="s3router seq2seq-train",
-        description="Adapt a whole recogniser (Whisper's encoder and decoder) with its own loss. Called again, it resumes.",
+        description="Adapt a whole recogniser, Whisper's encoder and decoder, with its own loss. It resumes.",
     )
     add = made.add_argument
     add("--config", type=Path, metavar="YAML", help="options in a file, 'name: value'; those given here go before it")
@@ -35,12 +35,20 @@ def parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, default="router", help="; ".join(f"{n}: {what}" for n, what in METHODS.items()))
     add("--upstream", default="whisper_base", help="a Whisper of s3router upstream list, or auto with --upstream_ckpt")
     add("--upstream_ckpt", default=None, help="its checkpoint: HuggingFace folder, OpenAI's .pt, or model.bin")
-    add("--language", default=None, help="the language token, such as fr; for a language that Whisper lacks, a near one")
+    add(
+        "--language", default=None, help="the language token, such as fr; for a language that Whisper lacks, a near one"
+    )
     add("--text_language", default=None, help="language of the references, for --normalize (default: --language)")
     add("--normalize", choices=RULES, default="none", help="brings hypotheses to the form of the references")
     add("--sparsity", type=float, default=None, help=f"share of weights removed (method router; {DEFAULT_SPARSITY})")
     add("--mask_conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as targets")
-    add("--lora_conf", type=json.loads, default={}, metavar="JSON", help=f"fields of PEFT's LoraConfig, targets ({LORA})")
+    add(
+        "--lora_conf",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help=f"fields of PEFT's LoraConfig, targets ({LORA})",
+    )
     add("--score_lr", type=float, default=1e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=2e-5, help="peak learning rate of weights")
     add("--lora_lr", type=float, default=1e-3, help="peak learning rate of LoRA's additions")
