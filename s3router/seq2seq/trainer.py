@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
 from s3router.errors import TrainingError
 from s3router.files import replacing, write_json
@@ -105,6 +105,7 @@ class RecogniserTrainer(Seq2SeqTrainer):
             optimizers=(optimizer, None),
             callbacks=[self.told],
         )
+        self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # the loss is the mean of each batch
 
     def resume_from(self) -> str | None:
