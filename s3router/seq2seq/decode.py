@@ -19,7 +19,7 @@ from s3router.data.kaldi import DataDir, Utterance, summary, too_short
 from s3router.errors import DataError
 from s3router.scoring.files import shorten, trn_names
 from s3router.seq2seq.generate import Heard, transcribe_batch
-from s3router.seq2seq.windows import cut, window_of
+from s3router.seq2seq.windows import STEP, cut, window_of
 from s3router.upstreams.whisper import FRAME, WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Listening:
         language: code of the language token; None for English-only models.
         max_tokens_per_second: see `s3router.seq2seq.generate.token_limit`.
         normalize, text_language: see `s3router.data.hypotheses.tidy`.
+        window_step: of the windows' lengths; 30: all windows are of 30 s.
         beam_size: 1: greedy.
         batch_seconds: windows of a batch together, at most (a single one is a batch of its own).
     """
@@ -46,8 +47,18 @@ class Listening:
     max_tokens_per_second: float
     normalize: str = "none"
     text_language: str | None = None
+    window_step: Seconds = STEP
     beam_size: int = 1
     batch_seconds: Seconds = BATCH_SECONDS
+
+    def window(self, wave: Tensor) -> int:
+        """Samples of a waveform's window."""
+        return window_of(len(wave), self.window_step)
+
+    def transcribe(self, recogniser: Recogniser, waves: Sequence[Tensor]) -> list[Heard]:
+        """`transcribe_batch` of waveforms that have one window."""
+        window = max(map(self.window, waves))
+        return transcribe_batch(recogniser, waves, self.language, self.max_tokens_per_second, window, self.beam_size)
 
 
 @dataclass(frozen=True)
@@ -83,25 +94,19 @@ def listen(recogniser: Recogniser, utts: Sequence[Utterance], how: Listening) ->
     waiting: list[tuple[int, Tensor]] = []
 
     def heard(batch: list[tuple[int, Tensor]]) -> Iterator[tuple[int, Transcribed]]:
-        found = transcribe_batch(
-            recogniser, [w for _, w in batch], how.language, how.max_tokens_per_second, how.beam_size
-        )
+        found = how.transcribe(recogniser, [wave for _, wave in batch])
         for (index, wave), one in zip(batch, found, strict=True):
             yield index, _joined([one], len(wave) / SAMPLE_RATE, how)
 
     for index in order:
         wave = torch.from_numpy(read_audio(utts[index].source, SAMPLE_RATE)).to(device)
         if len(wave) > WINDOW_SECONDS * SAMPLE_RATE:
-            pieces = cut(wave)
-            found = [
-                transcribe_batch(recogniser, [piece], how.language, how.max_tokens_per_second, how.beam_size)[0]
-                for piece in pieces
-            ]
+            found = [how.transcribe(recogniser, [piece])[0] for piece in cut(wave)]
             yield index, _joined(found, len(wave) / SAMPLE_RATE, how)
             continue
-        window = window_of(len(wave))
+        window = how.window(wave)
         full = (len(waiting) + 1) * window > how.batch_seconds * SAMPLE_RATE
-        if waiting and (full or window_of(len(waiting[0][1])) != window):
+        if waiting and (full or how.window(waiting[0][1]) != window):
             yield from heard(waiting)
             waiting = []
         waiting.append((index, wave))
@@ -169,4 +174,5 @@ def decode_experiment(
 def listening_of(exp, **more) -> Listening:
     """How a `s3router.seq2seq.experiment.Seq2SeqExperiment` was trained to listen; ``more``: further fields."""
     options = exp.options
-    return Listening(exp.language, exp.max_tokens_per_second, options["normalize"], options["text_language"], **more)
+    texts = options["normalize"], options["text_language"]
+    return Listening(exp.language, exp.max_tokens_per_second, *texts, options["window_step"], **more)

@@ -46,7 +46,7 @@ class Seq2SeqExperiment(Experiment):
     FIGURES = ("wer", "cer", "cer_plain", "confidence", "n_utts")
     DECISIVE = (
         *COMMON,
-        *("language", "text_language", "normalize", "lora_conf", "spec_augment", "batch_size", "warmup"),
+        *("language", "text_language", "normalize", "lora_conf", "spec_augment", "batch_size", "warmup", "window_step"),
         *("score_lr", "weight_lr", "lora_lr", "max_valid_utts"),
     )
 
@@ -133,6 +133,7 @@ class Seq2SeqExperiment(Experiment):
                 "max_tokens_per_second": self.max_tokens_per_second,
                 "normalize": options["normalize"],
                 "text_language": options["text_language"],
+                "window_step": options["window_step"],
             },
             mask=as_json(mask),
             training={"task": KIND} | {n: as_json(options[n]) for n in _RECORDED if options.get(n) is not None},

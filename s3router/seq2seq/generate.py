@@ -13,7 +13,6 @@ from torch import Tensor
 
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.errors import ConfigError
-from s3router.seq2seq.windows import window_of
 
 if TYPE_CHECKING:
     from s3router.upstreams.whisper_recogniser import Recogniser
@@ -55,22 +54,24 @@ def transcribe_batch(
     waves: Sequence[Tensor],
     language: str | None,
     max_tokens_per_second: float,
+    window: int,
     beam_size: int = 1,
 ) -> list[Heard]:
-    """Waveforms [(samples,)], float32 at 16 kHz, of one window (`window_of`) -> what was heard in each.
+    """Waveforms [(samples,)], float32 at 16 kHz -> what was heard in each.
 
     Args:
         language: code of the language token; None for English-only models.
         max_tokens_per_second: see `token_limit`.
+        window: samples; silence fills what an utterance leaves of it (`s3router.seq2seq.windows.window_of`).
         beam_size: 1: greedy.
 
     Raises:
-        ConfigError: an unknown language, or waveforms of several windows.
+        ConfigError: an unknown language, or a waveform that is longer than the window.
     """
     from transformers.generation import GenerationMixin
 
     model, prompt = recogniser.model, recogniser.prompt(language)
-    features = window_features(recogniser, waves)
+    features = window_features(recogniser, waves, window)
     room = model.config.max_target_positions - len(prompt)
     limits = [token_limit(len(wave) / SAMPLE_RATE, max_tokens_per_second, room) for wave in waves]
     found = GenerationMixin.generate(  # WhisperForConditionalGeneration's own wants windows of 30 s
@@ -93,16 +94,12 @@ def transcribe_batch(
     ]
 
 
-def window_features(recogniser: Recogniser, waves: Sequence[Tensor]) -> Tensor:
-    """Waveforms of one window -> log-mel spectrograms (batch, bins, frames). Raises ConfigError for several windows."""
-    windows = {window_of(len(wave)) for wave in waves}
-    if len(windows) != 1 or max(len(wave) for wave in waves) > max(windows):
-        raise ConfigError("waveforms of a batch must have one window (s3router.seq2seq.windows), 30 s at most")
-    return padded_features(recogniser, waves, windows.pop())
-
-
-def padded_features(recogniser: Recogniser, waves: Sequence[Tensor], window: int) -> Tensor:
+def window_features(recogniser: Recogniser, waves: Sequence[Tensor], window: int) -> Tensor:
     """Waveforms, each with silence up to ``window`` samples -> log-mel spectrograms (batch, bins, frames)."""
+    if max(len(wave) for wave in waves) > window:
+        raise ConfigError(
+            f"a waveform of {max(map(len, waves))} samples does not fit a window of {window}; cut it first"
+        )
     return torch.stack([recogniser.log_mel(F.pad(wave, (0, window - len(wave)))) for wave in waves])
 
 

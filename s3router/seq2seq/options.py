@@ -13,9 +13,11 @@ from s3router.data.hypotheses import RULES
 from s3router.errors import ConfigError
 from s3router.masks.config import DEFAULT_SPARSITY
 from s3router.seq2seq.methods import LORA, METHODS, mask_config
+from s3router.seq2seq.windows import STEP
 from s3router.training import command_line
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.resume import plain
+from s3router.upstreams.whisper import WINDOW_SECONDS
 
 LEARNING_RATES = {"router": "score_lr", "weight": "weight_lr", "lora": "lora_lr"}
 """Method -> the learning rate that it uses."""
@@ -52,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--score_lr", type=float, default=1e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=2e-5, help="peak learning rate of weights")
     add("--lora_lr", type=float, default=1e-3, help="peak learning rate of LoRA's additions")
+    add("--window_step", type=float, default=None, help="s, of windows' lengths (5; frozen: 30, as in pretraining)")
     add("--warmup", type=float, default=0.1, help="share of the updates in which the rates rise; then they fall to 0")
     add("--batch_size", type=int, default=8, help="utterances")
     add("--accum_grad", type=int, default=1, help="batches per update")
@@ -75,6 +78,8 @@ def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise ConfigError("; ".join(problems))
     options.valid_interval = min(options.valid_interval, options.max_updates)
     options.text_language = options.text_language or options.language
+    if options.window_step is None:
+        options.window_step = float(WINDOW_SECONDS) if options.method == "frozen" else STEP
     if options.method == "router":
         options.sparsity = mask_config(vars(options), options.seed).to_dict()["sparsity"]
     return options
@@ -88,6 +93,8 @@ def _problems(options: argparse.Namespace) -> list[str]:
     for name in (*LEARNING_RATES.values(), "grad_clip"):
         if not (math.isfinite(value := getattr(options, name)) and value > 0):
             found.append(f"--{name} must be a number above 0, found {value}")
+    if options.window_step is not None and not 1 <= options.window_step <= WINDOW_SECONDS:
+        found.append(f"--window_step must be from 1 to {WINDOW_SECONDS} s, found {options.window_step}")
     if not 0 <= options.warmup < 1:
         found.append(f"--warmup must be a share from 0 up to 1, found {options.warmup}")
     for name, known in (("lora_conf", None), ("mask_conf", None), ("spec_augment", SPEC_AUGMENT)):

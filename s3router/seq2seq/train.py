@@ -75,7 +75,7 @@ def train(options: argparse.Namespace) -> None:
     trainer = RecogniserTrainer(
         exp,
         recogniser,
-        Examples(utts, recogniser, prompt),
+        Examples(utts, recogniser, prompt, options.window_step),
         valid[: options.max_valid_utts],
         listening_of(exp),
         options.amp_dtype,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from s3router.data.audio import SAMPLE_RATE, read_audio
+from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
-from s3router.seq2seq.generate import padded_features
-from s3router.seq2seq.windows import window_of, window_seconds
+from s3router.seq2seq.generate import window_features
+from s3router.seq2seq.windows import STEP, window_of
 from s3router.upstreams.whisper import WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ class Examples(Dataset):
 
     Args:
         prompt: what the decoder is given first.
+        step: of the windows' lengths (`s3router.seq2seq.windows`).
     """
 
-    def __init__(self, utts: Sequence[Utterance], recogniser: Recogniser, prompt: Sequence[int]):
-        self.utts, self.recogniser, self.prompt = list(utts), recogniser, list(prompt)
+    def __init__(self, utts: Sequence[Utterance], recogniser: Recogniser, prompt: Sequence[int], step: Seconds = STEP):
+        self.utts, self.recogniser, self.prompt, self.step = list(utts), recogniser, list(prompt), step
 
     def __len__(self) -> int:
         return len(self.utts)
@@ -81,14 +82,15 @@ class Examples(Dataset):
         return wave[: WINDOW_SECONDS * SAMPLE_RATE], encode(self.recogniser, utt.text)
 
     @property
-    def windows(self) -> list[float]:
-        """Seconds of each one's window."""
-        return [window_seconds(utt.duration) for utt in self.utts]
+    def windows(self) -> list[int]:
+        """Samples of each one's window."""
+        return [window_of(round(utt.duration * SAMPLE_RATE), self.step) for utt in self.utts]
 
     def batch(self, examples: Sequence[tuple[Tensor, list[int]]]) -> dict[str, Any]:
         """The arguments of the model's ``forward``; all have the longest one's window. The prompt gives no loss."""
         waves, texts = zip(*examples, strict=True)
-        features = padded_features(self.recogniser, waves, max(window_of(len(wave)) for wave in waves))
+        window = max(window_of(len(wave), self.step) for wave in waves)
+        features = window_features(self.recogniser, waves, window)
         end = self.recogniser.model.config.eos_token_id
         longest = max(len(text) for text in texts)
         inputs, labels = [], []

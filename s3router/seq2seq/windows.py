@@ -1,6 +1,7 @@
 """Windows of audio for Whisper: how much silence follows an utterance, and where long recordings are cut.
 
-Whisper was trained on windows of 30 s. A window here is as long as its utterance needs, in steps of 5 s: most of the
+Whisper was trained on windows of 30 s, and without further training it repeats itself in shorter ones: as published, it
+is given 30 s. An adapted one has learnt on windows that are as long as the utterance needs, in steps of 5 s: most of the
 computing time would go into silence otherwise. An utterance's window depends on its own length alone.
 """
 
@@ -12,22 +13,18 @@ from torch import Tensor
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.upstreams.whisper import WINDOW
 
-STEP = 5 * SAMPLE_RATE
-"""Samples from one length of windows to the next."""
+STEP: Seconds = 5.0
+"""From one length of windows to the next."""
 TAIL = SAMPLE_RATE // 2
 """Samples of silence behind an utterance at least, unless the longest window leaves no room."""
 _QUIET = SAMPLE_RATE // 4  # a cut lies in the middle of the quietest stretch of this length …
 _SEARCH = 10 * SAMPLE_RATE  # … among the last samples that still fit a window
 
 
-def window_of(samples: int) -> int:
-    """Samples of the window for an utterance of so many samples, 30 s at most."""
-    return min(WINDOW, -(-(samples + TAIL) // STEP) * STEP)
-
-
-def window_seconds(seconds: Seconds) -> Seconds:
-    """`window_of` in seconds."""
-    return window_of(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+def window_of(samples: int, step: Seconds = STEP) -> int:
+    """Samples of the window for an utterance of so many samples: a multiple of ``step``, 30 s at most."""
+    size = round(step * SAMPLE_RATE)
+    return min(WINDOW, -(-(samples + TAIL) // size) * size)
 
 
 def cut(wave: Tensor) -> list[Tensor]:

@@ -89,7 +89,13 @@ class WindowEncoder(WhisperEncoder):
 
 
 class WhisperRecogniser(WhisperForConditionalGeneration):
-    """WhisperForConditionalGeneration with a `WindowEncoder`: names and weights are the same, 30 s give the same."""
+    """WhisperForConditionalGeneration with a `WindowEncoder`: names and weights are the same, 30 s give the same.
+
+    Attributes:
+        UPSTREAM: all of it is what `s3router.training.parameters` calls the upstream: there is no head.
+    """
+
+    UPSTREAM = "model"
 
     def __init__(self, config: WhisperConfig):
         super().__init__(config)
