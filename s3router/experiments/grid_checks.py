@@ -132,13 +132,16 @@ def _types(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _methods(raw: Mapping[str, Any]) -> Iterator[str]:
-    from s3router.training.parameters import METHODS
+    from s3router.seq2seq import methods
+    from s3router.training import parameters
+
+    known = methods.METHODS if raw["kind"] == "seq2seq" else parameters.METHODS
 
     swept = False
     for name, own in raw["methods"].items():
         base = (own or {}).get("method", name)
-        if raw["kind"] != "command" and base not in METHODS:
-            yield f"unknown method {base!r} (known: {', '.join(METHODS)}); a name of its own needs method: one of these"
+        if raw["kind"] != "command" and base not in known:
+            yield f"unknown method {base!r} (known: {', '.join(known)}); a name of its own needs method: one of these"
         options = {**(raw.get("train") or {}), **(own or {})}
         lists = {option: value for option, value in options.items() if isinstance(value, list)}
         yield from (f"methods: {name}: the sweep of {option} is empty" for option, value in lists.items() if not value)

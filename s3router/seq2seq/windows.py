@@ -1,8 +1,8 @@
 """Windows of audio for Whisper: how much silence follows an utterance, and where long recordings are cut.
 
-Whisper was trained on windows of 30 s, and without further training it repeats itself in shorter ones: as published, it
-Whisper was trained on windows of 30 s, and without further training it repeats itself in shorter ones. As published, it is
-given 30 s. An adapted one has learnt on windows that are as long as the utterance needs, in steps of 5 s: most of the
+Whisper was trained on windows of 30 s, and without further training it repeats itself in shorter ones. So as published
+it is given 30 s. An adapted one has learnt on windows that are as long as the utterance needs, in steps of 5 s: most of
+the computing time would go into silence otherwise. An utterance's window depends on its own length alone.
 """
 
 from __future__ import annotations
