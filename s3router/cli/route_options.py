@@ -28,11 +28,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, help="a file instead of the screen, whole or not at all")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, routes_needed: bool = True) -> None:
     """``--routes``, the backbone, the device, batches."""
     add = parser.add_argument
     what = "mask packs (s3router pack), or experiment folders"
-    add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
+    add("--routes", nargs="+", type=Path, required=routes_needed, default=[], metavar="PACK", help=what)
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")

@@ -2,6 +2,7 @@
 
 s3router transcribe --routes exp/routes/*.pack --lang es a.wav b.flac
 s3router transcribe --routes exp/routes/*.pack --lang auto --json recordings/ more/wav.scp
+s3router transcribe --routes exp/routes/*.pack --lang auto --langid langid.pack recordings/
 s3router transcribe --routes exp/routes/*.pack --score es=data/es/test en=data/en/test --output-dir exp/routed
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from s3router.cli.route_options import warn
 from s3router.errors import ConfigError
 
 if TYPE_CHECKING:
+    from s3router.asr.ctc_decode import BatchOptions
+    from s3router.serving.routed_model import RoutedModel
     from s3router.serving.transcribe import Ranking, Transcript
 
 AUTO = "auto"
@@ -34,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     route_options.add_chunks(result)
     add = result.add_argument
     add("--lang", help="a route, or auto: the surest of them (default: the only route there is)")
+    classifier = "--lang auto by a classifier (s3router langid --fit) instead: a part of one pass for all routes"
+    add("--langid", type=Path, metavar="PACK", help=classifier)
     add("--among", nargs="+", metavar="ROUTE", help="the candidates of --lang auto (default: all routes)")
     form = result.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line, with the confidence of each route")
@@ -56,14 +61,30 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--kaldi: {bad[0]!r} cannot be an id, since it has blanks in it; take --json, or rename it")
     model = route_options.load(args)
     candidates = _candidates(args, model.transcribing)
-    from s3router.serving.transcribe import ranking_of, transcribe
-
-    ranking = ranking_of(model, candidates)
-    _warn(ranking, candidates)
-    found = transcribe(model, inputs.recordings, candidates, options, ranking, inputs.bad)
+    found = _found(args, model, candidates, inputs, options)
     found = route_options.with_progress(found, len(inputs.recordings), printed=args.output is None)
     route_options.write((_line(transcript, args) for transcript in inputs.in_order(found)), args.output)
     return inputs.report()
+
+
+def _found(
+    args: argparse.Namespace,
+    model: RoutedModel,
+    candidates: Sequence[str],
+    inputs: route_options.Inputs,
+    options: BatchOptions,
+) -> Iterator[tuple[int, Transcript]]:
+    from s3router.serving.transcribe import ranking_of, transcribe
+
+    ranking = ranking_of(model, candidates)
+    if args.langid is None or len(candidates) == 1:
+        _warn(ranking, candidates)
+        return transcribe(model, inputs.recordings, candidates, options, ranking, inputs.bad)
+    from s3router.serving.identify_first import transcribe_identified
+    from s3router.serving.language_classifier import LanguageClassifier
+
+    classifier = LanguageClassifier.load(args.langid)
+    return transcribe_identified(model, inputs.recordings, candidates, classifier, options, inputs.bad)
 
 
 def _warn(ranking: Ranking, candidates: Sequence[str]) -> None:
@@ -83,6 +104,8 @@ def _warn(ranking: Ranking, candidates: Sequence[str]) -> None:
 def _candidates(args: argparse.Namespace, known: Sequence[str]) -> list[str]:
     if args.among and args.lang != AUTO:
         raise ConfigError("--among names the candidates of --lang auto; leave it out, or add --lang auto")
+    if args.langid and args.lang != AUTO:
+        raise ConfigError("--langid finds the language of --lang auto; leave it out, or add --lang auto")
     if args.lang == AUTO:
         return list(dict.fromkeys(args.among or known))
     if not known:

@@ -21,6 +21,9 @@ from s3router.errors import PackError
 from s3router.files import replacing
 
 FORMAT = "s3router-pack"
+LANGID = "s3router-langid"
+KINDS = {FORMAT: ("a mask pack", "s3router pack"), LANGID: ("a language classifier", "s3router langid --fit")}
+"""Kind of file -> what it is, and the command that writes it."""
 MAX_HEADER = 4 << 20
 MAX_FILE = 4 << 30
 _DIGITS = 64
@@ -56,7 +59,11 @@ def printable(text: str) -> str:
 
 
 def write_container(
-    path: str | os.PathLike, tensors: Mapping[str, tuple[str, np.ndarray]], version: int, pack: Mapping[str, Any]
+    path: str | os.PathLike,
+    tensors: Mapping[str, tuple[str, np.ndarray]],
+    version: int,
+    pack: Mapping[str, Any],
+    kind: str = FORMAT,
 ) -> int:
     """Write name -> (safetensors dtype, array) and the JSON object `pack`, whole or not at all; returns the bytes.
 
@@ -68,7 +75,7 @@ def write_container(
     header: dict[str, Any] = {
         "__metadata__": {
             "checksum": "0" * _DIGITS,
-            "format": FORMAT,
+            "format": kind,
             "format_version": str(version),
             "pack": json.dumps(pack, ensure_ascii=False, separators=(",", ":"), allow_nan=False),
         }
@@ -97,8 +104,10 @@ def write_container(
     return len(content)
 
 
-def read_container(path: str | os.PathLike, version: int) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any]]:
-    """The tensors (read-only views, BF16 as its bits) and the JSON object of a pack of at most format `version`.
+def read_container(
+    path: str | os.PathLike, version: int, kind: str = FORMAT
+) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any]]:
+    """The tensors (read-only views, BF16 as its bits) and the JSON object of a file of at most format `version`.
 
     Raises:
         PackError: anything about the file is not as `write_container` makes it.
@@ -109,7 +118,7 @@ def read_container(path: str | os.PathLike, version: int) -> tuple[dict[str, tup
         refuse(path, f"not a mask pack, or cut short ({len(content):,} bytes, of which the header would be {size:,})")
     header = _json(path, content[8 : 8 + size], "header")
     metadata = header.pop("__metadata__", None)
-    _check_metadata(path, metadata, version)
+    _check_metadata(path, metadata, version, kind)
     _check_sum(path, content, metadata["checksum"])
     arrays = _arrays(path, header, memoryview(content)[8 + size :])
     return arrays, _json(path, metadata["pack"].encode(), "description")
@@ -153,9 +162,11 @@ def _json(path: str | os.PathLike, text: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _check_metadata(path: str | os.PathLike, found: Any, version: int) -> None:
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        refuse(path, "a safetensors file, but not a mask pack", "Name a file that s3router pack has written.")
+def _check_metadata(path: str | os.PathLike, found: Any, version: int, kind: str) -> None:
+    what, command = KINDS[kind]
+    if not isinstance(found, dict) or found.get("format") != kind:
+        other = KINDS.get(str(found.get("format")) if isinstance(found, dict) else "", ("a safetensors file",))[0]
+        refuse(path, f"{other}, but not {what}", f"Name a file that {command} has written.")
     number = found.get("format_version")
     if not isinstance(number, str) or not number.isascii() or not number.isdigit() or len(number) > 9:
         refuse(path, f"format version {number!r} is none")

@@ -1,4 +1,4 @@
-"""Language identification: how sure each route usually is, and how often the surest one is right.
+"""Language identification: how sure each route usually is, and how often the surest one, or a classifier, is right.
 
 The tokens of one language are rarer, its data less or its training longer than another's, so routes differ in how sure
 they are of what they hear, even of the right language. So each route's mean confidence on development data of its own
@@ -14,15 +14,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from s3router.asr.ctc_decode import BatchOptions
-from s3router.data.audio import Seconds
+import torch
+
+from s3router.asr.ctc_decode import BatchOptions, plan_batches
+from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.data.kaldi import Utterance
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 from s3router.packs import read_pack, write_pack
 from s3router.packs.pack_file import read_parts
+from s3router.serving.language_classifier import LanguageClassifier, pooled_recordings
+from s3router.serving.reading import WaveReader
 from s3router.serving.route_heads import with_confidence
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Hypothesis, Ranking, hear
+from s3router.upstreams.routed import RoutedUpstream
+from s3router.upstreams.upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,13 @@ class Identified:
         counts: true language -> guessed route -> utterances.
         seconds: wall time of it, reading included.
         audio_seconds: length of all recordings.
-        passes: forward passes through the transformer per utterance (the convolutions: one).
+        passes: forward passes through the transformer per utterance (the convolutions: one), until its text is there.
     """
 
     counts: dict[str, dict[str, int]]
     seconds: Seconds
     audio_seconds: Seconds
-    passes: int
+    passes: float
 
     @property
     def accuracy(self) -> float:
@@ -102,6 +108,65 @@ def identify(
     seconds = time.perf_counter() - started
     audio = sum(utt.duration for recordings in sets.values() for utt in recordings)
     return {name: Identified(found, seconds, audio, len(routes)) for name, found in counts.items()}
+
+
+def identify_by_classifier(
+    upstream: Upstream,
+    sets: Mapping[str, Sequence[Utterance]],
+    classifier: LanguageClassifier,
+    among: Sequence[str] | None = None,
+    options: BatchOptions | None = None,
+) -> Identified:
+    """The same by a classifier, which needs no routes.
+
+    Args:
+        among: the languages that each recording could be of; by default all that the classifier knows.
+
+    Raises:
+        ConfigError: a language that it does not know, or that is not among these.
+        PackError: it is for another backbone.
+    """
+    among = classifier.check(among or classifier.languages)
+    if odd := [lang for lang in classifier.check(list(sets)) if lang not in among]:
+        raise ConfigError(f"test sets of {', '.join(odd)}, which is not among the languages {', '.join(among)}")
+    classifier.check_backbone(upstream)
+    counts = {lang: dict.fromkeys(among, 0) for lang in sets}
+    started = time.perf_counter()
+    for lang, recordings in sets.items():
+        for _, features in pooled_recordings(upstream, recordings, classifier.layers, options or BatchOptions()):
+            for found in classifier.log_probs(features[:, -1], among):
+                counts[lang][next(iter(found))] += 1
+    seconds = time.perf_counter() - started
+    audio = sum(utt.duration for recordings in sets.values() for utt in recordings)
+    return Identified(counts, seconds, audio, 1 + classifier.layers / len(upstream.anatomy.layers))
+
+
+@torch.inference_mode()
+def cost_in_passes(
+    upstream: RoutedUpstream, recordings: Sequence[Utterance], layers: int, options: BatchOptions | None = None
+) -> float:
+    """Time of the first layers and then a whole pass, divided by that of a whole pass alone; on 20 batches at most.
+
+    Both are of the bare backbone. The first two share the front end, as they do in transcription.
+    """
+    options = options or BatchOptions()
+    read = WaveReader(recordings, upstream.anatomy.receptive_field)
+    batches = plan_batches([min(utt.duration, options.max_seconds) for utt in recordings], options.batch_seconds)
+    times = [0.0, 0.0]
+    device = next(upstream.parameters()).device
+    for batch in batches[:: -(-len(batches) // 20)]:
+        waves = [read(index)[: round(options.max_seconds * SAMPLE_RATE)] for index in batch]
+        wavs = [torch.from_numpy(wave).to(device) for wave in waves]
+        for both in (True, False):
+            started = time.perf_counter()
+            with upstream.remembering_front_end(), torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+                if both:
+                    upstream.first_layers(wavs, layers)
+                upstream(wavs, routes=[None] * len(wavs))
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times[not both] += time.perf_counter() - started
+    return times[0] / times[1]
 
 
 def guess(heard: Mapping[str, Hypothesis], ranking: Ranking) -> str:

@@ -98,6 +98,8 @@ class _Controlled:
             cached = control.cache is not None and not control.batch.no_cache
             if cached and not any(wav.requires_grad for wav in wavs):
                 features = self._cached(x, wavs)
+            elif control.batch.remembered is not None and not trained:
+                features = self._remembered(x, wavs, control.batch.remembered)
             elif self._norm_over_time and len({len(wav) for wav in wavs}) > 1:
                 features = self._by_length(x, [len(wav) for wav in wavs])
             else:
@@ -130,6 +132,16 @@ class _Controlled:
             for row, value in zip(rows, self._frames_major(x[rows, :length]), strict=True):
                 features[row] = value
         return features
+
+    def _remembered(self, x: Tensor, wavs: list[Tensor], kept: dict[Any, Tensor]) -> list[Tensor]:
+        """As `_by_length`; waveforms that came before, under the same arithmetic, are not computed again."""
+        low = torch.is_autocast_enabled(x.device.type)
+        keys = [(wav_key(wav), low) for wav in wavs]
+        new = {key: row for row, key in enumerate(keys) if key not in kept}
+        if new:
+            rows = list(new.values())
+            kept |= zip(new, self._by_length(x[rows], [len(wavs[row]) for row in rows]), strict=True)
+        return [kept[key] for key in keys]
 
     def _cached(self, x: Tensor, wavs: list[Tensor]) -> list[Tensor]:
         store = self.open_store()

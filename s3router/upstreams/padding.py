@@ -30,6 +30,7 @@ class RunningBatch:
             others; None: each pass computes its own.
         only_store: end the forward pass once the features are in the cache.
         no_cache: compute all features anew.
+        remembered: where the front end keeps its output of each waveform, by key; None: it keeps nothing in memory.
     """
 
     wavs: list[Tensor] | None = None
@@ -37,6 +38,7 @@ class RunningBatch:
     shared: dict[str, Any] | None = None
     only_store: bool = False
     no_cache: bool = False
+    remembered: dict[Any, Tensor] | None = None
 
     @contextlib.contextmanager
     def of(self, wavs: list[Tensor], frames: list[int], shared: dict[str, Any] | None) -> Iterator[None]:

@@ -120,6 +120,11 @@ class RoutedUpstream(Upstream):
         layers = zip(*parts.values(), strict=True)  # of each layer one tensor per route
         return [torch.cat([lengthen(h, frames) for h in layer])[order.to(layer[0].device)] for layer in layers]
 
+    def first_layers(self, wavs: list[Tensor], layers: int) -> tuple[list[Tensor], list[int]]:
+        """As `Upstream.first_layers`, of the bare backbone, whatever routes there are."""
+        with self.routes.applied(None):
+            return super().first_layers(wavs, layers)
+
     @torch.no_grad()
     def store_features(self, wavs: list[Tensor]) -> None:
         """Fill the feature cache with these waveforms [(samples,)], without running the transformer."""

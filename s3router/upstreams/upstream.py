@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from s3router.errors import ConfigError
 from s3router.packs.fingerprint import weights_hash
 from s3router.upstreams.anatomy import Anatomy
 from s3router.upstreams.feature_cache import FeatureCache
+from s3router.upstreams.first_layers import batch_first, stopping_after
 from s3router.upstreams.front_end import CacheConfig, FeaturesStored, FrontEndControl, control_front_end
 from s3router.upstreams.padding import RunningBatch, make_exact, pad_to_one_frame, repeat_last
 from s3router.upstreams.specaug import SpecAug, SpecAugConfig
@@ -104,6 +106,39 @@ class Upstream(nn.Module):
         with self._batch.of(wavs, frames, shared):
             hidden = list(self.expert(wavs)["hidden_states"])
         return repeat_last(hidden, frames)
+
+    @torch.no_grad()
+    def first_layers(self, wavs: list[Tensor], layers: int) -> tuple[list[Tensor], list[int]]:
+        """The outputs of the first layers alone, [(B, T, C)] * layers, and the frames of each waveform [(samples,)].
+
+        Nothing above them is computed. Frames past an utterance's end are of no meaning.
+
+        Raises:
+            ConfigError: the upstream has not so many layers, or none that could be run alone.
+        """
+        names = self.anatomy.layers
+        if self.anatomy.lengths is None or not 1 <= layers <= len(names):
+            raise ConfigError(
+                f"the first {layers} layers of {type(self.backbone).__name__} cannot be had; known are {len(names)}"
+            )
+        wavs, frames = pad_to_one_frame(wavs, self.anatomy.lengths)
+        states: list[Tensor] = []
+        with self._batch.of(wavs, frames, None), stopping_after(self.backbone, names[:layers], states):
+            self.expert(wavs)
+        first, second = states[0].shape[:2]
+        if first == second > 1:  # which of them is time? Singly it is no question
+            alone = zip(*(self.first_layers([wav], layers)[0] for wav in wavs), strict=True)
+            return [pad_sequence([state[0] for state in layer], batch_first=True) for layer in alone], frames
+        return [batch_first(state, len(wavs), max(frames)) for state in states], frames
+
+    @contextlib.contextmanager
+    def remembering_front_end(self) -> Iterator[None]:
+        """Within a ``with`` block, the front end computes each waveform once, and keeps its output in memory."""
+        self._batch.remembered = {}
+        try:
+            yield
+        finally:
+            self._batch.remembered = None
 
     @property
     def feature_store(self) -> FeatureCache | None:
