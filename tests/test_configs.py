@@ -154,6 +154,7 @@ BUILDERS = {
     "egs/*/asr1/conf/train_*.yaml": build_training,
     "egs/*/asr1/conf/presets.yaml": build_presets,
     "egs/*/*/conf/table.yaml": build_grid,
+    "egs/*/*/conf/whisper_base.yaml": build_grid,
     "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
