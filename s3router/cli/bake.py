@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     report = bake(args.source, args.output, args.upstream, args.upstream_ckpt, args.onnx, args.checkpoint)
     kinds = {
         "ctc": "a model for transformers.AutoModelForCTC",
-        "backbone": "a model for transformers.AutoModel, its head, and a program that joins them",
+        "backbone": f"a model for {report.get('class')}, its head, and a program that joins them",
         "s3prl": "a checkpoint for s3prl, and the head",
     }
     zeros = f", {report['zeros']:,} of them zero" if report["zeros"] else ""

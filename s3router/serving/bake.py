@@ -7,6 +7,7 @@ out depends on what the formats can say (all of it is compared with the router's
 - any other HuggingFace upstream: a folder for ``AutoModel``, the head in ``head.safetensors``, and ``ctc.py`` or
   ``classify.py``, which puts the two together (no class of transformers sums layers for CTC, or counts the frames of an
   utterance as the classifiers do);
+- an encoder of Whisper: the same, with a folder for transformers' ``WhisperEncoder``;
 - an upstream that s3prl itself loads: its checkpoint with these weights in it, and the head beside it.
 """
 
@@ -26,7 +27,14 @@ from torch import nn
 from s3router.errors import ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
-from s3router.serving.baked_files import TOLERANCE, head_of, settings_of, write_huggingface, write_s3prl
+from s3router.serving.baked_files import (
+    TOLERANCE,
+    WHISPER_CLASS,
+    head_of,
+    settings_of,
+    write_huggingface,
+    write_s3prl,
+)
 from s3router.serving.loading import backbone_of
 from s3router.serving.onnx_export import export, require_onnx
 from s3router.serving.opening import open_experiment
@@ -35,6 +43,7 @@ from s3router.upstreams.upstream import model_of
 
 if TYPE_CHECKING:
     from s3router.upstreams.huggingface import HuggingFaceUpstream
+    from s3router.upstreams.whisper import WhisperUpstream
 
 
 def bake(
@@ -77,12 +86,7 @@ def bake(
     is_pack = not Path(source).is_dir()
     model = _of_pack(source, upstream, ckpt) if is_pack else _of_experiment(source, upstream, ckpt, checkpoint)
     expert, pack = model.expert, model.pack
-    if isinstance(expert, WhisperUpstream):
-        raise ConfigError(
-            f"{source}: its upstream is an encoder of Whisper, which bake does not write yet; transcribe and classify "
-            "serve it"
-        )
-    plain = isinstance(expert, HuggingFaceUpstream)
+    plain = isinstance(expert, HuggingFaceUpstream | WhisperUpstream)
     if onnx and not plain:
         raise ConfigError(f"--onnx: upstream {model.upstream} is not one of transformers; take an hf_*_custom upstream")
     if onnx and pack.tokens is None:
@@ -93,6 +97,8 @@ def bake(
         if pack.tokens is not None:
             (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
         if plain:
+            if isinstance(expert, WhisperUpstream):
+                baked = baked.plain()
             pack = _settled(model)
             settings = settings_of(expert, pack)
             router = RoutedModel(RoutedUpstream(expert))
@@ -182,7 +188,7 @@ def apply(backbone: nn.Module, pack: MaskPack) -> nn.Module:
     return backbone
 
 
-def standalone(baked: nn.Module, expert: HuggingFaceUpstream, pack: MaskPack) -> nn.Module:
+def standalone(baked: nn.Module, expert: HuggingFaceUpstream | WhisperUpstream, pack: MaskPack) -> nn.Module:
     """The whole recogniser, waveform -> log probabilities, as ``ctc.py`` has it."""
     from s3router.serving.baked_model import CTC
 
@@ -194,7 +200,7 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
     program = "ctc.py" if pack.tokens is not None else "classify.py"
     use = {
         "ctc": "A CTC model for `transformers.AutoModelForCTC` (token 0 is the blank).",
-        "backbone": "`model.safetensors` is for `transformers.AutoModel`; `head.safetensors` holds the weights of its "
+        "backbone": f"`model.safetensors` is for `{report.get('class')}`; `head.safetensors` holds the weights of its "
         f"layers'\nsum and the output layer. `{program}` puts them together: `python {program} a.wav`.",
         "s3prl": f"`{report.get('checkpoint')}` is for s3prl's upstream `{upstream}`; `head.safetensors` holds the "
         "featurizer's\n`layer_weights` (before their softmax) and the output layer (`weight`, `bias`) on top of it.",
@@ -219,6 +225,7 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
             "",
             "`model.onnx`: `wave` (batch, samples), float32, all of one length -> `log_probs` (batch, frames, tokens). "
             f"Compared\nwith torch when it was written: within {TOLERANCE:g} (found {report['onnx_difference']:.1e}).",
+            *(["It takes 30 s at most."] if report.get("class") == WHISPER_CLASS else []),
         ]
     return "\n".join([*lines, "", "Written by `s3router bake`; s3router is not needed to use it.", ""])
 

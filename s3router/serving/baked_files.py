@@ -17,14 +17,18 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.files import write_json
 from s3router.packs import MaskPack
 from s3router.serving.route_heads import ClassHead, route_head
+from s3router.upstreams.convert_whisper import FAMILY as WHISPER
+from s3router.upstreams.convert_whisper import preprocessor_of
 from s3router.upstreams.huggingface import NORMALIZE_EPS
 
 if TYPE_CHECKING:
     from s3router.serving.routed_model import RoutedModel
     from s3router.upstreams.huggingface import HuggingFaceUpstream
+    from s3router.upstreams.whisper import WhisperUpstream
 
 Outputs = Callable[[Tensor], Tensor]
 """Wave (1, samples) -> log probabilities (1, frames, tokens), or logits (1, classes)."""
+WHISPER_CLASS = "transformers.models.whisper.modeling_whisper.WhisperEncoder"
 TOLERANCE = 1e-3  # of log probabilities and logits, against the router's
 _LENGTHS = (16000, 5000, 43210)  # samples of the noise that outputs are compared on
 
@@ -37,7 +41,7 @@ def head_of(pack: MaskPack) -> dict[str, Tensor]:
     return head
 
 
-def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
+def settings_of(expert: HuggingFaceUpstream | WhisperUpstream, pack: MaskPack) -> dict[str, Any]:
     """What ``ctc.py`` or ``classify.py`` must know besides the weights."""
     head, given = route_head(pack), pack.meta.preprocessing
     names = {"token_type": given.get("token_type", "char")}
@@ -45,7 +49,7 @@ def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
         names = {"slots": list(head.slots), "classes": head.classes, "gain": head.gain}
     return {
         "normalize_audio": expert.normalize,
-        "normalize_eps": expert.normalize_eps,
+        "normalize_eps": getattr(expert, "normalize_eps", NORMALIZE_EPS),  # Whisper normalises spectrograms instead
         "normalize_features": head.normalize,
         "sample_rate": SAMPLE_RATE,
         **names,
@@ -55,7 +59,7 @@ def settings_of(expert: HuggingFaceUpstream, pack: MaskPack) -> dict[str, Any]:
 def write_huggingface(
     folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack, router: RoutedModel
 ) -> dict[str, Any]:
-    """Save the plain model for transformers; returns ``kind`` and ``difference`` (`s3router.serving.bake.bake`).
+    """Save the plain model for transformers; returns ``kind``, ``class`` (which loads it) and ``difference`` (`bake`).
 
     Args:
         settings: from `settings_of`.
@@ -65,13 +69,17 @@ def write_huggingface(
     extractor |= {"sampling_rate": SAMPLE_RATE, "feature_size": 1, "padding_value": 0.0, "return_attention_mask": True}
     if settings["normalize_eps"] != NORMALIZE_EPS:
         extractor["normalize_eps"] = settings["normalize_eps"]  # read by us; transformers adds 1e-7 instead
+    whisper = baked.config.model_type == WHISPER
+    if whisper:
+        extractor = preprocessor_of(baked.config.num_mel_bins)
     write_json(folder / "preprocessor_config.json", extractor, indent=2)
     last = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
-    kind = "ctc" if last and pack.tokens is not None else "backbone"
+    kind = "ctc" if last and pack.tokens is not None and not whisper else "backbone"
     with _quiet():
         save = _save_ctc if kind == "ctc" else _save_backbone
         outputs = save(folder, baked, settings, pack)
-    return {"kind": kind, "difference": _compare(outputs, router, pack)}
+    name = WHISPER_CLASS if whisper else "transformers.AutoModel"
+    return {"kind": kind, "class": name, "difference": _compare(outputs, router, pack)}
 
 
 def _save_ctc(folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> Outputs:
@@ -90,7 +98,7 @@ def _save_ctc(folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack:
 
 
 def _save_backbone(folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack) -> Outputs:
-    """For ``AutoModel``, the head beside it, and the program that joins them; returns what that loads."""
+    """The model, the head beside it, and the program that joins them; returns what that loads."""
     from safetensors.torch import save_file
 
     from s3router.serving import baked_model

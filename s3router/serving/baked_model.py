@@ -20,14 +20,65 @@ import torch.nn.functional as F
 from torch import nn
 
 SAMPLE_RATE = 16000
+FFT, HOP, WINDOW = 400, 160, 30 * SAMPLE_RATE  # of Whisper's spectrogram, in samples
 PADDED_TO = 800  # samples: the classifiers were trained on waveforms of 0.05 s at least
+
+
+class WhisperStates(nn.Module):
+    """Hidden states of transformers' WhisperEncoder for utterances that are as long as they are, not padded to 30 s.
+
+    Longer ones are cut into windows of 30 s, which do not see each other. An exported model takes one window.
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        self.encoder = encoder
+        bins = encoder.config.num_mel_bins
+        filters = mel_filter_bank(1 + FFT // 2, bins, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, "slaney", "slaney")
+        angles = torch.arange(FFT, dtype=torch.float64)[:, None] * torch.arange(1 + FFT // 2) * (2 * math.pi / FFT)
+        window = torch.hann_window(FFT, dtype=torch.float64)[:, None]
+        # float64: the logarithm shows what is a ten thousandth of the loudest
+        self.register_buffer("cosines", window * angles.cos(), persistent=False)
+        self.register_buffer("sines", window * angles.sin(), persistent=False)
+        self.register_buffer("mel_filters", torch.from_numpy(filters).double(), persistent=False)
+
+    def forward(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """(batch, samples) -> [(batch, ceil(samples / 320), dim)] * (layers + 1), the last one normalised."""
+        windows = [wave] if torch.jit.is_tracing() else wave.split(WINDOW, 1)
+        return [torch.cat(states, 1) for states in zip(*map(self.window, windows), strict=True)]
+
+    def window(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """The same of 30 s at most."""
+        encoder = self.encoder
+        features = F.gelu(encoder.conv2(F.gelu(encoder.conv1(self.log_mel(wave))))).transpose(1, 2)
+        hidden = features + encoder.embed_positions.weight[: features.size(1)]
+        states = [hidden]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+            states.append(hidden)
+        return [*states[:-1], encoder.layer_norm(hidden)]
+
+    def log_mel(self, wave: torch.Tensor) -> torch.Tensor:
+        """(batch, samples), 30 s at most -> (batch, bins, ceil(samples / 160)), float32."""
+        frames = (wave.size(1) + HOP - 1) // HOP
+        end = torch.as_tensor(frames * HOP + FFT, device=wave.device).clamp(max=WINDOW)  # silence up to here
+        steps = torch.arange(FFT, device=wave.device) - FFT // 2
+        places = (torch.arange(frames, device=wave.device)[:, None] * HOP + steps).abs()  # mirrored at both ends
+        places = torch.where(places < end, places, 2 * (end - 1) - places)
+        pieces = F.pad(wave, (0, HOP + FFT)).double()[:, places]
+        power = (pieces @ self.cosines) ** 2 + (pieces @ self.sines) ** 2
+        mel = (power @ self.mel_filters).transpose(1, 2).float().clamp(min=1e-10).log10()
+        loudest = mel.amax((1, 2), keepdim=True)
+        return (torch.maximum(mel, loudest - 8.0) + 4.0) / 4.0
 
 
 class BakedModel(nn.Module):
     """A speech model, a weighted sum of its layers (or the last one alone), and a linear output layer.
 
     Args:
-        model: HubertModel, Wav2Vec2Model, WavLMModel or Data2VecAudioModel of transformers.
+        model: HubertModel, Wav2Vec2Model, WavLMModel … or WhisperEncoder of transformers.
         head: ``weight`` (outputs, dim), maybe ``bias`` (outputs,) and ``layer_weights`` (layers,) before their softmax.
         settings: ``normalize_audio``: zero mean and unit variance (``normalize_eps`` is added to the variance);
             ``normalize_features``: layer norm on each layer; ``gain``: factor on the waveform.
@@ -37,6 +88,7 @@ class BakedModel(nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings
+        self.whisper = WhisperStates(model) if model.config.model_type == "whisper" else None
         for name in ("weight", "bias", "layer_weights"):
             self.register_buffer(name, head[name].float() if name in head else None)
         self.eval()
@@ -46,10 +98,13 @@ class BakedModel(nn.Module):
         """From the folder; nothing is downloaded."""
         from safetensors.torch import load_file
         from transformers import AutoModel
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         folder = Path(folder)
         settings = json.loads((folder / "head.json").read_text(encoding="utf-8"))
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = WhisperEncoder if config["model_type"] == "whisper" else AutoModel
+        model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         return cls(model, load_file(folder / "head.safetensors"), settings)
 
     def features(self, wave: torch.Tensor) -> torch.Tensor:
@@ -57,9 +112,7 @@ class BakedModel(nn.Module):
         if self.settings["normalize_audio"]:
             centred = wave - wave.mean(1, keepdim=True)
             wave = centred / torch.sqrt((centred * centred).mean(1, keepdim=True) + self.settings["normalize_eps"])
-        output = self.model(wave, output_hidden_states=True)
-        # the last one after the encoder's final layer norm, which some models leave out of hidden_states
-        hidden = [*output.hidden_states[:-1], output.last_hidden_state]
+        hidden = self.hidden_states(wave)
         if self.layer_weights is None:
             hidden = hidden[-1:]
         if self.settings["normalize_features"]:
@@ -67,6 +120,14 @@ class BakedModel(nn.Module):
         if self.layer_weights is None:
             return hidden[0]
         return (torch.softmax(self.layer_weights, 0)[:, None, None, None] * torch.stack(hidden)).sum(0)
+
+    def hidden_states(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """(batch, samples) -> [(batch, frames, dim)] * (layers + 1)."""
+        if self.whisper is not None:
+            return self.whisper(wave)
+        output = self.model(wave, output_hidden_states=True)
+        # the last one after the encoder's final layer norm, which some models leave out of hidden_states
+        return [*output.hidden_states[:-1], output.last_hidden_state]
 
 
 class CTC(BakedModel):
@@ -82,7 +143,8 @@ class Classifier(BakedModel):
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
         """(batch, samples) at 16 kHz, all of one length, float32 -> logits (batch, classes of all slots)."""
-        samples, stride = wave.size(1), math.prod(self.model.config.conv_stride)
+        samples = wave.size(1)
+        stride = 2 * HOP if self.whisper is not None else math.prod(self.model.config.conv_stride)
         wave = F.pad(wave * self.settings["gain"], (0, max(0, PADDED_TO - samples)))
         features = self.features(wave)
         frames = -(-samples // stride)  # as in training: one for each stride of samples; the last one is repeated

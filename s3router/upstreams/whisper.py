@@ -6,6 +6,7 @@ them at most in a window; longer recordings are cut into windows of 30 s, which 
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
 
@@ -117,6 +118,16 @@ class WhisperSpeechEncoder(nn.Module):
         self.register_buffer("embed_positions", encoder.embed_positions.weight.detach())  # sinusoids, never trained
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
+
+    def plain(self) -> nn.Module:
+        """A copy as transformers' WhisperEncoder, in evaluation mode."""
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        encoder = WhisperEncoder(copy.deepcopy(self.config)).eval()
+        state = {name.removeprefix("feature_extractor."): tensor for name, tensor in self.state_dict().items()}
+        state["embed_positions.weight"] = state.pop("embed_positions")
+        encoder.load_state_dict(state)
+        return encoder
 
     def forward(self, x: Tensor, frames: list[int]) -> list[Tensor]:
         """Waveforms (B, samples) -> hidden states [(B, T, C)] * (layers + 1); the last one is normalised.
