@@ -177,8 +177,8 @@ def _by_confidence(args: argparse.Namespace, dev: Sets, test: Sets, options: Bat
     """Measure the routes' confidences, and test them; the classifier beside them, if there is one."""
     model = route_options.load(args)
     for lang in (*dev, *test):
-        model.ctc_head(lang)
-    known = {*dev, *(route for route in model.transcribing if model.ctc_head(route).usual_confidence is not None)}
+        model.text_head(lang)
+    known = {*dev, *(route for route in model.transcribing if model.text_head(route).usual_confidence is not None)}
     if test and (lacking := [route for route in model.transcribing if route not in known]):
         raise ConfigError(f"the usual confidence of {', '.join(lacking)} is not known; measure it with --dev LANG=DIR")
     from s3router.serving import langid
@@ -209,7 +209,7 @@ def _identify(
     from s3router.serving import langid
     from s3router.serving.transcribe import Ranking, ranking_of
 
-    offsets = {route: model.ctc_head(route).usual_confidence for route in model.transcribing} | {**measured}
+    offsets = {route: model.text_head(route).usual_confidence for route in model.transcribing} | {**measured}
     weak = ranking_of(model, model.transcribing).weak
     for route, rate in weak.items():
         route_options.warn(f"route {route} has {100 * rate:.0f} % errors on its development set, and is guessed last")

@@ -128,10 +128,9 @@ def _line(transcript: Transcript, args: argparse.Namespace) -> str:
 
 def _score(args: argparse.Namespace) -> int:
     """Every data directory under its own route, all with one resident model."""
-    from s3router.asr.ctc_decode import GreedySearch
-    from s3router.asr.decode import decode
     from s3router.asr.decode_output import write_output
     from s3router.data.kaldi import DataDir
+    from s3router.serving.transcribe import decode_directory
 
     if args.output_dir is None or args.lang is not None:
         raise ConfigError("--score needs --output-dir, and no --lang: each directory is named with its own")
@@ -140,13 +139,13 @@ def _score(args: argparse.Namespace) -> int:
         lang: DataDir.read(path).with_durations() for lang, path in route_options.pairs(args.score, "--score").items()
     }
     model = route_options.load(args)
-    singles = {lang: model.single(lang) for lang in sets}
+    for lang in sets:
+        model.text_head(lang)
     for lang, data in sets.items():
-        single = singles[lang]
-        found = decode(single, single.ctc.tokens, data, GreedySearch(), options)
+        found, tokens = decode_directory(model, lang, data, options)
         extra = {"route": lang, "packs": [str(path) for path in args.routes], "bf16": options.bf16}
         folder = args.output_dir / f"decode_{lang}"
-        result = write_output(folder, data, found, single.ctc.tokens, extra | {"device": args.device})
+        result = write_output(folder, data, found, tokens, extra | {"device": args.device})
         print(
             f"{lang}: WER {100 * result['wer']:.2f} %, CER {100 * result['cer']:.2f} %, {result['n_utts']} utterances, "
             f"{result['times_real_time']:.0f} times real time -> {folder}"

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 FORMAT_VERSION = 1
+WHOLE = "seq2seq"  # ``kind`` among the preprocessing of packs of whole recognisers
 CODECS = ("bits", "coded")  # one bit per weight; range coding, which needs the backbone
 
 
@@ -22,7 +23,9 @@ class PackMeta:
         checkpoint: name of the backbone's checkpoint (no directories); None for names that bring their own.
         mask: fields of `s3router.masks.MaskConfig`.
         preprocessing: ``sample_rate``, ``features`` (``weighted`` or ``last``), ``normalize_features`` (layer
-            norm over each hidden state before they are weighted), ``token_type`` (``char``, ``phn``, ``bpe``).
+            norm over each hidden state before they are weighted), ``token_type`` (``char``, ``phn``, ``bpe``). Of a
+            whole recogniser, encoder and decoder: ``kind`` (`WHOLE`), ``sample_rate``, ``language`` (its token),
+            ``max_tokens_per_second``, ``normalize`` and ``text_language`` (the form of its text).
         labels: names of the classes, for classification; None for CTC, which has a token list.
         corpus: what the masks were trained on.
         metrics: set (``dev``, ``test``) -> metric (``wer``, ``cer``) -> value, as shares (0.05 for 5 %).
@@ -48,6 +51,11 @@ class PackMeta:
     date: str = ""
     format_version: int = FORMAT_VERSION
 
+    @property
+    def whole(self) -> bool:
+        """Whether the masks are for a whole recogniser, which has no head; for an encoder otherwise."""
+        return self.preprocessing.get("kind") == WHOLE
+
 
 @dataclass(frozen=True)
 class MaskPack:
@@ -60,7 +68,8 @@ class MaskPack:
         delta: further backbone parameters that trained (biases, layer norms …), usually none.
         featurizer: the featurizer's state dict (``weights``: one per layer); may be empty.
         head: the output layer: ``weight`` (tokens, dim), ``bias`` (tokens,).
-        tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set.
+        tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set, and for whole
+            recognisers (``meta.whole``), which have neither, nor a head.
         meta: see `PackMeta`.
         bpe_model: the sentencepiece model's bytes, where ``token_type`` is ``bpe``.
     """

@@ -6,15 +6,17 @@ import collections
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from s3router.masks.targets import role_and_layer
 from s3router.packs.container import printable
-from s3router.packs.description import MaskEntry
+from s3router.packs.description import Description, MaskEntry
 from s3router.packs.pack_file import Parts, read_parts
 
+_IN_DECODER = re.compile(r"(?:^|(?<=\.))decoder\.")
 _PARTS = {"masks": "masks", "coded": "masks", "bpe_model": "sentencepiece model"}
 
 
@@ -38,6 +40,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
     return {
         "file": os.fspath(path),
         "route": found.route,
+        "kind": _kind(found),
         "codec": found.codec,
         "format_version": meta.pop("format_version"),
         "bytes": sizes,
@@ -48,7 +51,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
             "sparsity": removed / count if count else 0.0,
             "bits_per_weight": 8 * sizes["masks"] / count if count else 0.0,
             "plain_entropy": entropy(removed / count) if count else 0.0,
-            "by_layer_and_role": _by_place(found.masks),
+            "by_layer_and_role": _by_place(found.masks, found.meta.whole),
         },
         "tokens": None if found.tokens is None else list(found.tokens),
         **meta,
@@ -61,6 +64,7 @@ def page(f: Mapping[str, Any]) -> str:
     checkpoint = f" ({f['checkpoint']})" if f["checkpoint"] else ""
     lines = [
         f"{f['file']}: route {f['route']}, mask pack of format {f['format_version']}, codec {f['codec']}",
+        f"for          {f['kind']}",
         f"backbone     {f['backbone']}{checkpoint}, fingerprint {f['fingerprint']}",
         f"size         {sum(sizes.values()):,} bytes: " + ", ".join(f"{k} {v:,}" for k, v in sizes.items() if v),
     ]
@@ -120,26 +124,47 @@ def _sizes(parts: Parts) -> dict[str, int]:
     return {**sizes, "description": parts.size - sum(sizes.values())}
 
 
-def _by_place(masks: Mapping[str, MaskEntry]) -> list[dict[str, Any]]:
-    """One row per layer (None: outside of the layers) with the sparsity of each role in it."""
-    sums: dict[int | None, dict[str, list[int]]] = collections.defaultdict(dict)
+def _kind(found: Description) -> str:
+    """What the masks are for, in words."""
+    if found.meta.whole:
+        return "a whole recogniser, encoder and decoder; its vocabulary is the model's"
+    if found.tokens is None and found.meta.labels is None:
+        return "an encoder"
+    return "speech recognition by CTC" if found.meta.labels is None else "classification"
+
+
+def _by_place(masks: Mapping[str, MaskEntry], whole: bool) -> list[dict[str, Any]]:
+    """One row per layer (None: outside of the layers) with the sparsity of each role in it.
+
+    Rows of a ``whole`` recogniser say which ``stack`` a layer is in, too.
+    """
+    sums: dict[tuple[str, int | None], dict[str, list[int]]] = collections.defaultdict(dict)
     for name, entry in masks.items():
-        role, layer = role_and_layer(name)
-        cell = sums[layer].setdefault(role or "other", [0, 0])
+        stack = ("decoder" if _IN_DECODER.search(name) else "encoder") if whole else ""
+        role, layer = role_and_layer(_IN_DECODER.sub("", name) if whole else name)
+        if whole and role is None and "encoder_attn" in name:
+            role = "cross-attention"
+        cell = sums[stack, layer].setdefault(role or "other", [0, 0])
         cell[0] += entry.removed
         cell[1] += entry.count
-    order = sorted(sums, key=lambda layer: -1 if layer is None else layer)
-    return [{"layer": layer, **{role: removed / n for role, (removed, n) in sums[layer].items()}} for layer in order]
+    order = sorted(sums, key=lambda place: (place[0] == "decoder", -1 if place[1] is None else place[1]))
+    return [
+        ({"stack": stack} if whole else {})
+        | {"layer": layer, **{role: removed / n for role, (removed, n) in sums[stack, layer].items()}}
+        for stack, layer in order
+    ]
 
 
 def _place_table(rows: list[dict[str, Any]]) -> list[str]:
-    roles = list(dict.fromkeys(role for row in rows for role in row if role != "layer"))
+    roles = list(dict.fromkeys(role for row in rows for role in row if role not in ("stack", "layer")))
     if not rows:
         return []
-    lines = ["", "sparsity by layer  " + "".join(f"{role:>12s}" for role in roles)]
+    width = max(12, *(len(role) + 2 for role in roles))
+    lines = ["", "sparsity by layer  " + "".join(f"{role:>{width}s}" for role in roles)]
     for row in rows:
         name = "outside" if row["layer"] is None else f"{row['layer']}"
-        cells = (f"{row[role]:12.4f}" if role in row else " " * 11 + "–" for role in roles)
+        name = f"{row.get('stack', '')} {name}".strip()
+        cells = (f"{row[role]:{width}.4f}" if role in row else "–".rjust(width) for role in roles)
         lines.append(f"  {name:17s}" + "".join(cells))
     return lines
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,7 +75,16 @@ class Transcribed:
     seconds: Seconds
 
 
-def listen(recogniser: Recogniser, utts: Sequence[Utterance], how: Listening) -> Iterator[tuple[int, Transcribed]]:
+Turn = Callable[[], AbstractContextManager[Any]]
+
+
+def listen(
+    recogniser: Recogniser,
+    utts: Sequence[Utterance],
+    how: Listening,
+    read: Callable[[int], np.ndarray] | None = None,
+    turn: Turn = nullcontext,
+) -> Iterator[tuple[int, Transcribed]]:
     """Transcribe recordings, the longest windows first.
 
     A batch has one window, so a result does not depend on what else is in the batch (up to rounding). Recordings
@@ -81,6 +92,8 @@ def listen(recogniser: Recogniser, utts: Sequence[Utterance], how: Listening) ->
 
     Args:
         utts: with durations.
+        read: index -> float32 (samples,) at 16 kHz; by default what the utterance names.
+        turn: makes the context in which a batch goes through the model, such as a route's.
 
     Yields:
         (index, what was heard), in the order of decoding.
@@ -93,15 +106,19 @@ def listen(recogniser: Recogniser, utts: Sequence[Utterance], how: Listening) ->
     device = next(recogniser.model.parameters()).device
     waiting: list[tuple[int, Tensor]] = []
 
+    def transcribed(waves: list[Tensor]) -> list[Heard]:
+        with turn():
+            return how.transcribe(recogniser, waves)
+
     def heard(batch: list[tuple[int, Tensor]]) -> Iterator[tuple[int, Transcribed]]:
-        found = how.transcribe(recogniser, [wave for _, wave in batch])
-        for (index, wave), one in zip(batch, found, strict=True):
+        for (index, wave), one in zip(batch, transcribed([wave for _, wave in batch]), strict=True):
             yield index, _joined([one], len(wave) / SAMPLE_RATE, how)
 
     for index in order:
-        wave = torch.from_numpy(read_audio(utts[index].source, SAMPLE_RATE)).to(device)
+        samples = read_audio(utts[index].source, SAMPLE_RATE) if read is None else read(index)
+        wave = torch.from_numpy(samples).to(device)
         if len(wave) > WINDOW_SECONDS * SAMPLE_RATE:
-            found = [how.transcribe(recogniser, [piece])[0] for piece in cut(wave)]
+            found = [transcribed([piece])[0] for piece in cut(wave)]
             yield index, _joined(found, len(wave) / SAMPLE_RATE, how)
             continue
         window = how.window(wave)
@@ -121,7 +138,9 @@ def _joined(found: Sequence[Heard], seconds: Seconds, how: Listening) -> Transcr
     return Transcribed(text, sure, sum(counts), len(found), any(one.limited for one in found), seconds)
 
 
-def decode(recogniser: Recogniser, data: DataDir, how: Listening) -> tuple[Transcripts, list[str]]:
+def decode(
+    recogniser: Recogniser, data: DataDir, how: Listening, turn: Turn = nullcontext
+) -> tuple[Transcripts, list[str]]:
     """Transcribe every utterance of ``data``; also the ids of those whose decoding ran on to its limit.
 
     Raises:
@@ -132,7 +151,7 @@ def decode(recogniser: Recogniser, data: DataDir, how: Listening) -> tuple[Trans
     trn_names(data.path, (utt.utt for utt in utts), {utt.utt: utt.speaker for utt in utts})  # before all the work
     if problems := too_short(utts, 1):
         raise DataError(summary(data.path, problems))
-    found = dict(listen(recogniser, utts, how))
+    found = dict(listen(recogniser, utts, how, turn=turn))
     order = range(len(utts))
     sure = [found[i].confidence for i in order if found[i].text]
     transcripts = Transcripts(

@@ -76,9 +76,10 @@ def usual_confidence(
 
 def store_confidence(path: str | os.PathLike, value: float, model: RoutedModel) -> None:
     """Write a route's usual confidence into its pack, among the metrics of its validation set; all else stays."""
-    backbone = model.upstream.backbone
-    pack = read_pack(path, backbone, fingerprint=model.upstream.backbone_fingerprint)
-    write_pack(path, with_confidence(pack, value), codec=read_parts(path).description.codec, backbone=backbone)
+    found = read_parts(path).description
+    backbone, fingerprint = model.backbone_for(found.meta.whole, str(path))
+    pack = read_pack(path, backbone, fingerprint=fingerprint)
+    write_pack(path, with_confidence(pack, value), codec=found.codec, backbone=backbone)
 
 
 def identify(
@@ -98,7 +99,7 @@ def identify(
     """
     routes = model.transcribing
     for lang in sets:
-        model.ctc_head(lang)
+        model.text_head(lang)
     counts = {name: {lang: dict.fromkeys(routes, 0) for lang in sets} for name in rankings}
     started = time.perf_counter()
     for lang, recordings in sets.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3router.errors import ConfigError
 from s3router.packs import MaskPack
+from s3router.packs.contents import WHOLE
 from s3router.packs.pack_file import read_parts
 from s3router.serving.routed_model import RoutedModel
 
@@ -36,10 +37,49 @@ def load_routes(
 
     check_device(device)
     upstream, ckpt = backbone_of(sources[0], upstream, ckpt)
-    model = RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
+    whole = next((source for source in sources if is_whole(source)), None)
+    if whole is None:
+        model = RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
+    else:
+        model = whole_model(upstream, ckpt, str(whole)).to(device)
     for source in sources:
         model.add(pack_of_folder(source) if Path(source).is_dir() else source)
     return model.eval()
+
+
+def whole_model(upstream: str, ckpt: str | None, where: str) -> RoutedModel:
+    """A whole recogniser, with its encoder as the upstream of routes that need no more.
+
+    Args:
+        where: names in messages what needs it.
+
+    Raises:
+        ConfigError: the upstream is no Whisper.
+        CheckpointError: as `s3router.upstreams.whisper_recogniser.load_recogniser`.
+    """
+    from s3router.upstreams.routed import RoutedUpstream
+    from s3router.upstreams.whisper import WhisperSpeechEncoder, WhisperUpstream
+    from s3router.upstreams.whisper_recogniser import load_recogniser
+
+    try:
+        recogniser = load_recogniser(upstream, ckpt)
+    except ConfigError as error:
+        raise ConfigError(f"{where} is for a whole recogniser, encoder and decoder. {error}") from None
+    encoder = WhisperUpstream(WhisperSpeechEncoder(recogniser.model.model.encoder))
+    return RoutedModel(RoutedUpstream(encoder), recogniser)
+
+
+def is_whole(source: str | os.PathLike) -> bool:
+    """Whether a pack or an experiment is of a whole recogniser.
+
+    Raises:
+        PackError, CheckpointError: it is damaged, or neither.
+    """
+    if not Path(source).is_dir():
+        return read_parts(source).description.meta.whole
+    from s3router.serving.opening import open_experiment
+
+    return open_experiment(source).task == WHOLE
 
 
 def pack_of_folder(folder: str | os.PathLike) -> MaskPack:

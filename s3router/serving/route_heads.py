@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,13 @@ class RouteHead(nn.Module, abc.ABC):
 
     Attributes:
         gain: factor on the waveform.
+        purpose: what it is for, for messages.
 
     Raises:
         PackError: the pack has no output layer, or was trained on features of another kind.
     """
+
+    purpose: ClassVar[str]
 
     def __init__(self, pack: MaskPack):
         super().__init__()
@@ -83,6 +86,8 @@ class CTCHead(RouteHead):
         error_rate: of this route on its validation set, characters if known, else words or phones; None: not known.
     """
 
+    purpose = "it writes text and gives no labels: s3router transcribe"
+
     def __init__(self, pack: MaskPack):
         super().__init__(pack)
         settings = pack.meta.preprocessing
@@ -90,9 +95,7 @@ class CTCHead(RouteHead):
             self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
         except (ConfigError, RuntimeError) as error:  # the latter is all that sentencepiece says of a damaged model
             raise PackError(f"route {pack.route!r}: its tokens cannot be read ({error}); pack it again") from None
-        dev = validation_metrics(pack)
-        self.usual_confidence = dev.get("confidence")
-        self.error_rate = next((dev[name] for name in ("per", "cer", "wer") if name in dev), None)
+        self.usual_confidence, self.error_rate = dev_figures(pack)
 
     def forward(self, hidden: Sequence[Tensor], frames: Tensor) -> Tensor:
         return self.log_softmax(self.features(hidden))
@@ -115,6 +118,8 @@ class ClassHead(RouteHead):
         training_settings: what trained it, as the pack says.
         upstream: name of the upstream that it was trained on.
     """
+
+    purpose = "it gives labels and no text: s3router classify"
 
     def __init__(self, pack: MaskPack):
         super().__init__(pack)
@@ -150,6 +155,12 @@ def route_head(pack: MaskPack) -> RouteHead:
     if pack.tokens is None and pack.meta.labels is None:
         raise PackError(f"route {pack.route!r}: its pack has neither tokens nor class labels; pack it again")
     return ClassHead(pack) if pack.tokens is None else CTCHead(pack)
+
+
+def dev_figures(pack: MaskPack) -> tuple[float | None, float | None]:
+    """Usual confidence and error rate (of phones or characters, else words) on the validation set, as far as known."""
+    dev = validation_metrics(pack)
+    return dev.get("confidence"), next((dev[name] for name in ("per", "cer", "wer") if name in dev), None)
 
 
 def validation_metrics(pack: MaskPack) -> dict[str, Any]:

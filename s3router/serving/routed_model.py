@@ -12,16 +12,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3router.errors import ConfigError
+from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, read_pack
+from s3router.packs.pack_file import read_parts
 from s3router.serving.route_heads import ClassHead, CTCHead, RouteHead, route_head
+from s3router.serving.whole_routes import WholeHead, WholeRoutes
 from s3router.upstreams.memory import give_back_memory
 from s3router.upstreams.routed import RoutedUpstream
+from s3router.upstreams.routes import unknown_route
+
+if TYPE_CHECKING:
+    from s3router.upstreams.whisper_recogniser import Recogniser
+
+TextHead = CTCHead | WholeHead
 
 PADDED_TO = 800
 """Samples: s3prl pads a batch to 0.05 s at least, and so does this."""
@@ -32,11 +41,14 @@ class RoutedModel(nn.Module):
 
     Args:
         upstream: without routes.
+        recogniser: a whole recogniser that ``upstream`` is the encoder of, module by module; None: there is none, and
+            packs of whole recognisers are refused.
     """
 
-    def __init__(self, upstream: RoutedUpstream):
+    def __init__(self, upstream: RoutedUpstream, recogniser: Recogniser | None = None):
         super().__init__()
         self.upstream = upstream
+        self.whole = None if recogniser is None else WholeRoutes(recogniser, upstream.routes)
         self._heads = nn.ModuleDict()
         rate = upstream.get_downsample_rates("hidden_states")
         self.stride = rate if isinstance(rate, int) else rate[0]
@@ -45,12 +57,12 @@ class RoutedModel(nn.Module):
     @property
     def routes(self) -> tuple[str, ...]:
         """The known routes."""
-        return self.upstream.routes.names
+        return self.upstream.routes.names + (() if self.whole is None else self.whole.routes.names)
 
     @property
     def transcribing(self) -> tuple[str, ...]:
         """The routes that write text."""
-        return self._of_kind(CTCHead)
+        return self._of_kind(TextHead)
 
     @property
     def classifying(self) -> tuple[str, ...]:
@@ -70,36 +82,69 @@ class RoutedModel(nn.Module):
     def add(self, pack: MaskPack | str | os.PathLike) -> str:
         """Take in a pack, or the file of one; returns its route's name. Raises as `RoutedUpstream.add_route`."""
         if not isinstance(pack, MaskPack):
-            name = self.add(read_pack(pack, self.upstream.backbone, fingerprint=self.upstream.backbone_fingerprint))
+            backbone, fingerprint = self.backbone_for(read_parts(pack).description.meta.whole, str(pack))
+            name = self.add(read_pack(pack, backbone, fingerprint=fingerprint))
             give_back_memory()
             return name
+        self.backbone_for(pack.meta.whole, f"route {pack.route!r}")
+        if pack.route in self.routes:
+            raise ConfigError(f"route {pack.route!r} is there already; remove it first, or give the other another name")
+        if pack.meta.whole:
+            self._heads[_key(pack.route)] = self.whole.add(pack)
+            return pack.route
         head = route_head(pack).to(self.device).eval()
         self.upstream.add_route(pack)
         self._heads[_key(pack.route)] = head
         return pack.route
 
+    def backbone_for(self, whole: bool, where: str) -> tuple[nn.Module, str]:
+        """What packs of a kind are for, and its fingerprint.
+
+        Args:
+            whole: packs of whole recognisers, else of encoders.
+            where: names the pack in messages.
+
+        Raises:
+            PackError: there is no whole recogniser here.
+        """
+        if not whole:
+            return self.upstream.backbone, self.upstream.backbone_fingerprint
+        if self.whole is None:
+            raise PackError(
+                f"{where}: for a whole recogniser, encoder and decoder, and this is an encoder alone. Name it together "
+                "with the other packs when they are loaded."
+            )
+        return self.whole.model, self.whole.fingerprint
+
     def remove(self, route: str) -> None:
         """Forget a route."""
-        self.upstream.remove_route(route)
+        of_whole = self.whole is not None and route in self.whole.routes.names
+        (self.whole if of_whole else self.upstream).routes.remove(route)
         if _key(route) in self._heads:  # none where it was added to the upstream alone
             del self._heads[_key(route)]
 
-    def head(self, route: str) -> RouteHead:
+    def head(self, route: str) -> RouteHead | WholeHead:
         """The head of a route; raises ConfigError for unknown ones."""
         if route is None:
             raise ConfigError(f"a route is needed; known: {', '.join(self.routes) or 'none'}")
-        key = _key(self.upstream.routes.check(route))
+        if route not in self.routes:
+            raise unknown_route(route, self.routes)
+        key = _key(route)
         if key not in self._heads:
             raise ConfigError(f"route {route!r} was added to the upstream alone and has no head here; add() it here")
         return self._heads[key]
 
+    def text_head(self, route: str) -> TextHead:
+        """The head of a route that transcribes, by CTC or as a whole recogniser; raises ConfigError for others."""
+        return self._head_of_kind(route, TextHead)
+
     def ctc_head(self, route: str) -> CTCHead:
-        """The head of a route that transcribes; raises ConfigError for others."""
-        return self._head_of_kind(route, CTCHead, "it gives labels and no text: s3router classify")
+        """The head of a route that transcribes by CTC; raises ConfigError for others."""
+        return self._head_of_kind(route, CTCHead)
 
     def class_head(self, route: str) -> ClassHead:
         """The head of a route that classifies; raises ConfigError for others."""
-        return self._head_of_kind(route, ClassHead, "it writes text and gives no labels: s3router transcribe")
+        return self._head_of_kind(route, ClassHead)
 
     def log_probs(self, waves: Sequence[Tensor], routes: str | Sequence[str]) -> list[Tensor]:
         """[(samples,)], float32 at 16 kHz, any lengths -> [(frames, tokens of its route)], log probabilities, float32.
@@ -161,13 +206,13 @@ class RoutedModel(nn.Module):
             hidden = [torch.cat((h, h[:, -1:].repeat(1, lacking, 1)), 1) for h in hidden]
         return [h[:, : max(frames)] for h in hidden]
 
-    def _of_kind(self, kind: type[RouteHead]) -> tuple[str, ...]:
+    def _of_kind(self, kind: Any) -> tuple[str, ...]:
         return tuple(r for r in self.routes if _key(r) in self._heads and isinstance(self._heads[_key(r)], kind))
 
-    def _head_of_kind[Head: RouteHead](self, route: str, kind: type[Head], otherwise: str) -> Head:
+    def _head_of_kind(self, route: str, kind: Any) -> Any:
         head = self.head(route)
         if not isinstance(head, kind):
-            raise ConfigError(f"route {route!r}: {otherwise}; here: {', '.join(self._of_kind(kind)) or 'none'}")
+            raise ConfigError(f"route {route!r}: {head.purpose}; here: {', '.join(self._of_kind(kind)) or 'none'}")
         return head
 
 

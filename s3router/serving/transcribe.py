@@ -1,7 +1,8 @@
 """Transcription by any number of routes on one resident backbone; the language given, or found by the decoders.
 
-How a language is found: every candidate route decodes the utterance (greedy CTC). Its confidence is the log probability
-of its best path per token: summed over all frames, blanks included, and divided by the number of tokens written. The
+How a language is found: every candidate route decodes the utterance (greedily). Its confidence is the log probability
+per token: by CTC that of the best path, summed over all frames, blanks included, and divided by the number of tokens
+written; of a whole recogniser the mean over its tokens, the end of the text included. The
 right decoder is sure of many tokens; a wrong one writes few, or is not sure of them. What a route usually reaches in
 its own language is taken off (`s3router.serving.langid`), and the highest wins. Measured in docs/routing.md. Where the
 packs do not say what is usual, the log share of characters that a route gets right on its development set is added. A
@@ -10,6 +11,7 @@ route that gets most of them wrong says little about the language: it wins where
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +20,19 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from s3router.asr.ctc_decode import BatchOptions, best_path, best_tokens, decode_many
+from s3router.asr.ctc_decode import BatchOptions, GreedySearch, best_path, best_tokens, decode_many
+from s3router.asr.decode import decode
+from s3router.asr.decode_output import Transcripts
 from s3router.data.audio import Seconds
-from s3router.data.kaldi import Utterance
+from s3router.data.kaldi import DataDir, Utterance
+from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError
+from s3router.scoring.files import shorten
 from s3router.serving.reading import WaveReader
+from s3router.serving.route_heads import CTCHead
 from s3router.serving.routed_model import RoutedModel
+
+logger = logging.getLogger(__name__)
 
 WEAK = 0.6
 """Share of characters (or phones) that a route gets wrong, above which it says little about the language."""
@@ -53,10 +62,17 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One recording under one route: token ids, and the best path's log probability per token; -inf without any."""
+    """One recording under one route.
+
+    Attributes:
+        tokens: ids of a CTC route's tokens; none for a whole recogniser.
+        confidence: log probability per token, of the best path; -inf where nothing was written.
+        text: of a whole recogniser.
+    """
 
     tokens: list[int]
     confidence: float
+    text: str | None = None
 
 
 def transcribe(
@@ -89,7 +105,9 @@ def transcribe(
         utt = recordings[index]
         scores = ranking.scores(heard)
         best = next(iter(scores))
-        text = model.ctc_head(best).tokens.decode(heard[best].tokens)
+        text = heard[best].text
+        if text is None:
+            text = model.ctc_head(best).tokens.decode(heard[best].tokens)
         yield index, Transcript(utt.utt, utt.source, best, text, utt.duration, scores)
 
 
@@ -121,7 +139,7 @@ class Ranking:
 
 def ranking_of(model: RoutedModel, routes: Sequence[str]) -> Ranking:
     """As the packs say: usual confidences if all of them have one; else error rates, if all of them have one."""
-    heads = {route: model.ctc_head(route) for route in routes}
+    heads = {route: model.text_head(route) for route in routes}
     usual = {route: head.usual_confidence for route, head in heads.items()}
     errors = {route: head.error_rate for route, head in heads.items()}
     weak = {route: rate for route, rate in errors.items() if rate is not None and rate > WEAK}
@@ -142,14 +160,57 @@ def hear(
     """As `transcribe`, with what every route makes of a recording: route -> hypothesis."""
     if not routes:
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
-    for route in routes:
-        model.ctc_head(route)
-    read = WaveReader(recordings, model.receptive_field, bad)
+    heads = {route: model.text_head(route) for route in routes}
+    by_ctc = [route for route, head in heads.items() if isinstance(head, CTCHead)]
+    read, options = WaveReader(recordings, model.receptive_field, bad), options or BatchOptions()
+    streams = [_by_whole(model, route, recordings, read, options) for route in heads if route not in by_ctc]
+    if by_ctc:
+        streams.append(_by_ctc(model, by_ctc, recordings, read, options))
+    *first, last = streams
+    before: dict[int, dict[str, Hypothesis]] = {}
+    for stream in first:
+        for index, found in stream:
+            before.setdefault(index, {}).update(found)
+    for index, found in last:
+        if bad is None or index not in bad:
+            found |= before.pop(index, {})
+            yield index, {route: found[route] for route in heads}
+
+
+def _by_ctc(
+    model: RoutedModel, routes: list[str], recordings: Sequence[Utterance], read: WaveReader, options: BatchOptions
+) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
+    """What routes of CTC hear; the convolutions run once for all of them."""
     seconds = [utt.duration for utt in recordings]
     listener, search = _Listener(model, tuple(routes)), _BestTokens()
-    for index, decoded in decode_many(listener, read, seconds, search, options or BatchOptions()):
-        if bad is None or index not in bad:
-            yield index, dict(zip(routes, decoded.tokens, strict=True))
+    for index, decoded in decode_many(listener, read, seconds, search, options):
+        yield index, dict(zip(routes, decoded.tokens, strict=True))
+
+
+def _by_whole(
+    model: RoutedModel, route: str, recordings: Sequence[Utterance], read: WaveReader, options: BatchOptions
+) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
+    """What a route of the whole recogniser hears."""
+    for index, heard in model.whole.hear(route, model.text_head(route), recordings, read, options):
+        confidence = heard.confidence if heard.text else -math.inf
+        yield index, {route: Hypothesis([], confidence, heard.text)}
+
+
+def decode_directory(
+    model: RoutedModel, route: str, data: DataDir, options: BatchOptions
+) -> tuple[Transcripts, TokenIds | None]:
+    """Transcribe a data directory under one route; with the tokens that it writes with, None for whole recognisers.
+
+    Raises:
+        DataError: an id that cannot be written; a recording that cannot be read or holds no frame.
+    """
+    head = model.text_head(route)
+    if isinstance(head, CTCHead):
+        return decode(model.single(route), head.tokens, data, GreedySearch(), options), head.tokens
+    found, limited = model.whole.decode(route, head, data, options)
+    if limited:
+        logger.warning("decoding ran on and was cut off in %d utterances: %s", len(limited), shorten(limited))
+    return found, None
 
 
 class _Listener(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,21 +38,30 @@ class Routes:
         backbone: the bare model; without masks attached.
         fingerprint: `s3router.upstreams.fingerprint` of it where it is known already.
         working_copies: routes whose masked weights are kept at a time, the last used ones; at least 1.
+        beside: routes of another module that shares parameters with this one; forward passes of both take turns.
     """
 
-    def __init__(self, backbone: nn.Module, fingerprint: str | None = None, working_copies: int = 1):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        fingerprint: str | None = None,
+        working_copies: int = 1,
+        beside: Routes | None = None,
+    ):
         if working_copies < 1:
             raise ConfigError(f"working_copies must be at least 1, found {working_copies}")
         self.backbone = backbone
         self.working_copies = working_copies
         self._fingerprint = fingerprint
+        self._beside = beside
         self._routes: dict[str, RouteWeights] = {}
         self._trainable: tuple[str, ...] = ()  # parameters that were frozen when the first route came
         self._choice = ThreadChoice()
         self._fresh()
 
     def _fresh(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.RLock() if self._beside is None else self._beside._lock
+        self._places = _places(self.backbone)
         self._copies: list[WorkingCopy] = []  # the one used last at the end
         self._versions = _versions(self.backbone)
         self._guards = {name: self._guard(name) for route in self._routes.values() for name in route.names}
@@ -134,9 +143,7 @@ class Routes:
         """The name itself (None stands for the bare backbone). Raises ConfigError for one that is not known."""
         if name is None or name in self._routes:
             return name
-        close = difflib.get_close_matches(str(name), self._routes, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ConfigError(f"unknown route {name!r}; {hint}known: {', '.join(self._routes) or 'none, add a pack first'}")
+        raise unknown_route(name, self._routes)
 
     @property
     def selected(self) -> str | None:
@@ -172,7 +179,11 @@ class Routes:
         with self._lock:
             self.check(name)
             weights = {} if name is None else self.prepare(name)
-            places = [(*_owner(self.backbone, weight), tensor) for weight, tensor in weights.items()]
+            places = [
+                (*_owner(self.backbone, place), tensor)
+                for weight, tensor in weights.items()
+                for place in self._places.get(weight, (weight,))
+            ]
             own = [owner._parameters[key] for owner, key, _ in places]
             try:
                 for owner, key, tensor in places:
@@ -238,6 +249,13 @@ class Routes:
         self._fresh()
 
 
+def unknown_route(name: str, known: Collection[str]) -> ConfigError:
+    """The error that names a close one, and all."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return ConfigError(f"unknown route {name!r}; {hint}known: {', '.join(known) or 'none, add a pack first'}")
+
+
 def _version(parameter: Tensor) -> int:
     return 0 if parameter.is_inference() else parameter._version
 
@@ -250,6 +268,14 @@ def _versions(backbone: nn.Module) -> list[int]:
 def _parameter_names(backbone: nn.Module) -> dict[str, str]:
     """A parameter's name in packs -> in the module (they differ in weight norm)."""
     return {plain_name(name): name for name, _ in backbone.named_parameters()}
+
+
+def _places(backbone: nn.Module) -> dict[str, tuple[str, ...]]:
+    """A parameter's name -> all its names: an output layer may be the embedding of tokens."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in backbone.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {found[0]: tuple(found) for found in names.values()}
 
 
 def _owner(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:

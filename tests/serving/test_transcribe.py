@@ -141,7 +141,7 @@ def test_recordings_that_are_too_short_are_named_before_anything_is_decoded():
     from s3router.data.kaldi import Utterance
     from s3router.serving.transcribe import hear
 
-    model = SimpleNamespace(ctc_head=lambda route: None, routes=("es",), receptive_field=400)
+    model = SimpleNamespace(text_head=lambda route: None, routes=("es",), receptive_field=400)
     lengths = {"a": 2.0, "b": 0.01, "c": 0.02}
     utts = [Utterance(f"{name}.wav", f"{name}.wav", duration=seconds) for name, seconds in lengths.items()]
     with pytest.raises(DataError, match=r"2 problems:\n  b\.wav: 10 ms, shorter than the 25 ms.*\n  c\.wav: 20 ms"):
