@@ -84,6 +84,8 @@ class Anatomy:
         layers: the transformer layers, the lowest first.
         mask_embedding: the parameter (C,) that stood for masked frames in pretraining.
         stacked_positions: positional convolutions, where there are several on top of each other (data2vec).
+        frame_convolutions: convolutions over frames inside the layers (Conformer).
+        batch_norms: inside the layers; their statistics stay those of pretraining.
         lengths: what the front end makes of lengths.
     """
 
@@ -92,6 +94,8 @@ class Anatomy:
     layers: tuple[str, ...] = ()
     mask_embedding: str | None = None
     stacked_positions: tuple[str, ...] = ()
+    frame_convolutions: tuple[str, ...] = ()
+    batch_norms: tuple[str, ...] = ()
     lengths: Lengths | None = None
 
     @classmethod
@@ -105,6 +109,8 @@ class Anatomy:
             () if layers is None else tuple(f"{layers}.{n}" for n in range(len(backbone.get_submodule(layers)))),
             _mask_embedding(backbone),
             _stacked_positions(backbone),
+            _inside(backbone, layers, lambda m: isinstance(m, nn.Conv1d) and m.kernel_size[0] > 1),
+            _inside(backbone, layers, lambda m: isinstance(m, nn.BatchNorm1d)),
             None if front_end is None else _lengths(backbone.get_submodule(front_end)),
         )
 
@@ -139,6 +145,13 @@ def _first_named(
 def _mask_embedding(backbone: nn.Module) -> str | None:
     names = (name for name, _ in backbone.named_parameters() if name.rsplit(".", 1)[-1] in _MASK_EMBEDDINGS)
     return next(names, None)
+
+
+def _inside(backbone: nn.Module, layers: str | None, fits: Callable[[nn.Module], bool]) -> tuple[str, ...]:
+    """Fitting modules in the layers."""
+    if layers is None:
+        return ()
+    return tuple(name for name, module in backbone.get_submodule(layers).named_modules(prefix=layers) if fits(module))
 
 
 def _stacked_positions(backbone: nn.Module) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ OTHER_MODELS = (
     "Models of other kinds train with masks, too: load yours and call s3router.masks.attach on it (docs/upstreams.md, "
     "Other models)."
 )
+ATTACH = (
+    "load it with the library it comes from and call s3router.masks.attach on it (docs/upstreams.md, Other models)."
+)
 _SHOWN = 8  # keys listed in a message before it says "and n more"
 
 
@@ -90,6 +93,14 @@ def read_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: expected a state dict (names to tensors), found {type(state).__name__}.")
     return dict(state)
+
+
+def refuse_espnet(path: Path) -> CheckpointError:
+    """The error for a model of ESPnet, such as XEUS."""
+    return CheckpointError(
+        f"{path}: a model of ESPnet (XEUS and its like) is no upstream here, because transformers has no class for it; "
+        f"{ATTACH}"
+    )
 
 
 def rename_weight_norm(names: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:

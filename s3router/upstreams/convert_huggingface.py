@@ -1,4 +1,4 @@
-"""HuggingFace folders and repositories of HuBERT, wav2vec 2.0, WavLM, data2vec-audio and Whisper models."""
+"""HuggingFace folders and repositories of the families of models in `s3router.upstreams.huggingface.FAMILIES`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError
-from s3router.upstreams.checkpoint import OTHER_MODELS, first_line, read_tensors
+from s3router.upstreams.checkpoint import ATTACH, OTHER_MODELS, first_line, read_tensors, refuse_espnet
 from s3router.upstreams.convert_whisper import from_whisper
-from s3router.upstreams.huggingface import FAMILIES, NORMALIZE_EPS
+from s3router.upstreams.huggingface import FAMILIES, NORMALIZE_EPS, REFUSED
 from s3router.upstreams.plain_model import PlainModel, model_class
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ def from_huggingface(source: str, name: str | None = None, weights: bool = True)
         CheckpointError: a file is missing, unsafe or damaged, or for another architecture.
     """
     folder = fetch_folder(source)
+    if not (folder / "config.json").exists() and any(folder.rglob("config.yaml")):
+        raise refuse_espnet(folder)
     config = read_json(folder / "config.json", "A HuggingFace upstream folder needs it.")
     family = _family(config.get("model_type"), name, folder / "config.json")
     if family == "whisper":
@@ -60,6 +62,12 @@ def from_huggingface(source: str, name: str | None = None, weights: bool = True)
         )
     if config.get("add_adapter"):
         config["add_adapter"] = False  # the last hidden state would have other frames than the rest
+    if config.get("adapter_attn_dim"):
+        logger.warning(
+            "%s: the language adapters in its model file become part of the upstream; for those of another language, "
+            "see docs/upstreams.md, Gallery",
+            folder,
+        )
     tensors = read_weights(folder, family) if weights else {}
     return PlainModel(family, config, tensors, preprocessor["do_normalize"], folder, float(eps))
 
@@ -78,8 +86,9 @@ def fetch_folder(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        wanted = ["*config.json", "tokenizer.json", *WEIGHT_FILES, "*.safetensors", "*.bin"]
-        return Path(snapshot_download(source, allow_patterns=wanted))
+        wanted = ["*config.json", "*config.yaml", "tokenizer.json", *WEIGHT_FILES, "*.safetensors", "*.bin"]
+        # MMS has an adapter file for each of a thousand languages
+        return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=["adapter.*"]))
     except Exception as error:  # the client raises a dozen kinds, from its own and from two HTTP libraries
         raise CheckpointError(
             f"{source}: no such folder, and it cannot be downloaded from huggingface.co ({first_line(error)}). "
@@ -93,6 +102,10 @@ def _family(found: Any, name: str | None, path: Path) -> str:
     names = {family: hub_name for hub_name, (family, _) in FAMILIES.items()}
     if found in names and wanted in (None, found):
         return found
+    if found in REFUSED:
+        raise CheckpointError(
+            f"{path}: a model of type {found} is no upstream here, because {REFUSED[found]}; {ATTACH}"
+        )
     if found not in names:
         raise CheckpointError(f"{path}: model_type {found!r} is none of {', '.join(names)}. {OTHER_MODELS}")
     raise CheckpointError(f"{path}: {name} wants model_type {wanted!r}, found {found!r}. Use {names[found]}, or auto.")

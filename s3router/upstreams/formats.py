@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from s3router.errors import CheckpointError
-from s3router.upstreams.checkpoint import read_tensors
+from s3router.upstreams.checkpoint import read_tensors, refuse_espnet
 from s3router.upstreams.convert_fairseq import from_fairseq
 from s3router.upstreams.convert_huggingface import from_huggingface
 from s3router.upstreams.convert_torchaudio import from_torchaudio, looks_like_torchaudio
@@ -77,6 +77,8 @@ def read_any(
     if is_tensor_mapping(content):
         if looks_like_torchaudio(content):
             return from_torchaudio(content, path, bundle)
+        if any(name.startswith("encoder.encoders.") for name in content):
+            raise refuse_espnet(path)
         raise CheckpointError(
             f"{path}: weights without a configuration. Give the folder that holds config.json beside them, or the "
             "checkpoint that they were taken from."

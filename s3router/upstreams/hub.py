@@ -77,7 +77,7 @@ def build(
             public ones are looked for, and kept, in `s3router.upstreams.public.upstreams_folder`).
         refresh: download again.
         upstream: ``tiny``, ``auto`` (ckpt is a file or folder of any format), a public upstream of conf/upstreams,
-            ``hf_{hubert,wav2vec2,wavlm,data2vec,whisper}_custom``, or any name of s3prl's hub.
+            a single family (``hf_hubert_custom`` …), or any name of s3prl's hub.
         mask: fields of `s3router.masks.MaskConfig`; None: no mask.
         specaug: fields of `SpecAugConfig` ({} for its defaults); None: no masking of features.
         feature_cache: folder, or {path, max_gb}: keep the output of the feature extractor there (`CacheConfig`).

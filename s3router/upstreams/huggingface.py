@@ -1,4 +1,4 @@
-"""HuBERT, wav2vec 2.0, WavLM and data2vec-audio of transformers, as s3prl-style upstreams.
+"""HuBERT, wav2vec 2.0, WavLM, data2vec-audio and their like of transformers, as s3prl-style upstreams.
 
 s3prl has experts for the first two. They are not used here, because with transformers 5 they load a half-precision
 file as a half-precision model, give the last layer of pre-LN models without its final layer norm, keep layer drop and
@@ -20,8 +20,16 @@ FAMILIES = {
     "hf_wav2vec2_custom": ("wav2vec2", "Wav2Vec2Model"),
     "hf_wavlm_custom": ("wavlm", "WavLMModel"),
     "hf_data2vec_custom": ("data2vec-audio", "Data2VecAudioModel"),
+    "hf_unispeech_custom": ("unispeech", "UniSpeechModel"),
+    "hf_unispeech_sat_custom": ("unispeech-sat", "UniSpeechSatModel"),
+    "hf_conformer_custom": ("wav2vec2-conformer", "Wav2Vec2ConformerModel"),
     "hf_whisper_custom": ("whisper", "WhisperEncoder"),
 }
+# model_type in config.json -> why such a model is no upstream here
+REFUSED = dict.fromkeys(
+    ("sew", "sew-d"),
+    "its layers have half as many frames as its output, so its hidden states cannot be weighted and summed",
+) | {"wav2vec2-bert": "it takes filter banks of an extractor of its own (SeamlessM4TFeatureExtractor), not waveforms"}
 MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
 
 
@@ -29,7 +37,7 @@ class HuggingFaceUpstream(nn.Module):
     """A transformers speech model behind s3prl's interface.
 
     Args:
-        model: HubertModel, Wav2Vec2Model, WavLMModel or Data2VecAudioModel.
+        model: of a class in FAMILIES, other than Whisper's.
         normalize: bring every waveform to zero mean and unit variance, as the model saw it in pretraining.
         normalize_eps: added to the variance. transformers adds 1e-7; fairseq, in which the public models were
             pretrained, 1e-5, which makes a difference for quiet recordings.

@@ -55,8 +55,25 @@ def make_exact(backbone: nn.Module, anatomy: Anatomy, batch: RunningBatch) -> No
     if hasattr(backbone, "forward_padding_mask") and anatomy.lengths is not None:
         own = backbone.forward_padding_mask
         backbone.forward_padding_mask = functools.partial(exact_padding_mask, anatomy.lengths, own)
-    for name in anatomy.stacked_positions:
+    for name in (*anatomy.stacked_positions, *anatomy.frame_convolutions):
         backbone.get_submodule(name).register_forward_pre_hook(functools.partial(silence_padding, batch))
+
+    for name in anatomy.batch_norms:
+        norm = backbone.get_submodule(name)
+        kind = type(norm)
+        norm.__class__ = type(f"Constant{kind.__name__}", (_Constant, kind), {"__module__": kind.__module__})
+        norm.eval()
+
+
+class _Constant:
+    """Mixed into the class of a batch norm: its statistics stay as they are, in training, too.
+
+    Statistics of a batch would make an utterance's features depend on the others in it, and those that run along would
+    change a backbone that is frozen.
+    """
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(False)
 
 
 def exact_padding_mask(lengths: Lengths, original: Callable, features: Tensor, padding_mask: Tensor) -> Tensor:

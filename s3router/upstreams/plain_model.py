@@ -30,7 +30,7 @@ class PlainModel:
     """A speech model that was read from any format.
 
     Args:
-        family: model_type of transformers: wav2vec2, hubert, wavlm, data2vec-audio or whisper.
+        family: model_type of transformers, one of FAMILIES'.
         settings: fields of that family's configuration class.
         weights: parameter name in transformers' naming -> tensor; empty where they were not read.
         normalize: waveforms are brought to zero mean and unit variance.
@@ -75,6 +75,8 @@ class PlainModel:
         try:
             with contextlib.nullcontext() if random_init else torch.device("meta"):
                 model = model_class(self.family)(config).float().eval()
+            if not random_init and len(list(model.buffers())) > len(_saved_buffers(model)):
+                model = model_class(self.family)(config).float().eval()  # tables that no file holds are computed
         except Exception as error:
             raise self._no_model(error) from error
         if random_init:
@@ -136,6 +138,10 @@ class PlainModel:
             "return_attention_mask": self.settings.get("feat_extract_norm", "layer") == "layer",
             "sampling_rate": SAMPLE_RATE,
         }
+
+
+def _saved_buffers(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_buffers()} & model.state_dict().keys()
 
 
 def model_class(family: str) -> Any:

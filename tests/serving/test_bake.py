@@ -175,6 +175,10 @@ def test_onnx_that_differs_is_refused(tmp_path):
         ("hf_wav2vec2_custom", "layer", True),
         ("hf_wavlm_custom", "group", True),
         ("hf_data2vec_custom", "layer", False),
+        ("hf_unispeech_custom", "layer", False),
+        ("hf_unispeech_sat_custom", "group", True),
+        ("hf_conformer_custom", "group", False),
+        ("hf_conformer_custom", "layer", True),
     ],
 )
 def test_every_family(tmp_path, upstream, norm, onnx):

@@ -19,6 +19,9 @@ HF_MODELS = {
     "hf_wav2vec2_custom": "Wav2Vec2Model",
     "hf_wavlm_custom": "WavLMModel",
     "hf_data2vec_custom": "Data2VecAudioModel",
+    "hf_unispeech_custom": "UniSpeechModel",
+    "hf_unispeech_sat_custom": "UniSpeechSatModel",
+    "hf_conformer_custom": "Wav2Vec2ConformerModel",
 }
 
 
