@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,status,table,plot,measure}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,status,table,plot,measure,routes}")
     for verb, text in VERBS.items():
         shown = {"help": text} if verb not in INNER else {}  # the others are for processes that we start
         sub = verbs.add_parser(verb, description=text, **shown)
@@ -70,7 +71,39 @@ def parser() -> argparse.ArgumentParser:
     tasks.add_argument("--tag", required=True, help="of the experiments: TAG_router and TAG_weight")
     tasks.add_argument("--work", type=Path, help="folder of packs and of what was predicted through one upstream")
     tasks.add_argument("--output", type=Path, help="the page")
+    routes = verbs.add_parser("routes", description="the page of ready packs on one backbone, of any recipes")
+    add = routes.add_argument
+    add("--packs", nargs="+", type=Path, required=True, help="mask packs that transcribe, one for each language")
+    add("--sets", nargs="+", required=True, metavar="LANG=DIR", help="the test directory of each route")
+    add("--dev", nargs="+", default=[], metavar="LANG=DIR", help="development sets, for packs without usual confidence")
+    add("--single", nargs="+", default=[], metavar="LANG=DIR", help="decoded test set of the single model, to compare")
+    add("--langid", type=Path, metavar="PACK", help="a language classifier (s3router langid --fit), to test as well")
+    add("--upstream", help="the backbone's name (default: the one that the first pack names)")
+    add("--upstream-ckpt", help="its checkpoint: path or URL")
+    add("--work", type=Path, required=True, help="folder for transcripts and measurements; what is there is taken")
+    add("--measured", type=Path, help="JSON file of what was measured (default: in --work)")
+    add("--output", type=Path, required=True, help="the page")
     return made
+
+
+def _routes(args: argparse.Namespace, words: Sequence[str]) -> int:
+    from s3router.cli.route_options import pairs
+    from s3router.experiments.packs_page import Job, measure, write_page
+
+    named = {"--upstream": args.upstream, "--upstream-ckpt": args.upstream_ckpt}
+    job = Job(
+        packs=tuple(args.packs),
+        sets=pairs(args.sets, "--sets"),
+        work=args.work,
+        singles=pairs(args.single, "--single"),
+        dev=pairs(args.dev, "--dev"),
+        langid=args.langid,
+        backbone=tuple(word for option, value in named.items() if value for word in (option, value)),
+    )
+    found = measure(job, args.measured or args.work / "measured.json")
+    write_page(found, args.output, f"s3router experiment {shlex.join(words)}")
+    print(f"{args.output} is written")
+    return 0
 
 
 def _tasks(args: argparse.Namespace) -> int:
@@ -103,6 +136,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(words)
     if args.verb == "tasks":
         return _tasks(args)
+    if args.verb == "routes":
+        return _routes(args, words)
     output = args.output.resolve() if getattr(args, "output", None) else None
     grid = Grid.read(args.grid, _overrides(args))
     with contextlib.chdir(grid.folder):

@@ -69,6 +69,51 @@ def measure(
     return {"mb": after - before, "process_mb": after, "parameters": parameters}
 
 
+def measure_packs(packs: Sequence[Path], backbone: Sequence[str] = ()) -> dict[str, float]:
+    """MB of packs on one backbone, MB of the process, parameters of the backbone; in a process of its own.
+
+    Args:
+        backbone: ``--upstream NAME`` and the like, where the packs do not say enough.
+
+    Raises:
+        DataError: the process failed.
+    """
+    command = [sys.executable, "-m", "s3router.experiments.memory", "packs", ".", *map(str, packs), *backbone]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=with_package(os.environ))
+    if done.returncode:
+        raise DataError(f"measuring the packs failed with status {done.returncode}: see above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure_packs(packs: Sequence[str], upstream: str | None, checkpoint: str | None) -> dict[str, float]:
+    import gc
+    import tempfile
+
+    import numpy as np
+    import soundfile
+    import torch
+
+    from s3router.data.recordings import find_recordings
+    from s3router.serving.loading import load_routes
+    from s3router.serving.transcribe import hear
+    from s3router.upstreams.memory import give_back_memory
+
+    torch.set_num_threads(1)
+    import transformers.models.hubert.modeling_hubert
+    import transformers.models.whisper.modeling_whisper  # noqa: F401
+
+    before = resident_mb()
+    model = load_routes(packs, upstream, checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        soundfile.write(f"{folder}/noise.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 3200), 16000)
+        for route in model.routes:
+            list(hear(model, find_recordings([f"{folder}/noise.wav"]), [route]))
+    gc.collect()
+    give_back_memory()
+    after = resident_mb()
+    return {"mb": after - before, "process_mb": after, "parameters": count(model.upstream.backbone.parameters())}
+
+
 def count(tensors: Iterable) -> int:
     """Numbers in tensors."""
     return sum(tensor.numel() for tensor in tensors)
@@ -107,12 +152,15 @@ def measure_all(
 def main(argv: Sequence[str] | None = None) -> int:
     """One process that measures one contender."""
     parser = argparse.ArgumentParser(prog="s3router.experiments.memory")
-    parser.add_argument("contender", choices=("routes", "models", "joint"))
+    parser.add_argument("contender", choices=("routes", "models", "joint", "packs"))
     parser.add_argument("work", type=Path)
     parser.add_argument("routes", nargs="+")
     parser.add_argument("--upstream")
     parser.add_argument("--upstream-ckpt")
     args = parser.parse_args(argv)
+    if args.contender == "packs":
+        print(json.dumps(_measure_packs(args.routes, args.upstream, args.upstream_ckpt)))
+        return 0
     print(json.dumps(measure(args.contender, args.work, args.routes, args.upstream, args.upstream_ckpt)))
     return 0
 
