@@ -6,7 +6,7 @@
 #   ./run_langid.sh --more "yo=../../yoruba/asr1/dump/yo mdw=../../mboshi/asr1/dump/mdw"     folders with train_5min, dev, test
 #
 # The sets of a language are those of ./run.sh --lang LANG --subset 5min --stop-stage 2. Other voices: those of ../sid1 (test
-# side), and espeak-ng, where it is installed. Results: results/langid/*.json.
+# side), and espeak-ng's. Results: results/langid/*.json.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
@@ -56,16 +56,22 @@ telephone() { # telephone NAME LANG=SPEAKER...
 telephone same fr=june it=carlo ru=ivrvoiceru
 telephone other es=colombia fr=armelle it=menardi
 
-if command -v espeak-ng >/dev/null; then
-    log "synthetic voices"
-    sets=()
-    for lang in ${langs}; do
-        mkdir -p "${work}/espeak/${lang}"
-        while read -r utt text; do
-            wav=${work}/espeak/${lang}/${utt}.wav
-            [ -s "${wav}" ] || espeak-ng -v "${lang/en/en-us}" -w "${wav}" -- "${text}"
-        done <"dump/${lang}/test/text"
-        sets+=("${lang}=${work}/espeak/${lang}")
-    done
-    python -m s3router langid --langid "${pack}" --test "${sets[@]}" --output "${output}/${upstream}_espeak.json"
-fi
+log "synthetic voices"
+sets=()
+for lang in ${langs}; do
+    mkdir -p "${work}/espeak/${lang}"
+    python - "${lang/en/en-us}" "dump/${lang}/test/text" "${work}/espeak/${lang}" <<'END'
+import sys
+from pathlib import Path
+
+import soundfile
+
+from s3router.data.espeak import synthesize
+
+voice, texts, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+for utt, text in (line.split(maxsplit=1) for line in texts.read_text(encoding="utf-8").splitlines()):
+    soundfile.write(folder / f"{utt}.wav", *synthesize(text, voice))
+END
+    sets+=("${lang}=${work}/espeak/${lang}")
+done
+python -m s3router langid --langid "${pack}" --test "${sets[@]}" --output "${output}/${upstream}_espeak.json"
