@@ -12,6 +12,7 @@ from typing import Any
 from s3router.data.hypotheses import RULES
 from s3router.errors import ConfigError
 from s3router.masks.config import DEFAULT_SPARSITY
+from s3router.seq2seq.language import AUTO
 from s3router.seq2seq.methods import LORA, METHODS, mask_config
 from s3router.seq2seq.windows import STEP
 from s3router.training import command_line
@@ -38,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add("--upstream", default="whisper_base", help="a Whisper of s3router upstream list, or auto with --upstream_ckpt")
     add("--upstream_ckpt", default=None, help="its checkpoint: HuggingFace folder, OpenAI's .pt, or model.bin")
     add(
-        "--language", default=None, help="the language token, such as fr; for a language that Whisper lacks, a near one"
+        "--language",
+        default=None,
+        help="language token, such as fr; auto, where Whisper lacks the language: the likeliest",
     )
     add("--text_language", default=None, help="language of the references, for --normalize (default: --language)")
     add("--normalize", choices=RULES, default="none", help="brings hypotheses to the form of the references")
@@ -77,7 +80,8 @@ def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if problems := _problems(options):
         raise ConfigError("; ".join(problems))
     options.valid_interval = min(options.valid_interval, options.max_updates)
-    options.text_language = options.text_language or options.language
+    if options.language != AUTO:
+        options.text_language = options.text_language or options.language
     if options.window_step is None:
         options.window_step = float(WINDOW_SECONDS) if options.method == "frozen" else STEP
     if options.method == "router":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+from typing import TYPE_CHECKING
 
 from s3router.data.kaldi import summary
 from s3router.errors import ConfigError
 from s3router.files import write_json
 from s3router.seq2seq.decode import listening_of
 from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.seq2seq.language import AUTO, choose_language
 from s3router.seq2seq.methods import apply_method
 from s3router.seq2seq.options import recorded
 from s3router.seq2seq.utterances import Examples, read_utterances, tokens_per_second
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.processes import check_device
+
+if TYPE_CHECKING:
+    from s3router.upstreams.whisper_recogniser import Recogniser
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +34,17 @@ def train(options: argparse.Namespace) -> None:
     from s3router.upstreams.whisper_recogniser import load_recogniser
 
     check_device(options.device)
-    before = Seq2SeqExperiment.interrupted(options.output_dir)
+    before, chosen = Seq2SeqExperiment.interrupted(options.output_dir), options.language == AUTO
     if before and options.amp_dtype == "auto":
         options.amp_dtype = before.amp_dtype or "auto"
     if before:
-        before.check_same_run(recorded(options))
+        before.check_same_run({**recorded(options), **({"language": before.language} if chosen else {})})
     recogniser = load_recogniser(options.upstream, options.upstream_ckpt)
     if before:
         before.check_upstream(recogniser.fingerprint)
+    losses = None
+    if options.language == AUTO:
+        losses = _settle_language(options, before, recogniser)
     prompt = recogniser.prompt(options.language)
     utts, left_out = read_utterances(options.train_dir, recogniser, prompt)
     valid, too_long = read_utterances(options.valid_dir, recogniser, prompt)
@@ -57,6 +65,7 @@ def train(options: argparse.Namespace) -> None:
             "options": recorded(options),
             "fingerprint": fingerprint,
             "max_tokens_per_second": tokens_per_second(recogniser, utts),
+            **({"language_losses": losses} if losses else {}),
         }
         write_json(options.output_dir / Seq2SeqExperiment.CONFIG, content, indent=2)
     exp = Seq2SeqExperiment(options.output_dir)
@@ -83,6 +92,24 @@ def train(options: argparse.Namespace) -> None:
     trainer.train(resume_from_checkpoint=trainer.resume_from())
     best = trainer.record["best"]
     logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * best["cer"], best["update"])
+
+
+def _settle_language(
+    options: argparse.Namespace, before: Seq2SeqExperiment | None, recogniser: Recogniser
+) -> dict[str, float] | None:
+    """Put a language in the place of ``auto``: that of the run that goes on, else the likeliest on dev."""
+    if before:
+        options.language = before.language
+        return None
+    if not recogniser.languages:
+        raise ConfigError(f"--language auto: upstream {options.upstream} knows English only; leave it out")
+    if options.dry_run:  # any will do
+        options.language = recogniser.languages[0]
+        return None
+    valid, _ = read_utterances(options.valid_dir, recogniser, recogniser.prompt(recogniser.languages[0]))
+    losses = choose_language(recogniser, valid)
+    options.language = next(iter(losses))
+    return losses
 
 
 def _record_untrained(exp: Seq2SeqExperiment) -> None:

@@ -244,7 +244,7 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "asl"}, "kind 'asl' is none of asr, task, command"),
+        ({"kind": "asl"}, "kind 'asl' is none of asr, seq2seq, task, command"),
         ({"seeds": 3}, "seeds must be a list"),
         ({"seeds": ["a"]}, "'a' is not a whole number"),
         ({"sweep": None}, "sweep is missing"),

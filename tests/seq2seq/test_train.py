@@ -1,0 +1,170 @@
+"""Training of whole recognisers: what trains, what a folder holds, resuming, and refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from s3router import cli
+from s3router.errors import CheckpointError, ConfigError
+from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.seq2seq.options import read_options
+from s3router.seq2seq.train import train
+from s3router.upstreams.whisper_recogniser import load_recogniser
+from tests.seq2seq.conftest import FIVE
+
+RATES = {"router": "--score_lr", "weight": "--weight_lr", "lora": "--lora_lr"}
+
+
+def run(words: list[str]) -> None:
+    train(read_options(words))
+
+
+@pytest.mark.parametrize("method", ["router", "weight", "lora"])
+def test_what_is_learnt_is_what_the_method_trains(command, tmp_path, whisper_folder, method):
+    exp = tmp_path / method
+    run(command(exp, "--method", method, RATES[method], "1e-2"))
+    found = Seq2SeqExperiment(exp)
+    assert found.validated["updates"] == 4
+    assert [p["update"] for p in found.validated["curve"]] == [2, 4]
+    plain = load_recogniser("auto", str(whisper_folder))
+    assert found.fingerprint == plain.fingerprint
+    parts = found.parts()
+    assert not parts.head
+    assert parts.tokens is None
+    assert parts.preprocessing["language"] == "fr"
+    weights = dict(plain.model.named_parameters())
+    ffn = {name for name in weights if name.endswith(("fc1.weight", "fc2.weight"))}
+    if method == "router":
+        assert parts.masks.keys() == ffn
+        assert not parts.delta
+        for name, mask in parts.masks.items():
+            assert int((~mask).sum()) == int(0.1 * weights[name].numel()), name
+    elif method == "lora":
+        assert parts.delta.keys() == ffn
+        assert not parts.masks
+        assert all(not torch.equal(value, weights[name]) for name, value in parts.delta.items())
+    else:
+        still = {name for name in weights if "conv" in name or name == "model.encoder.embed_positions.weight"}
+        assert parts.delta.keys() == weights.keys() - still
+    # the plain model with these weights gives what the trained one gives
+    trained = found.model()
+    with torch.no_grad():
+        for name, value in parts.delta.items():
+            weights[name].copy_(value)
+        for name, mask in parts.masks.items():
+            weights[name].mul_(mask)
+        features = plain.log_mel(torch.randn(16000))[None]
+        tokens = torch.tensor([plain.prompt("fr")])
+        wanted = trained(features, decoder_input_ids=tokens).logits
+        torch.testing.assert_close(plain.model(features, decoder_input_ids=tokens).logits, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_folder_is_small_and_a_resumed_run_ends_where_an_uninterrupted_one_does(command, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(command(whole))
+    from s3router.seq2seq.trainer import RecogniserTrainer
+
+    with monkeypatch.context() as patch:  # a run that ends just before update 4 is validated
+        validate, seen = RecogniserTrainer.evaluate, []
+
+        def dies(self, *args, **kwargs):
+            seen.append(1)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            return validate(self, *args, **kwargs)
+
+        patch.setattr(RecogniserTrainer, "evaluate", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(command(cut))
+    assert Seq2SeqExperiment(cut).validated["updates"] == 2
+    broken = cut / "checkpoints" / "checkpoint-3"  # what a kill in the middle of saving leaves
+    broken.mkdir()
+    (broken / "trained.pth").write_bytes(b"half")
+    run(command(cut))
+    records = [Seq2SeqExperiment(exp).validated for exp in (whole, cut)]
+    for record in records:
+        record.pop("seconds")
+        for point in [record["best"], *record["curve"]]:
+            point.pop("seconds")
+    assert records[0] == records[1]
+    one, other = (Seq2SeqExperiment(exp).state() for exp in (whole, cut))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(name.endswith(".scores") for name in one)
+
+
+def test_other_settings_do_not_resume(command, tmp_path):
+    run(command(tmp_path / "exp"))
+    with pytest.raises(ConfigError, match=r"--score_lr was 0.001, is 0.01"):
+        run(command(tmp_path / "exp", "--score_lr", "1e-2"))
+
+
+def test_untrained_it_is_the_published_one_in_windows_of_thirty_seconds(command, tmp_path, capsys):
+    exp = tmp_path / "exp"
+    run(command(exp, "--method", "frozen"))
+    found = Seq2SeqExperiment(exp)
+    assert found.state() == {}
+    assert found.options["window_step"] == 30.0
+    words = ["--exp-dir", str(exp), "--data-dir", str(FIVE), "--output-dir", str(exp / "decode_five")]
+    assert cli.main(["decode", *words]) == 0
+    result = json.loads((exp / "decode_five" / "result.json").read_text())
+    assert set(result["ran_on"]) <= {line.split()[0] for line in (FIVE / "text").read_text().splitlines()}
+    assert result["language"] == "fr"
+    assert "WER" in capsys.readouterr().out
+    assert found.metrics()["five"]["wer"] == result["wer"]
+
+
+def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_path, capsys):
+    exp = tmp_path / "exp"
+    words = [word if word != "fr" else "auto" for word in command(exp)]
+    run(words)
+    config = json.loads((exp / "seq2seq.json").read_text())
+    losses = config["language_losses"]
+    assert list(losses.values()) == sorted(losses.values())
+    assert config["options"]["language"] == next(iter(losses))
+    run(words)  # and goes on with it
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--language", "mdw"), "language 'mdw' is none that upstream auto knows"),
+        (("--method", "weight", "--sparsity", "0.1"), "--sparsity and --mask_conf are for --method router"),
+        (("--method", "router", "--lora_conf", '{"r": 4}'), "--lora_conf is for --method lora"),
+        (("--method", "lora", "--lora_conf", '{"rank": 4}'), "lora_conf: .*rank"),
+        (("--method", "lora", "--lora_conf", '{"targets": ["fnn"]}'), "fnn match no linear layer"),
+        (("--mask_conf", '{"targets": ["*.fc7"]}'), "matches nothing"),
+        (("--spec_augment", '{"mask": 1}'), "unknown mask; known: mask_feature_length"),
+        (("--max_updates", "0"), "--max_updates must be a whole number above 0"),
+        (("--score_lr", "0"), "--score_lr must be a number above 0"),
+        (("--window_step", "40"), "--window_step must be from 1 to 30 s"),
+        (("--warmup", "1"), "--warmup must be a share"),
+        (("--upstream", "tiny", "--upstream_ckpt", ""), "needs a Whisper"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(command, tmp_path, options, message):
+    exp = tmp_path / "exp"
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        run(command(exp, *options))
+    assert not exp.exists()
+
+
+def test_utterances_that_do_not_fit_a_window_are_left_out(command, tmp_path, whisper_folder):
+    from s3router.seq2seq.utterances import read_utterances
+
+    data = tmp_path / "data"
+    shutil.copytree(FIVE, data)
+    text = (data / "text").read_text().splitlines()
+    utt, *_ = text[0].split()
+    text[0] = f"{utt} " + "a" * 600
+    (data / "text").write_text("\n".join(text) + "\n")
+    recogniser = load_recogniser("auto", str(whisper_folder))
+    kept, problems = read_utterances(str(data), recogniser, recogniser.prompt("fr"))
+    assert utt not in [one.utt for one in kept]
+    assert len(kept) == len(text) - 1
+    assert len(problems) == 1
+    assert "tokens, of which the decoder takes" in problems[0]
