@@ -111,7 +111,8 @@ def _measure_packs(packs: Sequence[str], upstream: str | None, checkpoint: str |
     gc.collect()
     give_back_memory()
     after = resident_mb()
-    return {"mb": after - before, "process_mb": after, "parameters": count(model.upstream.backbone.parameters())}
+    backbone = model.upstream.backbone if model.whole is None else model.whole.model
+    return {"mb": after - before, "process_mb": after, "parameters": count(backbone.parameters())}
 
 
 def count(tensors: Iterable) -> int:

@@ -279,3 +279,23 @@ def test_a_pack_of_a_whole_recogniser_holds_masks_alone(packs, whisper, experime
     assert (pack.tokens, pack.meta.labels, pack.head, pack.featurizer, pack.delta) == (None, None, {}, {}, {})
     assert all(name.startswith(("model.encoder.layers.", "model.decoder.layers.")) for name in pack.masks)
     assert pack.meta.training["task"] == "seq2seq"
+
+
+def test_a_classifier_finds_the_language_for_routes_of_both_kinds(model):
+    """Whatever it finds, the text is that of the route that it found."""
+    import numpy as np
+
+    from s3router.serving.identify_first import transcribe_identified
+    from s3router.serving.language_classifier import LanguageClassifier, pooled
+
+    routes, waves = ("it", "es", "yo"), [torch.randn(8000).numpy() for _ in range(2)]
+    width = pooled(model.upstream, waves, 1).shape[-1]
+    weight = np.random.default_rng(0).standard_normal((3, width)).astype(np.float32)
+    plain = np.zeros(width, np.float32), np.ones(width, np.float32)
+    fingerprint = model.upstream.backbone_fingerprint
+    classifier = LanguageClassifier(routes, 1, *plain, weight, np.zeros(3, np.float32), "auto", None, fingerprint, {})
+    found = dict(transcribe_identified(model, UTTS, routes, classifier, OPTIONS))
+    assert sorted(found) == list(range(len(UTTS)))
+    for route in {transcript.route for transcript in found.values()}:
+        alone = dict(transcribe(model, UTTS, [route], OPTIONS))
+        assert all(one.text == alone[index].text for index, one in found.items() if one.route == route)
