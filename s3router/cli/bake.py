@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     kinds = {
         "ctc": "a model for transformers.AutoModelForCTC",
         "backbone": f"a model for {report.get('class')}, its head, and a program that joins them",
+        "recogniser": "a model for transformers.WhisperForConditionalGeneration, with tokenizer and preprocessor",
         "s3prl": "a checkpoint for s3prl, and the head",
     }
     zeros = f", {report['zeros']:,} of them zero" if report["zeros"] else ""

@@ -8,6 +8,7 @@ out depends on what the formats can say (all of it is compared with the router's
   ``classify.py``, which puts the two together (no class of transformers sums layers for CTC, or counts the frames of an
   utterance as the classifiers do);
 - an encoder of Whisper: the same, with a folder for transformers' ``WhisperEncoder``;
+- a whole recogniser: a folder for ``WhisperForConditionalGeneration`` (`s3router.serving.bake_recogniser`);
 - an upstream that s3prl itself loads: its checkpoint with these weights in it, and the head beside it.
 """
 
@@ -27,6 +28,7 @@ from torch import nn
 from s3router.errors import ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
+from s3router.serving.bake_recogniser import bake_recogniser
 from s3router.serving.baked_files import (
     TOLERANCE,
     WHISPER_CLASS,
@@ -35,7 +37,7 @@ from s3router.serving.baked_files import (
     write_huggingface,
     write_s3prl,
 )
-from s3router.serving.loading import backbone_of
+from s3router.serving.loading import backbone_of, is_whole
 from s3router.serving.onnx_export import export, require_onnx
 from s3router.serving.opening import open_experiment
 from s3router.serving.packing import pack_of
@@ -65,9 +67,9 @@ def bake(
         checkpoint: of an experiment, a name in its folder or a path; by default the best on the validation set.
 
     Returns:
-        ``kind`` (``ctc``, ``backbone`` or ``s3prl``), ``files``, ``bytes`` of them, ``parameters`` of the model and
-        how many of them are ``zeros``, and ``difference``: the largest one between its outputs and the router's; with
-        `onnx`, ``onnx_difference``.
+        ``kind`` (``ctc``, ``backbone``, ``recogniser`` or ``s3prl``), ``files``, ``bytes`` of them, ``parameters`` of
+        the model and how many of them are ``zeros``, and ``difference``: the largest one between its outputs and the
+        router's; with `onnx`, ``onnx_difference``.
 
     Raises:
         PackError: the pack is damaged, or for another backbone.
@@ -81,6 +83,10 @@ def bake(
 
     output = Path(output)
     _refuse_used(output)
+    if is_whole(source):
+        if onnx:
+            raise ConfigError("--onnx: not for whole recognisers; optimum exports the folder that bake writes")
+        return bake_recogniser(source, output, upstream, ckpt, checkpoint)
     if onnx:
         require_onnx()  # before all the work
     is_pack = not Path(source).is_dir()

@@ -75,7 +75,7 @@ def write_huggingface(
     write_json(folder / "preprocessor_config.json", extractor, indent=2)
     last = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
     kind = "ctc" if last and pack.tokens is not None and not whisper else "backbone"
-    with _quiet():
+    with quiet_transformers():
         save = _save_ctc if kind == "ctc" else _save_backbone
         outputs = save(folder, baked, settings, pack)
     name = WHISPER_CLASS if whisper else "transformers.AutoModel"
@@ -188,7 +188,7 @@ def _compare(outputs: Outputs, router: RoutedModel, pack: MaskPack) -> float:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars from transformers."""
     from transformers.utils import logging
 

@@ -166,17 +166,21 @@ class Recogniser:
         folder = Path(folder)
         if folder.exists():
             raise CheckpointError(f"{folder}: is there already. Remove it, or name another folder.")
+        with replacing_folder(folder) as draft:
+            self.write(draft)
+        return folder
+
+    def write(self, folder: Path) -> None:
+        """The files of such a folder, into one that is there."""
         with torch.device("meta"):
             plain = WhisperForConditionalGeneration(copy.deepcopy(self.model.config))
         plain.load_state_dict(self.model.state_dict(), assign=True)
         plain.tie_weights()
         plain.generation_config = copy.deepcopy(self.model.generation_config)
         plain.generation_config.max_length = self.model.config.max_target_positions
-        with replacing_folder(folder) as draft:
-            plain.save_pretrained(draft)
-            self.tokenizer.save_pretrained(draft)
-            write_json(draft / "preprocessor_config.json", preprocessor_of(self.model.config.num_mel_bins), indent=2)
-        return folder
+        plain.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        write_json(folder / "preprocessor_config.json", preprocessor_of(self.model.config.num_mel_bins), indent=2)
 
 
 def _no_language(language: str | None, known: tuple[str, ...], upstream: str) -> str:
