@@ -53,6 +53,7 @@ def read_ctranslate2(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: a CTranslate2 model of kind {specification}; only {SPECIFICATION} is read.")
     reader.number("<I")  # revision of the specification: the names of its variables are checked by whoever uses them
     tensors = dict(reader.variables(reader.number("<I")))
+    tensors |= reader.aliases(tensors)
     quantised = [n for n, value in tensors.items() if n.endswith("weight") and value.dtype in (torch.int8, torch.int16)]
     if quantised:
         raise CheckpointError(
@@ -96,6 +97,14 @@ class _Reader:
             if dtype not in _DTYPES or items * np.dtype(_DTYPES[dtype]).itemsize != size:
                 raise CheckpointError(f"{self.path}: {name} is damaged ({shape}, {size} bytes). Download it again.")
             yield name, torch.from_numpy(self.take(size).view(_DTYPES[dtype]).reshape(shape).copy())
+
+    def aliases(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Further names of tensors: the converter keeps what is equal once, such as layer norms that never trained."""
+        count = self.number("<I") if self.at < len(self.data) else 0
+        pairs = [(self.text(), self.text()) for _ in range(count)]
+        if unknown := [name for _, name in pairs if name not in tensors]:
+            raise CheckpointError(f"{self.path}: damaged: no tensor {unknown[0]}. Copy or download it again.")
+        return {alias: tensors[name] for alias, name in pairs}
 
 
 def whisper_weights(variables: Mapping[str, Tensor], stacks: Collection[str] = STACKS) -> dict[str, Tensor]:

@@ -156,16 +156,24 @@ def _attention(state: dict[str, np.ndarray], of: str, kind: str) -> dict[str, np
 
 
 def ctranslate2_file(variables: dict[str, np.ndarray], path: Path, version: int = 6, kind: str = "WhisperSpec") -> Path:
-    """Write a model.bin of CTranslate2."""
+    """Write a model.bin of CTranslate2, which keeps equal arrays once, under several names."""
 
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
 
     codes = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-    parts = [struct.pack("<I", version), text(kind), struct.pack("<II", 3, len(variables))]
+    first: dict[tuple, str] = {}
+    aliases: dict[str, str] = {}
     for name, value in variables.items():
+        if (same := first.setdefault((value.shape, value.dtype, value.tobytes()), name)) != name:
+            aliases[name] = same
+    kept = {name: value for name, value in variables.items() if name not in aliases}
+    parts = [struct.pack("<I", version), text(kind), struct.pack("<II", 3, len(kept))]
+    for name, value in kept.items():
         parts += [text(name), struct.pack("<B", value.ndim), struct.pack(f"<{value.ndim}I", *value.shape)]
         parts += [struct.pack("<BI", codes[value.dtype.name], value.nbytes), value.tobytes()]
+    parts.append(struct.pack("<I", len(aliases)))
+    parts += [text(name) for pair in aliases.items() for name in pair]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(parts))
     return path
