@@ -19,7 +19,7 @@ from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir
 from s3router.files import write_lines
 from s3router.scoring.files import shorten, write_text, write_trn
-from s3router.scoring.wer import Score, score, write_alignments
+from s3router.scoring.wer import Score, plain_cer, score, write_alignments
 
 if TYPE_CHECKING:
     from s3router.data.tokens import TokenIds
@@ -70,6 +70,7 @@ def write_output(
     if len(empty) == len(found.texts):
         logger.warning("all hypotheses are empty: the model writes nothing; train it longer")
     result = scored.as_dict() | {
+        "cer_plain": plain_cer(references, found.texts),
         "data_dir": str(data.path),
         "empty_hypotheses": len(empty),
         "too_many_tokens": unfit,

@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="s3router results", description=__doc__)
     result.add_argument("exp_dirs", nargs="+", type=Path, metavar="EXP_DIR", help="folders that hold decode_SET/")
     result.add_argument("--sets", nargs="+", help="the sets, in order (default: all that were decoded)")
+    result.add_argument("--plain", action="store_true", help="also the CER when diacritics do not count")
     result.add_argument("--output", type=Path, help="write the table to this file, too")
     return result
 
@@ -41,8 +42,11 @@ def sets_of(exp_dir: Path) -> list[str]:
     return found
 
 
-def table(exp_dirs: Sequence[Path], sets: Sequence[str] | None = None) -> list[str]:
-    """Markdown lines: a row for each model and set. Models of phones have a PER, and no WER or CER."""
+def table(exp_dirs: Sequence[Path], sets: Sequence[str] | None = None, plain: bool = False) -> list[str]:
+    """Markdown lines: a row for each model and set. Models of phones have a PER, and no WER or CER.
+
+    With ``plain`` there is a column for the CER without diacritics.
+    """
     rows = [
         (exp_dir.name, name, read_result(exp_dir / f"decode_{name}" / "result.json"))
         for exp_dir in exp_dirs
@@ -50,14 +54,15 @@ def table(exp_dirs: Sequence[Path], sets: Sequence[str] | None = None) -> list[s
     ]
     phones = ["per" in result for *_, result in rows]
     rates = [*(["wer", "cer"] if not all(phones) else []), *(["per"] if any(phones) else [])]
-    columns = " | ".join(f"{rate.upper()} %" for rate in rates)
+    rates += ["cer_plain"] if plain and "cer" in rates else []
+    columns = " | ".join("CER without diacritics %" if rate == "cer_plain" else f"{rate.upper()} %" for rate in rates)
     lines = [
         f"| model | set | utterances | {columns} | times real time |",
         f"|---|---|---:|{'---:|' * len(rates)}---:|",
     ]
     for model, name, result in rows:
         shown = {rate for rate in rates if ("per" in result) == (rate == "per")}
-        cells = " | ".join(f"{100 * result[rate]:.2f}" if rate in shown else "–" for rate in rates)
+        cells = " | ".join(f"{100 * result[rate]:.2f}" if rate in shown and rate in result else "–" for rate in rates)
         lines.append(f"| {model} | {name} | {result['n_utts']} | {cells} | {result['times_real_time']:.0f} |")
     return lines
 
@@ -65,7 +70,7 @@ def table(exp_dirs: Sequence[Path], sets: Sequence[str] | None = None) -> list[s
 def main(argv: Sequence[str]) -> int:
     """Print the table, and write it where asked."""
     args = parser().parse_args(argv)
-    lines = table(args.exp_dirs, args.sets)
+    lines = table(args.exp_dirs, args.sets, args.plain)
     print("\n".join(lines))
     if args.output:
         write_lines(args.output, lines)

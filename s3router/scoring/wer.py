@@ -7,6 +7,7 @@ substitution 4 and an insertion or deletion 3, so on very bad hypotheses it may 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -115,6 +116,18 @@ class Score:
             f"substituted, {counts.deletions} deleted, {counts.insertions} inserted)"
             for name, unit, counts in (("WER", "words", self.words), ("CER", "characters", self.chars))
         )
+
+
+def without_marks(text: str) -> str:
+    """Letters without their diacritics, above and below: tones, dots, accents."""
+    decomposed = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(c for c in decomposed if unicodedata.category(c) != "Mn"))
+
+
+def plain_cer(ref: Mapping[str, str], hyp: Mapping[str, str]) -> float:
+    """The character error rate when diacritics do not count. Raises as `score`."""
+    plain = ({utt: without_marks(text) for utt, text in texts.items()} for texts in (ref, hyp))
+    return score(*plain).cer
 
 
 def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Score:

@@ -17,32 +17,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-UTTERANCES = 8
-"""That are listened to. Each is encoded once, and decoded under every language."""
+FIRST, THEN = 2, 12
+"""Utterances under every language, and under the likeliest ones."""
+CANDIDATES = 10
+"""Of the second look."""
 _BATCH = 4
 
 
-@torch.inference_mode()
 def choose_language(recogniser: Recogniser, utts: Sequence[Utterance]) -> dict[str, float]:
     """Language -> the loss of the transcripts under its token, per token, before any training; the likeliest first.
 
+    All languages are tried on the first `FIRST` utterances, and the likeliest of them on the first `THEN`.
+
     Args:
         recogniser: multilingual.
-        utts: of a development set; the first `UTTERANCES` are taken.
+        utts: of a development set.
     """
-    model, utts = recogniser.model, list(utts)[:UTTERANCES]
-    losses = dict.fromkeys(recogniser.languages, 0.0)
-    for start in range(0, len(utts), _BATCH):
-        examples = Examples(utts[start : start + _BATCH], recogniser, recogniser.prompt(recogniser.languages[0]))
+    first = losses(recogniser, utts[:FIRST], recogniser.languages)
+    found = losses(recogniser, utts[:THEN], tuple(first)[:CANDIDATES])
+    best = ", ".join(f"{name} {loss:.2f}" for name, loss in list(found.items())[:5])
+    logger.info("language tokens by the loss of transcripts, the likeliest first: %s", best)
+    return found
+
+
+@torch.inference_mode()
+def losses(recogniser: Recogniser, utts: Sequence[Utterance], languages: Sequence[str]) -> dict[str, float]:
+    """Language -> mean loss of transcripts under its token, the lowest first. Each utterance is encoded once."""
+    model = recogniser.model
+    device = next(model.parameters()).device
+    totals = dict.fromkeys(languages, 0.0)
+    batches = [utts[start : start + _BATCH] for start in range(0, len(utts), _BATCH)]
+    for part in batches:
+        examples = Examples(part, recogniser, recogniser.prompt(languages[0]))
         batch = examples.batch([examples[index] for index in range(len(examples))])
-        device = next(model.parameters()).device
         encoded = model.get_encoder()(batch["input_features"].to(device))
         labels, tokens = batch["labels"].to(device), batch["decoder_input_ids"].to(device)
-        for language in losses:
+        for language in languages:
             tokens[:, 1] = recogniser.prompt(language)[1]
-            losses[language] += float(model(encoder_outputs=encoded, decoder_input_ids=tokens, labels=labels).loss)
-    batches = -(-len(utts) // _BATCH)
-    ranked = dict(sorted(((name, total / batches) for name, total in losses.items()), key=lambda item: item[1]))
-    best = ", ".join(f"{name} {loss:.2f}" for name, loss in list(ranked.items())[:5])
-    logger.info("language tokens by the loss of %d transcripts, the likeliest first: %s", len(utts), best)
-    return ranked
+            loss = model(encoder_outputs=encoded, decoder_input_ids=tokens, labels=labels).loss
+            totals[language] += float(loss) / len(batches)
+    return dict(sorted(totals.items(), key=lambda item: item[1]))

@@ -43,7 +43,7 @@ method=router         # what trains: router (masks), weight, frozen (head only; 
 sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: as conf or the masks have it)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
-fallback=             # upstream that is taken where the first one cannot be downloaded (for recipes)
+fallback=             # "whisper_base=tiny": tiny is taken where whisper_base cannot be downloaded (for recipes)
 language_token=       # seq2seq: the language that Whisper is told (default: --lang)
 hypotheses=none       # seq2seq: how what it writes is brought to the references' form: none, prompts, sentences (for recipes)
 zero_shot=true        # seq2seq: also decode the recogniser as it was published, for comparison
@@ -55,22 +55,18 @@ train_args=           # further options of s3router train, such as "--score_lr 1
 tag=                  # name of the experiment's folder (default: made from the options)
 # decoding
 decode_valid=true     # decode the validation set, too
+plain_cer=false       # the table also has the CER when diacritics do not count
 beam_size=1           # 1: greedy; above: beam search (needs tools/setup.sh --with-lm)
 lm=                   # n-gram language model for the beam search, ARPA
 decode_args=          # further options of s3router decode
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 main() {
-    settle_task
     check_options
-    need_writable data dump exp
-    if [ -n "${fallback}" ]; then
-        "${S3ROUTER_ROOT}/tools/setup.sh"
-        fall_back
-    fi
     name_everything
-    need_writable "${exp}"
+    need_writable data dump "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    fall_back
     [ "${stage}" -gt 3 ] || upstream_is_known
     check_decoding
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
@@ -92,19 +88,24 @@ settle_task() {
     esac
 }
 
-# An upstream that a recipe prefers may be out of reach; one that the user named is not exchanged for another.
+# The upstream that a recipe prefers may be out of reach.
 fall_back() {
-    [ "${stage}" -le 3 ] || [ ! -d "exp/${tag:-.fallback}" ] || return 0
-    python -m s3router upstream fetch "${upstream}" >/dev/null 2>exp/.fetch.log && return 0
-    log "${upstream} cannot be had here ($(tail -n 1 exp/.fetch.log | cut -c -160)): ${fallback} is used instead"
-    upstream=${fallback}
-    [ -z "${wanted_auto-}" ] || task=ctc
+    local why
+    [ "${fallback%%=*}" = "${upstream}" ] && [ -z "${upstream_ckpt}" ] || return 0
+    [ "${stage}" -le 3 ] && [ "${stop_stage}" -gt 2 ] || return 0
+    why=$(python -m s3router upstream fetch "${upstream}" 2>&1 >/dev/null) && return 0
+    log "${upstream} cannot be had here, so ${fallback#*=} is used instead, which is far weaker (${why})"
+    upstream=${fallback#*=}
+    [ -z "${wanted_auto-}" ] || task=auto
+    names=()
     check_options
+    name_everything
 }
 
 # Everything that can be refused is refused here, before anything has been made.
 check_options() {
     local known subsets
+    settle_task
     read -ra known <<<"${known_langs}"
     read -ra subsets <<<"${known_subsets}"
     if [ "${task}" = seq2seq ]; then
@@ -142,7 +143,7 @@ check_options() {
     option_is_checkpoint upstream_ckpt
     presets=
     if [ -z "${config}" ] && [ "${task}" = seq2seq ]; then
-        presets=$(dirname "${BASH_SOURCE[0]}")/conf/presets_seq2seq.yaml
+        presets=${S3ROUTER_ROOT}/egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml
         [ ! -s conf/presets_seq2seq.yaml ] || presets=conf/presets_seq2seq.yaml
     elif [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
         presets=conf/presets.yaml
@@ -397,7 +398,9 @@ report() {
     done
     ! with_published || models+=("${published}")
     models+=("${exp}")
-    python -m s3router results "${models[@]}" --sets "${decoded[@]/%/${lm:+_lm}}" --output "${exp}/RESULTS${lm:+_lm}.md"
+    local plain=()
+    [ "${plain_cer}" = false ] || plain=(--plain)
+    python -m s3router results "${models[@]}" ${plain[@]+"${plain[@]}"} --sets "${decoded[@]/%/${lm:+_lm}}" --output "${exp}/RESULTS${lm:+_lm}.md"
 }
 
 need_set() {

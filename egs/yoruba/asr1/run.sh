@@ -21,4 +21,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --valid-set dev \
     --test-sets test \
     --upstream whisper_base \
+    --plain-cer true \
     "$@"

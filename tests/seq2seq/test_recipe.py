@@ -1,0 +1,71 @@
+"""The stage script with a whole recogniser, from data directories of one's own to the table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.seq2seq.conftest import FIVE
+
+ROOT = FIVE.parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe's folder with sets of its own in it: `run.sh` beside nothing but the stage script that it names."""
+    folder = tmp_path / "asr1"
+    folder.mkdir()
+    script = (ROOT / "egs/asterisk/asr1/run.sh").read_text().replace("../../TEMPLATE", str(ROOT / "egs/TEMPLATE"))
+    (folder / "run.sh").write_text(script)
+    (folder / "run.sh").chmod(0o755)
+    sets = folder / "sets"
+    for name in ("train", "dev", "test"):
+        (sets / name).mkdir(parents=True)
+        for file in ("text", "utt2spk"):
+            shutil.copy(FIVE / file, sets / name)
+        lines = (FIVE / "wav.scp").read_text().splitlines()
+        (sets / name / "wav.scp").write_text("".join(f"{line.replace(' ', f' {ROOT}/', 1)}\n" for line in lines))
+    return folder
+
+
+def run(folder, whisper_folder, *options: str) -> subprocess.CompletedProcess:
+    own = [f"--{part}={folder}/sets/{name}" for part, name in (("train-set", "train"), ("valid-set", "dev"))]
+    words = [
+        *("./run.sh", "--task", "seq2seq", "--upstream", "auto", "--upstream-ckpt", str(whisper_folder)),
+        *("--skip-data-prep", *own, f"--test-sets={folder}/sets/test", "--lang", "fr", "--max-updates", "2"),
+        *("--tag", "small", *options),
+    ]
+    env = {**os.environ, "S3ROUTER_VENV": os.environ.get("S3ROUTER_VENV", str(ROOT / "tools/venv"))}
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_from_data_to_a_table_beside_the_published_recogniser(recipe, whisper_folder):
+    done = run(recipe, whisper_folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (recipe / "exp/small/RESULTS.md").read_text()
+    assert "| small_zero_shot | test | 5 |" in table
+    assert "| small | test | 5 |" in table
+    assert not (recipe / "exp/small/decode_test/none").exists()
+    again = run(recipe, whisper_folder)
+    assert again.returncode == 0, again.stderr
+    assert "update" not in again.stdout  # nothing is trained anew
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "scratch"), "known ones are: router weight frozen lora"),
+        (("--token-type", "bpe"), "--token-type is for --task ctc"),
+        (("--lm", "a.arpa", "--beam-size", "4"), "--tokens and --lm are for --task ctc"),
+        (("--task", "s2s"), "known ones are: auto ctc seq2seq"),
+        (("--hypotheses", "mine"), "known ones are: none prompts sentences"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_runs(recipe, whisper_folder, options, message):
+    done = run(recipe, whisper_folder, *options)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (recipe / "dump").exists()
