@@ -68,7 +68,8 @@ def write_output(
         logger.warning("references hold tokens that the model cannot write: %s", " ".join(unknown))
     empty = [utt for utt, text in found.texts.items() if not text]
     if len(empty) == len(found.texts):
-        logger.warning("all hypotheses are empty: the model writes nothing; train it longer")
+        what = "nothing but blanks" if tokens else "nothing"
+        logger.warning("all hypotheses are empty: the model writes %s; train it longer", what)
     result = scored.as_dict() | {
         "cer_plain": plain_cer(references, found.texts),
         "data_dir": str(data.path),
