@@ -7,6 +7,7 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,8 @@ from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, read_pack, write_pack
 from s3router.seq2seq.decode import listen, listening_of
 from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.serving.identify_first import transcribe_identified
+from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import load_routes, pack_of_folder
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import hear, transcribe
@@ -173,6 +176,19 @@ def test_the_surest_of_both_kinds(model):
         assert transcript.scores["it"] == pytest.approx(alone["it"][index][1]) or not alone["it"][index][0]
         if transcript.route in alone:
             assert transcript.text == alone[transcript.route][index][0]
+
+
+def test_a_language_classifier_asks_before(model):
+    generator = np.random.default_rng(0)
+    routes = ("it", "yo")
+    weights = generator.normal(size=(2, 128)).astype(np.float32)
+    flat = (np.zeros(128, np.float32), np.ones(128, np.float32), weights, np.zeros(2, np.float32))
+    classifier = LanguageClassifier(routes, 1, *flat, "auto", None, model.upstream.backbone_fingerprint, {})
+    found = dict(transcribe_identified(model, UTTS, routes, classifier, OPTIONS))
+    assert sorted(found) == list(range(len(UTTS)))
+    for route in {transcript.route for transcript in found.values()}:
+        alone = dict(transcribe(model, UTTS, [route], OPTIONS))
+        assert all(one.text == alone[index].text for index, one in found.items() if one.route == route)
 
 
 def test_commands(packs, whisper, experiments, tmp_path, capsys):
