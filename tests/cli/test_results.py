@@ -51,3 +51,13 @@ def test_what_is_missing_or_damaged_is_named(exp: Path, tmp_path: Path, capsys):
         results.table([exp])
     with pytest.raises(DataError, match="no decode_"):
         results.table([tmp_path / "empty"])
+
+
+def test_a_column_without_diacritics_on_demand(exp: Path, capsys):
+    path = exp / "decode_dev" / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cer_plain": 0.06}))
+    assert cli.main(["results", str(exp), "--plain"]) == 0
+    head, _, dev, test = capsys.readouterr().out.splitlines()
+    assert "CER without diacritics %" in head
+    assert dev == "| exp | dev | 7 | 50.00 | 12.50 | 6.00 | 100 |"
+    assert test == "| exp | test | 7 | 125.00 | 31.25 | – | 100 |"  # decoded by an older version

@@ -16,7 +16,7 @@ from s3router.files import write_lines
 from s3router.scoring import stats
 from s3router.scoring.files import read_text, write_text, write_trn
 from s3router.scoring.stats import bootstrap_counts, bootstrap_difference, mean_spread
-from s3router.scoring.wer import Counts, score, write_alignments
+from s3router.scoring.wer import Counts, plain_cer, score, without_marks, write_alignments
 
 REF = {"a": "the cat sat on the mat", "b": "good day", "c": "наберите номер"}
 HYP = {"a": "the bat sat the mat now", "b": "", "c": "наберите номера"}
@@ -216,3 +216,10 @@ def test_importing_is_light():
     code = """import sys, s3router.scoring.wer, s3router.scoring.stats
 print(*(name for name in ('torch', 'numpy', 'jiwer') if name in sys.modules))"""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_diacritics_may_not_count():
+    reference, hypothesis = {"a": "ọrọ òde ṣé"}, {"a": "oro ode se"}
+    assert without_marks(reference["a"]) == "oro ode se"
+    assert plain_cer(reference, hypothesis) == 0.0
+    assert score(reference, hypothesis).cer == pytest.approx(5 / 10)
