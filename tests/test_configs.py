@@ -64,6 +64,21 @@ def build_presets(path: Path, task, tmp_path: Path) -> None:
                 build_training(built / f"train_{method}.yaml", task)
 
 
+def build_recognisers(path: Path, task) -> None:
+    """Presets of whole recognisers: with each method they are options of training."""
+    from s3router.seq2seq.methods import METHODS
+    from s3router.seq2seq.options import read_options
+    from s3router.training.presets import compose, read_presets
+
+    sections = read_presets(path)
+    assert set(sections["methods"]) <= set(METHODS)
+    for method in METHODS:
+        options = compose(sections, method=method, subset="all", upstream="whisper_base")
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        found = read_options(["--method", method, "--train_dir=x", "--valid_dir=x", "--output_dir=x", *words])
+        assert all(getattr(found, name) == value for name, value in options.items())
+
+
 def option_of(script: Path, name: str) -> str:
     """The value of an option in a recipe's run.sh."""
     found = re.findall(rf'{name} (?:"([^"]*)"|(\S+))', script.read_text(encoding="utf-8"))
@@ -96,6 +111,7 @@ def build_grid(path: Path, task) -> None:
     from s3router.experiments.kinds import kind_of
     from s3router.experiments.planning import Plan
     from s3router.experiments.results import Known
+    from s3router.seq2seq.options import read_options as recogniser_options
     from s3router.superb.options import read_options
 
     grid = Grid.read(path)
@@ -105,6 +121,8 @@ def build_grid(path: Path, task) -> None:
         first, *_ = kind_of(grid).steps(run, grid.runs / run.name)
         if grid.kind == "asr":
             task.get_parser().parse_args(first[1:])
+        if grid.kind == "seq2seq":
+            recogniser_options(first[1:])
         if grid.kind == "task":
             read_options(first[1:])
     if "cwd" in grid.raw and grid.kind == "command":
@@ -155,6 +173,8 @@ BUILDERS = {
     "egs/*/asr1/conf/presets.yaml": build_presets,
     "egs/*/*/conf/table.yaml": build_grid,
     "egs/*/*/conf/whisper_base.yaml": build_grid,
+    "egs/*/asr1/conf/seq2seq.yaml": build_grid,
+    "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
     "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# The runs behind RESULTS.md (conf/table.yaml): makes those that are missing, then the page and its figures. Unattended,
-# for hours; killed and called again it goes on. Options: s3router experiment run --help.
+# The runs behind RESULTS.md (conf/table.yaml), or those of another grid: ./run_table.sh conf/seq2seq.yaml. Makes those that
+# are missing, then the page and its figures. Unattended, for hours; killed and called again it goes on. Further options:
+# s3router experiment run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" && . ./path.sh
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # of each run: two side by side do more on two cores than one with two threads
-exec python -m s3router experiment run conf/table.yaml "$@"
+grid=conf/table.yaml
+case ${1:-} in *.yaml) grid=$1 && shift ;; esac
+exec python -m s3router experiment run "${grid}" "$@"
