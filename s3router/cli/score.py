@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3router.data.hypotheses import RULES, tidy
+from s3router.errors import ConfigError
 from s3router.files import write_json
 from s3router.scoring.files import read_text
 from s3router.scoring.stats import bootstrap_difference
@@ -18,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--ref", type=Path, required=True, help="Kaldi text file of the references")
     add("--hyp", type=Path, required=True, help="Kaldi text file of the hypotheses")
+    add("--normalize", choices=RULES, default="none", help="bring hypotheses to the form of a recipe's references")
+    add("--lang", help="language of the references, for --normalize")
     add("--versus", type=Path, help="a second hypothesis file: print the difference and its interval")
     add("--alignments", type=Path, help="write the alignment of every utterance to this file")
     add("--json", type=Path, help="write rates and counts to this file")
@@ -27,9 +31,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Score, print, write what was asked for."""
     args = parser().parse_args(argv)
+    if args.normalize != "none" and not args.lang:
+        raise ConfigError("--normalize needs the language of the references: --lang")
     ref = read_text(args.ref)
-    result = score(ref, read_text(args.hyp))
-    other = score(ref, read_text(args.versus)) if args.versus else None
+    result = score(ref, _read(args.hyp, args))
+    other = score(ref, _read(args.versus, args)) if args.versus else None
     print(result.summary())
     if other:
         for metric in ("wer", "cer"):
@@ -39,3 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if args.json:
         write_json(args.json, result.as_dict(), indent=2)
     return 0
+
+
+def _read(path: Path, args: argparse.Namespace) -> dict[str, str]:
+    return {utt: tidy(text, args.normalize, args.lang) for utt, text in read_text(path).items()}

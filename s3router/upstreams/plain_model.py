@@ -91,15 +91,7 @@ class PlainModel:
             weights[MASK_EMBEDDING] = torch.zeros(wanted[MASK_EMBEDDING])
         elif MASK_EMBEDDING not in wanted:
             weights.pop(MASK_EMBEDDING, None)
-        mismatched = {
-            f"{name} {tuple(weights[name].shape)} for {tuple(shape)}"
-            for name, shape in wanted.items()
-            if name in weights and weights[name].shape != shape
-        }
-        refuse_partial(str(self.source), wanted.keys() - weights, weights.keys() - wanted, mismatched)
-        # Copies: the tensors of a file may share memory, be mapped from disk, or be of half precision.
-        weights = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}
-        model.load_state_dict(weights, assign=True)
+        fill(model, weights, self.source)
         return model.requires_grad_(True)
 
     def upstream(self, random_init: bool = False) -> HuggingFaceUpstream:
@@ -142,6 +134,28 @@ class PlainModel:
 
 def _saved_buffers(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_buffers()} & model.state_dict().keys()
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Give a model all its tensors, as float32; its own may be on the meta device.
+
+    Args:
+        weights: names as in its state dict -> tensors of any floating type.
+        source: for the message.
+
+    Raises:
+        CheckpointError: tensors are missing, left over, or of another shape. None is loaded then.
+    """
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    mismatched = {
+        f"{name} {tuple(weights[name].shape)} for {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in weights and weights[name].shape != shape
+    }
+    refuse_partial(str(source), wanted.keys() - weights, weights.keys() - wanted, mismatched)
+    # Copies: the tensors of a file may share memory, be mapped from disk, or be of half precision.
+    copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}
+    model.load_state_dict(copies, assign=True)
 
 
 def model_class(family: str) -> Any:

@@ -30,7 +30,7 @@ from transformers.utils.output_capturing import capture_outputs
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import replacing_folder, write_json
 from s3router.packs.fingerprint import weights_hash
-from s3router.upstreams.checkpoint import first_line, refuse_partial
+from s3router.upstreams.checkpoint import first_line
 from s3router.upstreams.convert_huggingface import fetch_folder, read_json, read_weights
 from s3router.upstreams.convert_whisper import (
     FAMILY,
@@ -44,6 +44,7 @@ from s3router.upstreams.convert_whisper import (
 from s3router.upstreams.ctranslate2_file import looks_like_ctranslate2
 from s3router.upstreams.fairseq_file import read_pickle
 from s3router.upstreams.hub import AUTO, check_name
+from s3router.upstreams.plain_model import fill
 from s3router.upstreams.public import fetch, find_public, local_copy, refuse_another
 from s3router.upstreams.whisper import log_mel, mel_filters
 from s3router.upstreams.whisper_tokenizer import (
@@ -190,7 +191,8 @@ def _no_language(language: str | None, known: tuple[str, ...], upstream: str) ->
     by_name = TO_LANGUAGE_CODE.get(language.lower())
     close = [by_name] if by_name in known else difflib.get_close_matches(language.lower(), known, 3)
     hint = f"Did you mean {' or '.join(close)}?" if close else codes
-    return f"language {language!r} is none that upstream {upstream} knows. {hint}"
+    lacking = "For training on a language that it lacks, auto takes the likeliest token."
+    return f"language {language!r} is none that upstream {upstream} knows. {hint} {lacking}"
 
 
 def load_recogniser(upstream: str, ckpt: str | None = None, random_init: bool = False) -> Recogniser:
@@ -285,14 +287,5 @@ def _fill(model: nn.Module, whole: WholeWhisper) -> None:
     given = {f"model.{name}": tensor for name, tensor in whole.weights.items()}
     if _EMBEDDING in whole.weights:
         given[_OUTPUT] = whole.weights[_EMBEDDING]
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    mismatched = {
-        f"{name} {tuple(given[name].shape)} for {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in given and given[name].shape != shape
-    }
-    refuse_partial(str(whole.source), wanted.keys() - given, given.keys() - wanted, mismatched)
-    # Copies: the tensors of a file may share memory, be mapped from disk, or be of half precision.
-    copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in given.items()}
-    model.load_state_dict(copies, assign=True)
+    fill(model, given, whole.source)
     model.tie_weights()

@@ -77,6 +77,14 @@ def test_it_is_the_best_token_of_the_model_step_by_step(recogniser):
     assert found.confidence == pytest.approx(total / (len(found.tokens) + (not found.limited)), abs=1e-4)
 
 
+def test_a_beam_finds_what_is_at_least_as_likely(recogniser):
+    given, window = waves(1.0, 2.0), window_of(2 * SAMPLE_RATE)
+    greedy = transcribe_batch(recogniser, given, "fr", 6.0, window)
+    beam = transcribe_batch(recogniser, given, "fr", 6.0, window, beam_size=4)
+    for one, other in zip(greedy, beam, strict=True):
+        assert other.confidence >= one.confidence - 1e-4
+
+
 def test_a_wave_longer_than_its_window_and_unknown_languages_are_refused(recogniser):
     with pytest.raises(ConfigError, match="does not fit a window"):
         transcribe_batch(recogniser, waves(6), "fr", 6.0, 5 * SAMPLE_RATE)

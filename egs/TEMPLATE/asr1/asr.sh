@@ -45,7 +45,8 @@ sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
 fallback=             # "whisper_base=tiny": tiny is taken where whisper_base cannot be downloaded (for recipes)
 language_token=       # seq2seq: the language that Whisper is told (default: --lang)
-hypotheses=none       # seq2seq: how what it writes is brought to the references' form: none, prompts, sentences (for recipes)
+hypotheses=           # seq2seq: what it writes is brought to this form: none, prompts, sentences (default: the corpus's; your own sets: none)
+corpus_form=none      # form of the recipe's own references (for recipes)
 zero_shot=true        # seq2seq: also decode the recogniser as it was published, for comparison
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
@@ -111,7 +112,10 @@ check_options() {
     if [ "${task}" = seq2seq ]; then
         option_is_one_of method router weight frozen lora
         [ "${token_type}" = char ] || die "--token-type is for --task ctc: a whole recogniser writes with its own tokens"
-        [ -z "${tokens}${lm}${bpemodel-}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
+        [ -z "${tokens}${lm}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
+        # sets of one's own may have capitals and punctuation, which the model is to learn
+        [ -n "${hypotheses}" ] || [ "${skip_data_prep}" = true ] || hypotheses=${corpus_form}
+        hypotheses=${hypotheses:-none}
         option_is_one_of hypotheses none prompts sentences
         max_seconds=$(awk -v x="${max_seconds}" 'BEGIN { print (x > 30 ? 30 : x) }') # Whisper's window
     else

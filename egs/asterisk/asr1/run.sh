@@ -26,5 +26,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --task auto \
     --upstream whisper_base \
     --fallback whisper_base=tiny \
-    --hypotheses prompts \
+    --corpus-form prompts \
     "$@"

@@ -21,5 +21,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --valid-set dev \
     --test-sets test \
     --upstream whisper_base \
+    --corpus-form sentences \
     --plain-cer true \
     "$@"
