@@ -106,8 +106,13 @@ def write_container(
 
 def read_container(
     path: str | os.PathLike, version: int, kind: str = FORMAT
-) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any]]:
-    """The tensors (read-only views, BF16 as its bits) and the JSON object of a file of at most format `version`.
+) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any], int]:
+    """The tensors (read-only views, BF16 as its bits), the JSON object and the format of a file.
+
+    Args:
+        path: the file.
+        version: the newest format that can be read.
+        kind: what it should be, one of `KINDS`.
 
     Raises:
         PackError: anything about the file is not as `write_container` makes it.
@@ -121,7 +126,7 @@ def read_container(
     _check_metadata(path, metadata, version, kind)
     _check_sum(path, content, metadata["checksum"])
     arrays = _arrays(path, header, memoryview(content)[8 + size :])
-    return arrays, _json(path, metadata["pack"].encode(), "description")
+    return arrays, _json(path, metadata["pack"].encode(), "description"), int(metadata["format_version"])
 
 
 def _read(path: str | os.PathLike) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read: 1 has masks and further tensors, 2 an adapter besides
 WHOLE = "seq2seq"  # ``kind`` among the preprocessing of packs of whole recognisers
 CODECS = ("bits", "coded")  # one bit per weight; range coding, which needs the backbone
 
@@ -34,7 +34,7 @@ class PackMeta:
         versions: library -> version, where it was packed.
         licence: of the pack.
         date: when it was packed, ISO 8601.
-        format_version: of the file.
+        adapter: ``method`` and its settings (`s3router.packs.adapters`); empty where the pack has no adapter.
     """
 
     backbone: str
@@ -49,7 +49,12 @@ class PackMeta:
     versions: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
     date: str = ""
-    format_version: int = FORMAT_VERSION
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def format_version(self) -> int:
+        """Of the file: packs without an adapter are as they were before there were any."""
+        return 2 if self.adapter else 1
 
     @property
     def whole(self) -> bool:
@@ -65,13 +70,16 @@ class MaskPack:
         route: the language's or task's name.
         masks: weight's name in the bare backbone (``encoder.layers.0.….weight``) -> bool, the weight's shape, True =
             kept.
-        delta: further backbone parameters that trained (biases, layer norms …), usually none.
+        delta: further backbone parameters that trained and take the place of its own: biases, layer norms, or all
+            weights where a method trains these.
         featurizer: the featurizer's state dict (``weights``: one per layer); may be empty.
         head: the output layer: ``weight`` (tokens, dim), ``bias`` (tokens,).
         tokens: the CTC token list, in order; None for classification, whose ``meta.labels`` are set, and for whole
             recognisers (``meta.whole``), which have neither, nor a head.
         meta: see `PackMeta`.
         bpe_model: the sentencepiece model's bytes, where ``token_type`` is ``bpe``.
+        adapter: ``{target}.{part}`` -> tensor, by ``meta.adapter``: what makes other weights of the backbone's, or
+            layers behind them (`s3router.packs.adapters`). It applies after ``delta`` and before masks.
     """
 
     route: str
@@ -82,3 +90,4 @@ class MaskPack:
     tokens: tuple[str, ...] | None
     meta: PackMeta
     bpe_model: bytes | None = None
+    adapter: dict[str, Tensor] = field(default_factory=dict)

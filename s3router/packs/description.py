@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from s3router.packs.contents import CODECS, FORMAT_VERSION, PackMeta
+from s3router.packs.adapters import settings_problem
+from s3router.packs.contents import CODECS, PackMeta
 
 _KEYS = {"route", "codec", "tokens", "masks", "masks_digest", "meta"}
 _ROUTE = re.compile(r"[\w+-][\w.+-]{0,63}")
@@ -49,7 +50,8 @@ class Malformed(ValueError):
 def to_json(description: Description) -> dict[str, Any]:
     """The mapping that is written into the file."""
     meta = {field.name: getattr(description.meta, field.name) for field in fields(PackMeta)}
-    del meta["format_version"]  # stands in the file's own metadata
+    if not description.meta.adapter:
+        del meta["adapter"]  # as in format 1
     meta["labels"] = None if description.meta.labels is None else list(description.meta.labels)
     entries = description.masks.items()
     return {
@@ -62,8 +64,11 @@ def to_json(description: Description) -> dict[str, Any]:
     }
 
 
-def from_json(values: Mapping[str, Any]) -> Description:
+def from_json(values: Mapping[str, Any], version: int) -> Description:
     """The inverse of `to_json`.
+
+    Args:
+        version: the format that the file says it is of.
 
     Raises:
         Malformed: a key is missing or unknown, or a value is not of its kind.
@@ -79,7 +84,7 @@ def from_json(values: Mapping[str, Any]) -> Description:
         tokens=_names(values["tokens"], "tokens"),
         masks={_text(name, "masks"): _entry(name, entry, codec) for name, entry in masks.items()},
         masks_digest=_hex(values["masks_digest"], "masks_digest"),
-        meta=_meta(_mapping(values["meta"], "meta")),
+        meta=_meta(_mapping(values["meta"], "meta"), version),
     )
 
 
@@ -103,8 +108,11 @@ def _entry(name: str, values: Any, codec: str) -> MaskEntry:
     return MaskEntry((shape[0], shape[1]), removed, values)
 
 
-def _meta(values: Mapping[str, Any]) -> PackMeta:
-    _keys(values, {field.name for field in fields(PackMeta)} - {"format_version"}, "meta")
+def _meta(values: Mapping[str, Any], version: int) -> PackMeta:
+    _keys(values, {field.name for field in fields(PackMeta)} - ({"adapter"} if version == 1 else set()), "meta")
+    adapter = _mapping(values.get("adapter", {}), "adapter")
+    if version > 1 and (problem := settings_problem(adapter)):
+        raise Malformed(f"adapter: {problem}")
     checkpoint = values["checkpoint"]
     metrics = _mapping(values["metrics"], "metrics")
     for name, figures in metrics.items():
@@ -124,7 +132,7 @@ def _meta(values: Mapping[str, Any]) -> PackMeta:
         versions={name: _text(version, "versions") for name, version in versions.items()},
         licence=_text(values["licence"], "licence"),
         date=_text(values["date"], "date"),
-        format_version=FORMAT_VERSION,
+        adapter=adapter,
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
+from s3router.packs import adapters
 from s3router.packs.bits import masks_digest, pack_bits, padding_is_zero, unpack_bits
 from s3router.packs.container import printable, read_container, refuse, write_container
 from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
@@ -22,7 +23,7 @@ from s3router.packs.fingerprint import named_weights, weights_hash
 
 __all__ = ["MaskPack", "PackMeta", "Parts", "read_pack", "read_parts", "write_pack"]
 
-_PARTS = ("delta", "featurizer", "head")
+_PARTS = ("delta", "featurizer", "head", "adapter")
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _FLOATS.items()}
 _BITS, _BPE, _STREAM = "masks.", "bpe_model", "coded"
@@ -67,6 +68,7 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     packed = {name: pack_bits(mask) for name, mask in pack.masks.items()}
     tensors: dict[str, tuple[str, np.ndarray]] = {}
     codings: dict[str, dict[str, Any]] = {name: {} for name in pack.masks}
+    weights = None
     if backbone is not None:
         weights = _weights_for(path, pack.meta.fingerprint, backbone, None)
         _check_backbone(path, {name: tuple(mask.shape) for name, mask in pack.masks.items()}, pack.delta, weights)
@@ -89,12 +91,12 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     description = Description(pack.route, codec, pack.tokens, entries, digest, pack.meta)
     try:
         text = to_json(description)
-        from_json(text)
+        from_json(text, pack.meta.format_version)
         json.dumps(text, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:  # Malformed, and what JSON cannot say
         raise PackError(printable(f"{path}: not written: {error}. Correct the pack.")) from None
-    _check_contents(path, pack)
-    return write_container(path, tensors, FORMAT_VERSION, text)
+    _check_contents(path, pack, weights)
+    return write_container(path, tensors, pack.meta.format_version, text)
 
 
 def read_pack(
@@ -135,7 +137,7 @@ def read_pack(
         meta=found.meta,
         bpe_model=None if bpe is None else bpe[1].tobytes(),
     )
-    _check_contents(path, pack)
+    _check_contents(path, pack, weights)
     return pack
 
 
@@ -145,9 +147,9 @@ def read_parts(path: str | os.PathLike) -> Parts:
     Raises:
         PackError: as `read_pack`.
     """
-    tensors, text = read_container(path, FORMAT_VERSION)
+    tensors, text, version = read_container(path, FORMAT_VERSION)
     try:
-        description = from_json(text)
+        description = from_json(text, version)
     except Malformed as error:
         refuse(path, f"its description is damaged ({error})")
     kinds = {_BPE: "U8"} | {_BITS + name: "U8" for name in description.masks if description.codec == "bits"}
@@ -155,12 +157,22 @@ def read_parts(path: str | os.PathLike) -> Parts:
         kinds[_STREAM] = "U32"
     lacking = [name for name in kinds if name not in tensors and name != _BPE]
     for name, (dtype, array) in tensors.items():
-        known = dtype in _FLOATS if name.split(".")[0] in _PARTS and "." in name else kinds.get(name) == dtype
-        if not known or (name in kinds and array.ndim != 1):
+        if not _belongs(name, dtype, kinds, description) or (name in kinds and array.ndim != 1):
             refuse(path, f"tensor {name!r} ({dtype}, {array.ndim} dimensions) does not belong into it")
     if lacking:
         refuse(path, f"lacks {', '.join(lacking[:3])}")
     return Parts(description, tensors, Path(path).stat().st_size)
+
+
+def _belongs(name: str, dtype: str, kinds: Mapping[str, str], description: Description) -> bool:
+    """Whether a pack may have such a tensor; `kinds` has those that are no floats of a part."""
+    part, _, rest = name.partition(".")
+    if part not in _PARTS or not rest:
+        return kinds.get(name) == dtype
+    method = description.meta.adapter.get("method")
+    if part == "adapter" and (method is None or (method == "bitdelta" and rest.endswith(".signs"))):
+        return method is not None and dtype == "U8"
+    return dtype in _FLOATS
 
 
 def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] | None) -> Iterable[tuple[str, Tensor]]:
@@ -210,8 +222,10 @@ def _check_backbone(
         refuse(path, f"the backbone has no {', '.join(wrong[:5])}{more}", "Use the backbone that the pack names.")
 
 
-def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
-    """Refuse a pack whose parts contradict each other."""
+def _check_contents(path: str | os.PathLike, pack: MaskPack, weights: Mapping[str, Tensor] | None) -> None:
+    """Refuse a pack whose parts contradict each other, or an adapter that is not for these weights of the backbone."""
+    shapes = None if weights is None else {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    adapters.check(path, pack.adapter, pack.meta.adapter, shapes)
     if pack.tokens is not None and pack.meta.labels is not None:
         refuse(path, "it has both a token list and class labels", "A pack has one of them.")
     names = pack.meta.labels if pack.tokens is None else pack.tokens
@@ -225,7 +239,7 @@ def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
         refuse(path, f"featurizer.weights is {list(pack.featurizer['weights'].shape)}, not one number per hidden state")
     if pack.tokens is not None and "weight" not in pack.head:
         refuse(path, "it has a token list, and no output layer (head.weight: tokens, features)")
-    for part in _PARTS:
+    for part in _PARTS[:-1]:  # adapters have been looked at
         for name, tensor in getattr(pack, part).items():
             if not bool(torch.isfinite(tensor).all()):
                 refuse(
@@ -234,6 +248,8 @@ def _check_contents(path: str | os.PathLike, pack: MaskPack) -> None:
 
 
 def _to_numpy(path: str | os.PathLike, name: str, tensor: Tensor) -> tuple[str, np.ndarray]:
+    if tensor.dtype == torch.uint8 and name.startswith("adapter."):
+        return "U8", tensor.detach().cpu().contiguous().numpy()
     if tensor.dtype not in _NAMES:
         raise PackError(f"{path}: {name} is {tensor.dtype}; packs hold {', '.join(map(str, _NAMES))}")
     tensor = tensor.detach().cpu().contiguous()

@@ -42,7 +42,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
         "route": found.route,
         "kind": _kind(found),
         "codec": found.codec,
-        "format_version": meta.pop("format_version"),
+        "format_version": found.meta.format_version,
         "bytes": sizes,
         "masks": {
             "tensors": len(found.masks),
@@ -55,6 +55,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
         },
         "tokens": None if found.tokens is None else list(found.tokens),
         **meta,
+        "adapter": _adapter(parts),
     }
 
 
@@ -74,6 +75,12 @@ def page(f: Mapping[str, Any]) -> str:
             f"(sparsity {masks['sparsity']:.4f})",
             f"             {masks['bits_per_weight']:.4f} bits per weight; plain entropy {masks['plain_entropy']:.4f}",
         ]
+    if f["adapter"]:
+        named = "".join(f" ({key} {f['adapter'][key]})" for key in ("scale", "seed") if key in f["adapter"])
+        lines.append(
+            f"adapter      {f['adapter']['method']}{named}, {f['adapter']['tensors']} tensors of "
+            f"{f['adapter']['values']:,} values, {sizes['adapter']:,} bytes"
+        )
     for name, values in (("mask", f["mask"]), ("training", f["training"]), ("input", f["preprocessing"])):
         if given := {key: value for key, value in values.items() if value not in (None, [], {})}:
             lines.append(f"{name:12s} " + ", ".join(f"{key} {_brief(value)}" for key, value in given.items()))
@@ -91,11 +98,12 @@ def page(f: Mapping[str, Any]) -> str:
 
 
 def table(every: Iterable[Mapping[str, Any]]) -> str:
-    """A Markdown table, one row per pack: sparsity, learning rate of the scores, bits per weight, error rates."""
+    """A Markdown table, one row per pack: method, sparsity, rate of the scores, bits per weight, bytes, error rates."""
     every = list(every)
     sets = list(dict.fromkeys(name for f in every for name in f["metrics"] if "wer" in f["metrics"][name]))
-    head = ["pack", "route", "codec", "sparsity", "score lr", "bits per weight", "plain entropy", "bytes"]
-    rows = [[*head, *(f"{name} WER %" for name in sets)], ["---"] * 3 + ["---:"] * (len(head) - 3 + len(sets))]
+    head = ["pack", "route", "method", "codec", "sparsity", "score lr", "bits per weight", "plain entropy"]
+    head += ["delta bytes", "adapter bytes", "bytes"]
+    rows = [[*head, *(f"{name} WER %" for name in sets)], ["---"] * 4 + ["---:"] * (len(head) - 4 + len(sets))]
     for f in every:
         masks = f["masks"]
         wers = [f["metrics"].get(name, {}).get("wer") for name in sets]
@@ -103,9 +111,10 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
         rate = f"{rate:g}" if isinstance(rate, float) else rate if rate is None else str(rate)
         rows.append(
             [
-                *(os.path.basename(f["file"]), f["route"], f["codec"], f"{masks['sparsity']:.3f}"),
+                *(os.path.basename(f["file"]), f["route"], _method(f), f["codec"], f"{masks['sparsity']:.3f}"),
                 *("–" if rate is None else rate, f"{masks['bits_per_weight']:.4f}"),
-                *(f"{masks['plain_entropy']:.4f}", f"{sum(f['bytes'].values()):,}"),
+                f"{masks['plain_entropy']:.4f}",
+                *(f"{size:,}" for size in (f["bytes"]["delta"], f["bytes"]["adapter"], sum(f["bytes"].values()))),
                 *("–" if wer is None else f"{100.0 * wer:.2f}" for wer in wers),
             ]
         )
@@ -114,7 +123,7 @@ def table(every: Iterable[Mapping[str, Any]]) -> str:
 
 def _sizes(parts: Parts) -> dict[str, int]:
     """Bytes by part. The codec's own settings, which stand in the description, count as masks."""
-    sizes = dict.fromkeys(("masks", "head", "featurizer", "delta", "sentencepiece model"), 0)
+    sizes = dict.fromkeys(("masks", "head", "featurizer", "delta", "adapter", "sentencepiece model"), 0)
     for name, (_, array) in parts.tensors.items():
         kind = name.split(".")[0]
         sizes[_PARTS.get(kind, kind)] += array.nbytes
@@ -122,6 +131,22 @@ def _sizes(parts: Parts) -> dict[str, int]:
     settings = sum(len(json.dumps(coding, separators=(",", ":"))) for coding in codings)
     sizes["masks"] += settings
     return {**sizes, "description": parts.size - sum(sizes.values())}
+
+
+def _adapter(parts: Parts) -> dict[str, Any]:
+    """Method, settings, tensors and how many values they have (signs count as one each); empty without an adapter."""
+    settings = dict(parts.description.meta.adapter)
+    if not settings:
+        return {}
+    arrays = [(dtype, array) for name, (dtype, array) in parts.tensors.items() if name.startswith("adapter.")]
+    values = sum(array.size * (8 if dtype == "U8" else 1) for dtype, array in arrays)
+    return {**settings, "tensors": len(arrays), "values": values}
+
+
+def _method(f: Mapping[str, Any]) -> str:
+    """What made the pack: the adapter's method, else what training recorded."""
+    found = f["adapter"].get("method") or f["training"].get("method")
+    return found if isinstance(found, str) else "–"
 
 
 def _kind(found: Description) -> str:

@@ -92,9 +92,10 @@ def pack_of(
         versions=_versions(),
         licence=licence,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        adapter=parts.adapter_meta,
     )
     tensors = (parts.masks, parts.delta, parts.featurizer, parts.head)
-    return MaskPack(route, *tensors, parts.tokens, meta, parts.bpe_model)
+    return MaskPack(route, *tensors, parts.tokens, meta, parts.bpe_model, parts.adapter)
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,11 @@ def _calibrated(path: str | os.PathLike, pack: MaskPack, backbone: nn.Module) ->
 
 def _same_model(one: MaskPack, other: MaskPack) -> bool:
     """Whether two packs of one backbone give the same outputs."""
-    for name in ("masks", "delta", "featurizer", "head"):
+    for name in ("masks", "delta", "adapter", "featurizer", "head"):
         a, b = getattr(one, name), getattr(other, name)
         if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
             return False
-    return (one.tokens, one.meta.labels) == (other.tokens, other.meta.labels)
+    return (one.tokens, one.meta.labels, one.meta.adapter) == (other.tokens, other.meta.labels, other.meta.adapter)
 
 
 def _versions() -> dict[str, str]:

@@ -37,6 +37,8 @@ class TrainedParts:
         training: the settings that a pack records: method, learning rates, seed …
         corpus: what it was trained on, as far as the folder tells.
         bpe_model: the sentencepiece model, for the token type ``bpe``.
+        adapter: ``{target}.{part}`` -> tensor, as `s3router.packs.adapters` has them; empty without one.
+        adapter_meta: its ``method`` and settings; empty without one.
     """
 
     backbone: nn.Module
@@ -51,6 +53,8 @@ class TrainedParts:
     training: dict[str, Any] = field(default_factory=dict)
     corpus: str = ""
     bpe_model: bytes | None = None
+    adapter: dict[str, Tensor] = field(default_factory=dict)
+    adapter_meta: dict[str, Any] = field(default_factory=dict)
 
 
 class Experiment(abc.ABC):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from s3router.packs import MaskPack, PackMeta
+from s3router.packs.bits import pack_bits
 from s3router.packs.fingerprint import weights_hash
 
 TOKENS = ("<blank>", "<unk>", "<space>", "e", "ñ", "字", "<sos/eos>")
@@ -77,6 +78,50 @@ def make_pack(backbone: nn.Module) -> MaskPack:
     )
 
 
+ADAPTERS = {
+    "lora": {"method": "lora", "scale": 2.0},
+    "dora": {"method": "dora", "scale": 0.5},
+    "sparse_delta": {"method": "sparse_delta", "seed": 3},
+    "bitdelta": {"method": "bitdelta"},
+    "houlsby": {"method": "houlsby"},
+}
+
+
+def make_adapter(backbone: nn.Module, method: str, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+    """Parts at random for every matrix of the backbone, or for the last linear layer of each block."""
+    generator = torch.Generator().manual_seed(2)
+
+    def values(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    found: dict[str, Tensor] = {}
+    for name, weight in backbone.state_dict().items():
+        if weight.dim() != 2:
+            continue
+        rows, columns = weight.shape
+        factors = {"lora_A": values(2, columns), "lora_B": values(rows, 2)}
+        bits = pack_bits(values(rows, columns) > 0)
+        parts = {
+            "lora": factors,
+            "dora": factors | {"magnitude": values(rows).abs()},
+            "sparse_delta": {"values": values(rows)},
+            "bitdelta": {"signs": torch.from_numpy(bits), "scale": torch.tensor([0.25])},
+            "houlsby": {
+                **{"down.weight": values(3, rows), "down.bias": values(3)},
+                **{"up.weight": values(rows, 3), "up.bias": values(rows)},
+            },
+        }[method]
+        target = name.removesuffix(".weight") if method == "houlsby" else name
+        found |= {f"{target}.{part}": tensor for part, tensor in parts.items()}
+    return found
+
+
+def with_adapter(pack: MaskPack, backbone: nn.Module, method: str) -> MaskPack:
+    """The pack with an adapter beside its masks."""
+    meta = dataclasses.replace(pack.meta, adapter=ADAPTERS[method])
+    return dataclasses.replace(pack, meta=meta, adapter=make_adapter(backbone, method))
+
+
 @pytest.fixture(scope="session")
 def pack(backbone) -> MaskPack:
     return make_pack(backbone)
@@ -99,13 +144,15 @@ def masks_for():
     return random_masks
 
 
+_TENSORS = ("masks", "delta", "featurizer", "head", "adapter")
+
+
 def _assert_same(found: MaskPack, expected: MaskPack) -> None:
-    for part in ("masks", "delta", "featurizer", "head"):
+    for part in _TENSORS:
         a, b = getattr(found, part), getattr(expected, part)
         assert list(a) == list(b) if part == "masks" else set(a) == set(b)
         for name, tensor in b.items():
             assert a[name].dtype == tensor.dtype
             assert torch.equal(a[name], tensor)
-    names = [field.name for field in dataclasses.fields(MaskPack) if field.name not in ("masks", "delta")]
-    for name in set(names) - {"featurizer", "head"}:
+    for name in {field.name for field in dataclasses.fields(MaskPack)} - set(_TENSORS):
         assert getattr(found, name) == getattr(expected, name)

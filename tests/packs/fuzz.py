@@ -29,6 +29,7 @@ import torch
 
 from s3router.errors import PackError
 from s3router.packs import read_pack, summary, write_pack
+from s3router.packs.adapters import adapted, by_target, resident
 from tests.packs import conftest
 
 CHECKSUM = slice(37, 101)
@@ -201,7 +202,7 @@ MUTATIONS: list[Callable[[random.Random, list[bytes]], bytes]] = [
 
 
 def base_files(folder: Path) -> tuple[torch.nn.Module, list[bytes], list[dict]]:
-    """The backbone, packs of both codecs (one of them with whole rows), and the masks that they hold."""
+    """The backbone, packs of both codecs (one with whole rows) and of all methods, and the masks that they hold."""
     backbone = conftest.Backbone()
     pack = conftest.make_pack(backbone)
     rows = {
@@ -209,29 +210,40 @@ def base_files(folder: Path) -> tuple[torch.nn.Module, list[bytes], list[dict]]:
     }
     near = conftest.random_masks(backbone, 0.2, correlation=0.8)
     files, masks = [], []
-    for number, (codec, changed) in enumerate((("bits", pack.masks), ("coded", near), ("coded", rows))):
+    kinds = [("bits", pack.masks, None), ("coded", near, None), ("coded", rows, None)]
+    kinds += [("bits", {}, method) for method in conftest.ADAPTERS]
+    for number, (codec, changed, method) in enumerate(kinds):
         path = folder / f"{number}.pack"
-        write_pack(path, dataclasses.replace(pack, masks=changed), codec, backbone)
+        whole = dataclasses.replace(pack, masks=changed)
+        write_pack(path, whole if method is None else conftest.with_adapter(whole, backbone, method), codec, backbone)
         files.append(path.read_bytes())
         masks.append(changed)
     return backbone, files, masks
 
 
+READERS: tuple[Callable[[Path, torch.nn.Module], Any], ...] = (
+    read_pack,
+    lambda path, _: read_pack(path),
+    lambda path, _: summary.page(summary.figures(path)),
+)
+
+
 def check(path: Path, backbone: torch.nn.Module, files: list[bytes], masks: list[dict]) -> list[str]:
     """Read the file in every way; the messages of refusal. Anything but a refusal or the right masks is an error."""
     refusals = []
-    for read in (
-        lambda: read_pack(path, backbone),
-        lambda: read_pack(path),
-        lambda: summary.page(summary.figures(path)),
-    ):
+    for read in READERS:
         try:
-            found = read()
+            found = read(path, backbone)
         except PackError as error:
             refusals.append(str(error))
             continue
         if isinstance(found, str):
             continue
+        if read is READERS[0] and found.adapter and found.meta.adapter["method"] != "houlsby":
+            weights = backbone.state_dict()
+            for name, parts in by_target(found.adapter, found.meta.adapter).items():  # what is accepted can be applied
+                parts = resident(found.meta.adapter, name, weights[name].shape, parts)
+                adapted(found.meta.adapter, weights[name], parts)
         same = [list(m) == list(found.masks) and all(torch.equal(m[n], found.masks[n]) for n in m) for m in masks]
         if not any(same):
             raise AssertionError("a wrong mask was accepted")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
+
+from numpy.random import PCG64
 
 
 def read(path, weights=None):
@@ -18,7 +21,7 @@ def read(path, weights=None):
     header = json.loads(content[8 : 8 + size])
     metadata = header.pop("__metadata__")
     assert metadata["format"] == "s3router-pack"
-    assert metadata["format_version"] == "1"
+    assert metadata["format_version"] in ("1", "2")
     start = 8 + len('{"__metadata__":{"checksum":"')
     assert content[start : start + 64].decode() == metadata["checksum"]
     zeroed = content[:start] + b"0" * 64 + content[start + 64 :]
@@ -28,6 +31,7 @@ def read(path, weights=None):
         begin, end = entry["data_offsets"]
         tensors[name] = entry["dtype"], entry["shape"], content[8 + size + begin : 8 + size + end]
     description = json.loads(metadata["pack"])
+    assert ("adapter" in description["meta"]) == (metadata["format_version"] == "2")
     if description["codec"] == "bits":
         flat = {name: unpack(tensors[f"masks.{name}"][2], entry) for name, entry in description["masks"].items()}
     else:
@@ -42,6 +46,63 @@ def read(path, weights=None):
         masks[name] = [bits[row * columns : (row + 1) * columns] for row in range(rows)]
     assert digest.hexdigest() == description["masks_digest"]
     return description, masks, tensors
+
+
+def adapted(description, tensors, name, weight):
+    """A backbone's matrix `name`, rows of numbers, as the pack's adapter makes it."""
+    settings = description["meta"]["adapter"]
+    part = {
+        key.removeprefix(f"adapter.{name}."): numbers(*tensor)
+        for key, tensor in tensors.items()
+        if key.startswith(f"adapter.{name}.")
+    }
+    rows, columns = len(weight), len(weight[0])
+    if not part:
+        return weight
+    if settings["method"] in ("lora", "dora"):
+        a, b = part["lora_A"], part["lora_B"]
+        rank = len(a) // columns
+        product = [
+            [sum(b[row * rank + r] * a[r * columns + column] for r in range(rank)) for column in range(columns)]
+            for row in range(rows)
+        ]
+        changed = [
+            [w + settings["scale"] * p for w, p in zip(*pair, strict=True)]
+            for pair in zip(weight, product, strict=True)
+        ]
+        if settings["method"] == "dora":
+            for row, magnitude in zip(changed, part["magnitude"], strict=True):
+                length = math.sqrt(sum(value * value for value in row))
+                row[:] = [magnitude * value / length for value in row]
+        return changed
+    flat = [value for row in weight for value in row]
+    if settings["method"] == "sparse_delta":
+        for place, value in zip(
+            positions(name, len(flat), len(part["values"]), settings["seed"]), part["values"], strict=True
+        ):
+            flat[place] += value
+    else:
+        signs = unpack(tensors[f"adapter.{name}.signs"][2], {"shape": [rows, columns]})
+        flat = [value + part["scale"][0] * (1 if sign else -1) for value, sign in zip(flat, signs, strict=True)]
+    return [flat[row * columns : (row + 1) * columns] for row in range(rows)]
+
+
+def positions(name, size, count, seed):
+    drawn, wanted = [], min(count, size - count)
+    key = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+    generator = PCG64(int.from_bytes(key, "little"))
+    while len(drawn) < wanted:
+        place = generator.random_raw() % size
+        if place not in drawn:
+            drawn.append(place)
+    return sorted(drawn if count == wanted else set(range(size)) - set(drawn))
+
+
+def numbers(dtype, shape, data):
+    if dtype == "BF16":  # the upper half of a float32
+        data, dtype = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
+    code = {"F32": "f", "F16": "e", "U8": "B"}[dtype]
+    return struct.unpack(f"<{math.prod(shape)}{code}", data)
 
 
 def unpack(data, entry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -18,7 +19,11 @@ from s3router.errors import ConfigError, PackError
 from s3router.masks import attach, load_masks, masks_of
 from s3router.masks.config import MaskConfig
 from s3router.packs import MaskPack, read_pack, summary, write_pack
+from s3router.packs.adapters import adapted, by_target, resident
 from s3router.packs.container import read_container, write_container
+from s3router.packs.contents import FORMAT_VERSION
+from tests.packs import conftest
+from tests.packs.reference_reader import adapted as reference_adapted
 from tests.packs.reference_reader import read as reference_read
 
 CODECS = ("bits", "coded")
@@ -40,7 +45,7 @@ def change_meta(pack: MaskPack, **fields) -> MaskPack:
 
 def rewrite(path: Path, edit, version: int = 1) -> None:
     """Edit the description and tensors of a pack, and write it with a right checksum."""
-    tensors, description = read_container(path, 1)
+    tensors, description, _ = read_container(path, FORMAT_VERSION)
     edit(tensors, description)
     write_container(path, tensors, version, description)
 
@@ -112,8 +117,8 @@ def test_names_and_shapes_are_held_against_the_backbone(file, pack):
 
 
 def test_a_newer_format_is_refused(file, backbone):
-    rewrite(file, lambda tensors, description: None, version=2)
-    with pytest.raises(PackError, match=r"pack format 2, and this s3router reads up to 1\. Install a newer"):
+    rewrite(file, lambda tensors, description: None, version=3)
+    with pytest.raises(PackError, match=r"pack format 3, and this s3router reads up to 2\. Install a newer"):
         read_pack(file, backbone)
 
 
@@ -234,8 +239,6 @@ def test_numbers_that_are_none(file):
 
 
 def refixed(path: Path, content: bytes) -> None:
-    import hashlib
-
     content = bytearray(content)
     content[37:101] = b"0" * 64
     content[37:101] = hashlib.blake2b(content, digest_size=32).hexdigest().encode()
@@ -347,3 +350,150 @@ def test_reading_packs_imports_neither_engine(pack, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "route es" in done.stdout
+
+
+@pytest.fixture(params=conftest.ADAPTERS)
+def adapter_pack(request, pack, backbone) -> MaskPack:
+    """Of each method, beside masks."""
+    return conftest.with_adapter(pack, backbone, request.param)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_adapters_come_back(adapter_pack, backbone, tmp_path, codec, assert_same):
+    path = tmp_path / "es.pack"
+    write_pack(path, adapter_pack, codec, backbone)
+    assert_same(read_pack(path, backbone), adapter_pack)
+    assert read_container(path, FORMAT_VERSION)[2] == 2
+    if codec == "bits":
+        write_pack(tmp_path / "other", adapter_pack)
+        assert (tmp_path / "other").read_bytes() == path.read_bytes()
+        assert_same(read_pack(path), adapter_pack)
+
+
+def test_a_reader_of_masks_alone_refuses_adapters(adapter_pack, tmp_path):
+    """An older s3router reads up to format 1, and must not serve the backbone without the adapter."""
+    write_pack(tmp_path / "es.pack", adapter_pack)
+    with pytest.raises(PackError, match=r"pack format 2, and this s3router reads up to 1\. Install a newer"):
+        read_container(tmp_path / "es.pack", 1)
+
+
+def test_packs_without_adapters_have_the_bytes_that_they_had(pack, tmp_path):
+    """Written by s3router before there were adapters."""
+    keep = {"a.weight": torch.arange(35).reshape(5, 7) % 3 > 0}
+    meta = dataclasses.replace(pack.meta, fingerprint="0" * 32, versions={"s3router": "0"})
+    head = {"weight": torch.arange(7.0)[:, None] / 8}
+    same = MaskPack("es", keep, {"a.bias": torch.arange(5.0)}, {}, head, pack.tokens, meta)
+    write_pack(tmp_path / "p", same)
+    assert hashlib.blake2b((tmp_path / "p").read_bytes(), digest_size=8).hexdigest() == "4a9ec48f752d2822"
+
+
+@pytest.mark.parametrize("method", [method for method in conftest.ADAPTERS if method != "houlsby"])
+def test_the_specified_reader_adapts_weights_alike(pack, backbone, tmp_path, method):
+    found = conftest.with_adapter(pack, backbone, method)
+    write_pack(tmp_path / "p", found)
+    description, _, tensors = reference_read(tmp_path / "p")
+    for name, parts in by_target(found.adapter, found.meta.adapter).items():
+        weight = backbone.state_dict()[name]
+        ours = adapted(found.meta.adapter, weight, resident(found.meta.adapter, name, weight.shape, parts))
+        theirs = torch.tensor(reference_adapted(description, tensors, name, weight.tolist()))
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(ours, weight, atol=1e-2)
+
+
+def test_adapters_for_another_backbone_are_refused(adapter_pack, backbone_of, tmp_path):
+    write_pack(tmp_path / "p", adapter_pack)
+    with pytest.raises(PackError, match="another backbone"):
+        read_pack(tmp_path / "p", backbone_of(1))
+    with pytest.raises(PackError, match="another backbone"):
+        write_pack(tmp_path / "q", adapter_pack, "bits", backbone_of(1))
+    wider = conftest.Backbone(width=14)
+    with pytest.raises(PackError, match=r"p: .*(should be|no linear layer|the backbone has no)"):
+        read_pack(tmp_path / "p", wider, fingerprint=adapter_pack.meta.fingerprint)
+    bare = dataclasses.replace(adapter_pack, masks={}, delta={})
+    write_pack(tmp_path / "p", bare)
+    if bare.meta.adapter["method"] == "sparse_delta":
+        wider = conftest.Backbone(width=1)  # fewer weights than values
+    with pytest.raises(PackError, match=r"p: adapter .*(should be|27 values for 3 weights)"):
+        read_pack(tmp_path / "p", wider, fingerprint=adapter_pack.meta.fingerprint)
+
+
+FIRST = "layers.0.fc1.weight"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_meta(adapter={}), "adapter: unknown method 'None'"),
+        (set_meta(adapter={"method": "magic"}), "unknown method 'magic' \\(known: lora"),
+        (set_meta(adapter={"method": "lora"}), "has the settings scale"),
+        (set_meta(adapter={"method": "lora", "scale": "2"}), "scale 2 is no finite number"),
+        (set_meta(adapter={"method": "houlsby"}), "no tensors of the name"),
+        (set_meta(adapter=[]), "adapter: expected a mapping"),
+        (lambda tensors, description: description["meta"].pop("adapter"), "meta: lacks \\['adapter'\\]"),
+        (drop(f"adapter.{FIRST}.lora_A"), f"adapter lora of {FIRST}: lora_A is missing"),
+        (put(f"adapter.{FIRST}.x", "head.bias"), "no tensors of the name"),
+        (put("adapter.x.lora_A", "head.weight"), "lora_B is missing"),
+        (put("adapter", "head.weight"), "does not belong"),
+        (put("adapter.", "head.weight"), "does not belong"),
+        (set_tensor(f"adapter.{FIRST}.lora_A", np.ones((3, 13), np.float32)), "should be \\[27, 3\\]"),
+        (set_tensor(f"adapter.{FIRST}.lora_A", np.ones((2, 12), np.float32)), "should be \\[2, 13\\]"),
+        (set_tensor(f"adapter.{FIRST}.lora_A", np.full((2, 13), np.nan, np.float32)), "lora_A holds NaN"),
+        (lambda t, _: t.update({f"adapter.{FIRST}.lora_A": ("U8", np.ones((2, 13), np.uint8))}), "does not belong"),
+    ],
+)
+def test_adapters_that_no_writer_makes_are_refused(pack, backbone, tmp_path, edit, message):
+    path = tmp_path / "es.pack"
+    write_pack(path, conftest.with_adapter(pack, backbone, "lora"))
+    rewrite(path, edit, version=2)
+    with pytest.raises(PackError, match=message):
+        read_pack(path, backbone)
+
+
+def test_an_adapter_in_a_file_of_the_first_format_is_refused(adapter_pack, tmp_path):
+    path = tmp_path / "es.pack"
+    write_pack(path, adapter_pack)
+    rewrite(path, lambda tensors, description: None, version=1)
+    with pytest.raises(PackError, match="has unknown \\['adapter'\\]"):
+        read_pack(path)
+    write_pack(path, adapter_pack)
+    rewrite(path, lambda tensors, description: description["meta"].pop("adapter"), version=1)
+    with pytest.raises(PackError, match=r"tensor 'adapter\..*does not belong"):
+        read_pack(path)
+
+
+def test_adapters_that_cannot_be_written(pack, backbone, tmp_path):
+    good = conftest.with_adapter(pack, backbone, "lora")
+    name = f"{FIRST}.lora_A"
+    for wrong, message in (
+        (change(good, adapter={}), "it has no tensors"),
+        (change(pack, adapter=good.adapter), "no method"),
+        (change_meta(good, adapter={"method": "lora", "scale": float("nan")}), "scale nan is no finite number"),
+        (change(good, adapter=good.adapter | {name: good.adapter[name] * torch.inf}), "lora_A holds NaN or infinite"),
+        (change(good, adapter=good.adapter | {name: good.adapter[name].double()}), "torch.float64"),
+        (change(good, adapter=good.adapter | {name: good.adapter[name][:, 1:]}), r"should be \[2, 13\]"),
+    ):
+        with pytest.raises(PackError, match=message):
+            write_pack(tmp_path / "p", wrong, "bits", backbone)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_page_and_the_table_say_the_method_and_its_bytes(adapter_pack, pack, tmp_path):
+    write_pack(tmp_path / "a", change(adapter_pack, masks={}))
+    write_pack(tmp_path / "b", change_meta(pack, training={"method": "router"}))
+    a, b = (summary.figures(tmp_path / name) for name in "ab")
+    size = sum(tensor.nbytes for tensor in adapter_pack.adapter.values())
+    assert a["bytes"]["adapter"] == size
+    assert sum(a["bytes"].values()) == (tmp_path / "a").stat().st_size
+    assert a["adapter"].items() >= adapter_pack.meta.adapter.items()
+    assert a["format_version"] == 2
+    page = summary.page(a)
+    assert f"adapter      {adapter_pack.meta.adapter['method']}" in page
+    assert f", {size:,} bytes" in page
+    assert "adapter" not in summary.page(b)
+    assert b["adapter"] == {}
+    rows = summary.table([a, b]).splitlines()
+    assert rows[2].startswith(f"| a | es | {adapter_pack.meta.adapter['method']} | bits | ")
+    assert rows[3].startswith("| b | es | router | bits | 0.100 | ")
+    assert f" | 54 | {size:,} | " in rows[2]
+    assert " | 54 | 0 | " in rows[3]
+    json.dumps([a, b])

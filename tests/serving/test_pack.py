@@ -99,7 +99,7 @@ def test_inspect(exp, tmp_path, capsys):
     assert cli.main(["inspect", "--table", *files]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].endswith("| bytes | dev WER % | test WER % |")
-    assert rows[2].startswith("| bits | bits | bits | 0.300 | 0.005 | 1.0000 | 0.8811 |")
+    assert rows[2].startswith("| bits | bits | router | bits | 0.300 | 0.005 | 1.0000 | 0.8811 | ")
     assert cli.main(["inspect", str(tmp_path / "none.pack")]) == 1
     assert "no such pack" in capsys.readouterr().err
 
