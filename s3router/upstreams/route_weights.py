@@ -1,4 +1,4 @@
-"""The bits kept of a route, and the masked weights made from them for a forward pass."""
+"""What is kept of a route, and the weights made from it for a forward pass."""
 
 from __future__ import annotations
 
@@ -10,33 +10,57 @@ import torch
 from torch import Tensor, nn
 
 from s3router.masks.functions import compute_dtype
+from s3router.packs.adapters import adapted
 from s3router.upstreams.mask_bits import write_masked
 
 
 @dataclass
 class RouteWeights:
-    """What stays in memory of a pack: mask bits and further trained parameters, by their names in the backbone.
+    """What stays in memory of a pack, in its dtypes, by the backbone's names.
 
-    A weight may have both (``train=("weights",)``): the mask then goes over the trained one.
+    A weight may have several of them: it is replaced first, then adapted, then masked.
+
+    Attributes:
+        bits: weight -> its mask, packed.
+        delta: parameter -> what replaces it.
+        settings: the adapter's method and settings; empty without one.
+        adapter: weight -> parts, as `s3router.packs.adapters.resident` gives them.
+        bottlenecks: linear layer -> parts of what stands behind it.
     """
 
     bits: dict[str, Tensor]
     delta: dict[str, Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    adapter: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    bottlenecks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The backbone's parameters that are others under this route."""
-        return tuple(dict.fromkeys((*self.bits, *self.delta)))
+        return tuple(dict.fromkeys((*self.bits, *self.delta, *self.adapter)))
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """The backbone's parameters that the route's working copy depends on."""
+        return tuple(dict.fromkeys((*self.names, *(f"{layer}.weight" for layer in self.bottlenecks))))
 
     @property
     def nbytes(self) -> int:
         """Memory of it."""
-        return sum(tensor.nbytes for tensor in (*self.bits.values(), *self.delta.values()))
+        parts = [part for each in (*self.adapter.values(), *self.bottlenecks.values()) for part in each.values()]
+        return sum(tensor.nbytes for tensor in (*self.bits.values(), *self.delta.values(), *parts))
+
+    def move(self, name: str, device: torch.device) -> None:
+        """Bring what is kept for a weight, or for the layer that it belongs to, to its device."""
+        if name in self.bits:
+            self.bits[name] = self.bits[name].to(device)
+        for parts in (self.adapter.get(name, {}), self.bottlenecks.get(name.removesuffix(".weight"), {})):
+            parts |= {part: tensor.to(device) for part, tensor in parts.items()}
 
 
 @dataclass
 class WorkingCopy:
-    """Weights under a route, by name, in the dtype that products with them are computed in.
+    """Weights under a route, and bottlenecks' own, by name, in the dtype that products with them are computed in.
 
     Attributes:
         made_of: whatever the caller says that they were made of; None while they are not whole.
@@ -52,14 +76,33 @@ class WorkingCopy:
         # Tensors made in inference mode could not be used outside of it later.
         with torch.inference_mode(False), torch.no_grad():
             for name, parameter in parameters.items():
-                trained = route.delta.get(name)
-                if name not in route.bits:
-                    self.tensors[name] = trained.to(parameter, copy=True)
-                    continue
-                route.bits[name] = route.bits[name].to(parameter.device)
-                weight = parameter if trained is None else trained.to(parameter)
-                write_masked(weight, route.bits[name], self._room(name, parameter))
+                route.move(name, parameter.device)
+                self._fill_weight(name, route, parameter)
+                layer = name.removesuffix(".weight")
+                for part, tensor in route.bottlenecks.get(layer, {}).items():
+                    self.tensors[f"{layer}.{part}"] = tensor.to(compute_dtype(parameter), copy=True)
         self.made_of = made_of
+
+    def bottlenecks(self, route: RouteWeights) -> dict[str, dict[str, Tensor]]:
+        """Linear layer -> parts of what stands behind it under the route that it was filled with."""
+        return {
+            layer: {part: self.tensors[f"{layer}.{part}"] for part in parts}
+            for layer, parts in route.bottlenecks.items()
+        }
+
+    def _fill_weight(self, name: str, route: RouteWeights, parameter: nn.Parameter) -> None:
+        trained = route.delta.get(name)
+        if name in route.bits or name in route.adapter:
+            weight = parameter if trained is None else trained.to(parameter)
+            if name in route.adapter:
+                weight = adapted(route.settings, weight, route.adapter[name])
+            room = self._room(name, parameter)
+            if name in route.bits:
+                write_masked(weight, route.bits[name], room)
+            else:
+                room.copy_(weight)
+        elif trained is not None:
+            self.tensors[name] = trained.to(parameter, copy=True)
 
     def _room(self, name: str, parameter: nn.Parameter) -> Tensor:
         dtype, old = compute_dtype(parameter), self.tensors.get(name)

@@ -1,9 +1,9 @@
-"""Any number of mask packs on one backbone.
+"""Any number of packs on one backbone.
 
-The bits of each pack stay in memory, one bit per weight. The masked weights of one route (or of `working_copies`
-routes) are kept ready; they take the place of the backbone's own for the length of a forward pass. Outside of it the
-backbone has its own weights: its state dict, its fingerprint and its copies know nothing of routes. A backbone with
-routes is frozen.
+Each pack stays in memory as it is: masks at one bit per weight, adapters as their factors, values or signs. The
+weights of one route (or of `working_copies` routes) are kept ready; they take the place of the backbone's own for the
+length of a forward pass, in which bottlenecks stand behind their layers, too. Outside of it the backbone has its own
+weights: its state dict, its fingerprint and its copies know nothing of routes. A backbone with routes is frozen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from s3router.errors import ConfigError, PackError
 from s3router.masks import iterate
 from s3router.masks.functions import compute_dtype
+from s3router.packs.adapters import by_target, check, resident
 from s3router.packs.contents import MaskPack
 from s3router.packs.fingerprint import plain_name, weights_hash
 from s3router.upstreams.anatomy import Anatomy
+from s3router.upstreams.bottlenecks import attached, check_layer
 from s3router.upstreams.mask_bits import pack_mask
 from s3router.upstreams.route_weights import RouteWeights, WorkingCopy
 from s3router.upstreams.thread_choice import ThreadChoice
@@ -31,13 +33,13 @@ class Routes:
     """The routes of one backbone.
 
     Each thread (and each asyncio task) selects its own route. Forward passes of different threads take turns: one lock
-    is held while a route's weights are in the backbone, so that `working_copies` copies of the masked weights are all
+    is held while a route's weights are in the backbone, so that `working_copies` copies of the changed weights are all
     the memory it takes, however many threads there are.
 
     Args:
         backbone: the bare model; without masks attached.
         fingerprint: `s3router.upstreams.fingerprint` of it where it is known already.
-        working_copies: routes whose masked weights are kept at a time, the last used ones; at least 1.
+        working_copies: routes whose changed weights are kept at a time, the last used ones; at least 1.
         beside: routes of another module that shares parameters with this one; forward passes of both take turns.
     """
 
@@ -64,7 +66,7 @@ class Routes:
         self._places = _places(self.backbone)
         self._copies: list[WorkingCopy] = []  # the one used last at the end
         self._versions = _versions(self.backbone)
-        self._guards = {name: self._guard(name) for route in self._routes.values() for name in route.names}
+        self._guards = {name: self._guard(name) for route in self._routes.values() for name in route.made_from}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,22 +74,35 @@ class Routes:
         return tuple(self._routes)
 
     def add(self, pack: MaskPack) -> None:
-        """Take in a pack; its masks are kept as bits. The first one freezes the backbone, until the last is removed.
+        """Take in a pack, as compact as it is. The first one freezes the backbone, until the last is removed.
 
         Raises:
             ConfigError: the route is known already, or the backbone has masks attached.
             PackError: the pack is for another backbone, or changes what routes share.
         """
         with self._lock:
-            names = self._fitting(pack)
-            route = RouteWeights(
-                {names[name]: pack_mask(mask) for name, mask in pack.masks.items()},
-                {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
-            )
-            self._guards |= {name: self._guard(name) for name in route.names if name not in self._guards}
+            route = self._kept(pack, self._fitting(pack))
+            self._guards |= {name: self._guard(name) for name in route.made_from if name not in self._guards}
             if not self._routes:
                 self._freeze()
             self._routes[pack.route] = route
+
+    def _kept(self, pack: MaskPack, names: Mapping[str, str]) -> RouteWeights:
+        """What stays in memory of a pack that fits; `names` as of `_fitting`."""
+        settings = dict(pack.meta.adapter)
+        targets = by_target({name: tensor.detach().clone() for name, tensor in pack.adapter.items()}, settings)
+        kept = RouteWeights(
+            {names[name]: pack_mask(mask) for name, mask in pack.masks.items()},
+            {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
+            settings,
+        )
+        if settings.get("method") == "houlsby":
+            kept.bottlenecks = targets
+        else:
+            for target, parts in targets.items():
+                shape = _parameter(self.backbone, names[target]).shape
+                kept.adapter[names[target]] = resident(settings, target, shape, parts)
+        return kept
 
     def _freeze(self) -> None:
         """Routes are for these weights. And torch multiplies by a weight that requires grad in another way than by a
@@ -121,8 +136,14 @@ class Routes:
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise PackError(f"{where}: the backbone has no {', '.join(wrong[:5])}{more}; it cannot be that pack's")
+        shapes = {plain: tuple(_parameter(self.backbone, name).shape) for plain, name in names.items()}
+        check(where, pack.adapter, pack.meta.adapter, shapes)
+        targets = list(by_target(pack.adapter, pack.meta.adapter))
+        if pack.meta.adapter.get("method") == "houlsby":
+            for layer in targets:
+                check_layer(self.backbone, layer, where)
         anatomy = Anatomy.of(self.backbone)
-        inside = [name for name in tensors if anatomy.in_front_end(name)]
+        inside = [name for name in (*tensors, *targets) if anatomy.in_front_end(name)]
         if inside:
             raise PackError(f"{where}: changes {inside[0]}, but all routes share the feature extractor; train without")
         return names
@@ -132,7 +153,7 @@ class Routes:
         self.check(name)
         with self._lock:
             del self._routes[name]
-            left = {weight for route in self._routes.values() for weight in route.names}
+            left = {weight for route in self._routes.values() for weight in route.made_from}
             self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}
             self._copies.clear()
             if not self._routes:
@@ -177,8 +198,11 @@ class Routes:
             PackError: the backbone's weights were changed since the route was added.
         """
         with self._lock:
-            self.check(name)
-            weights = {} if name is None else self.prepare(name)
+            if self.check(name) is None:
+                yield
+                return
+            weights = self.prepare(name)
+            bottlenecks = self._copies[-1].bottlenecks(self._routes[name])
             places = [
                 (*_owner(self.backbone, place), tensor)
                 for weight, tensor in weights.items()
@@ -188,7 +212,8 @@ class Routes:
             try:
                 for owner, key, tensor in places:
                     owner._parameters[key] = tensor
-                yield
+                with attached(self.backbone, bottlenecks):
+                    yield
             finally:
                 for (owner, key, _), parameter in zip(places, own, strict=True):
                     owner._parameters[key] = parameter
@@ -200,7 +225,7 @@ class Routes:
         """
         with self._lock:
             route = self._routes[self.check(name)]
-            parameters = {weight: self._unchanged(weight) for weight in route.names}
+            parameters = {weight: self._unchanged(weight) for weight in route.made_from}
             made_of = name, *((p.data_ptr(), p.device, compute_dtype(p)) for p in parameters.values())
             copy = next((copy for copy in self._copies if copy.made_of == made_of), None)
             if copy is None:
@@ -209,17 +234,17 @@ class Routes:
             else:
                 self._copies.remove(copy)
             self._copies.append(copy)
-            return {weight: copy.tensors[weight] for weight in parameters}
+            return {weight: copy.tensors[weight] for weight in route.names}
 
     @property
     def ready(self) -> tuple[str, ...]:
-        """The routes whose masked weights are in memory."""
+        """The routes whose changed weights are in memory."""
         made_of = [copy.made_of for copy in list(self._copies)]  # other threads may be at work on them
         return tuple(made[0] for made in made_of if made is not None)
 
     @property
     def nbytes(self) -> dict[str, int]:
-        """Memory besides the backbone's: ``routes`` (bits and further parameters), ``working`` (working copies)."""
+        """Memory besides the backbone's: ``routes`` (what is kept of packs), ``working`` (working copies)."""
         copies = [tensor.nbytes for copy in self._copies for tensor in copy.tensors.values()]
         return {"routes": sum(route.nbytes for route in self._routes.values()), "working": sum(copies)}
 
