@@ -1,4 +1,4 @@
-"""``s3router pack``: an experiment's masks, head and tokens or labels in one small file, a mask pack."""
+"""``s3router pack``: what an experiment has learnt, its head and its tokens or labels in one file, a pack."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ def parser() -> argparse.ArgumentParser:
     """The options of the subcommand."""
     result = argparse.ArgumentParser(prog="s3router pack", description=__doc__)
     add = result.add_argument
-    add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train or superb-train wrote")
+    add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train, seq2seq-train or superb-train wrote")
     add("-o", "--output", type=Path, required=True, help="the pack, for example es.pack")
     add("--route", help="name of the language or task (default: the pack's name without its ending)")
     add("--codec", choices=("bits", "coded"), default="bits", help="coded: smaller, slower to load (%(default)s)")
+    wide = "keep trained weights and adapters in float32 (default: float16, half the bytes)"
+    add("--float32", action="store_true", help=wide)
     add("--checkpoint", help="a file in EXP_DIR, or a path (default: the best one on the validation set)")
     add("--corpus", default="", help="what it was trained on (default: the end of the training directory's path)")
     add("--licence", "--license", default="", help="of the pack")
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     exp = open_experiment(args.exp_dir)
     with errors_only():  # not ESPnet's remarks while it builds the model
         written = write_experiment(
-            *(args.output, exp, route, args.codec, args.checkpoint),
+            *(args.output, exp, route, args.codec, args.checkpoint, args.float32),
             **{"corpus": args.corpus, "licence": args.licence, "metrics": more},
         )
     print(summary.page(summary.figures(args.output)))

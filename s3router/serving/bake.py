@@ -1,7 +1,8 @@
 """Trained models written as plain ones, for people who do not use s3router.
 
-A mask pack is written into its backbone's weights; of an experiment that trained weights, those are written. What comes
-out depends on what the formats can say (all of it is compared with the router's own outputs):
+A pack, masks or adapter, is written into its backbone's weights; of an experiment that trained weights, those are
+written. Only bottlenecks (method houlsby) cannot be. What comes out depends on what the formats can say (all of it is
+compared with the router's own outputs):
 
 - a HuggingFace upstream whose last layer feeds a CTC head: a folder for ``AutoModelForCTC``;
 - any other HuggingFace upstream: a folder for ``AutoModel``, the head in ``head.safetensors``, and ``ctc.py`` or
@@ -22,12 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from s3router.errors import ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
+from s3router.packs.merging import merge
 from s3router.serving.bake_recogniser import bake_recogniser
 from s3router.serving.baked_files import (
     TOLERANCE,
@@ -98,7 +99,7 @@ def bake(
     if onnx and pack.tokens is None:
         raise ConfigError("--onnx: for speech recognition only; classify.py in the folder shows how classes are found")
     # a model of s3prl may have weights that cannot be copied, and is not compared with the router
-    baked = apply(copy.deepcopy(model.backbone) if plain else model.backbone, pack)
+    baked = merge(copy.deepcopy(model.backbone) if plain else model.backbone, pack)
     with replacing_folder(output) as folder:
         if pack.tokens is not None:
             (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
@@ -177,21 +178,8 @@ def _settled(model: _Trained) -> MaskPack:
     from s3router.packs.fingerprint import weights_hash
 
     pack = model.pack
-    apply(model.backbone, replace(pack, masks={}))
+    merge(model.backbone, replace(pack, masks={}, adapter={}))
     return replace(pack, delta={}, meta=replace(pack.meta, fingerprint=weights_hash(model.backbone)))
-
-
-@torch.no_grad()
-def apply(backbone: nn.Module, pack: MaskPack) -> nn.Module:
-    """Write the pack's zeros and further weights into a plain backbone, in place."""
-    from s3router.packs.fingerprint import named_weights
-
-    weights = dict(named_weights(backbone))
-    for name, values in pack.delta.items():
-        weights[name].copy_(values)
-    for name, keep in pack.masks.items():
-        weights[name].masked_fill_(~keep.to(weights[name].device), 0)
-    return backbone
 
 
 def standalone(baked: nn.Module, expert: HuggingFaceUpstream | WhisperUpstream, pack: MaskPack) -> nn.Module:

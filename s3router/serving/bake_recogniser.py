@@ -15,6 +15,7 @@ import torch
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
+from s3router.packs.merging import merge
 from s3router.serving.baked_files import TOLERANCE, quiet_transformers
 from s3router.serving.loading import backbone_of
 from s3router.serving.opening import open_experiment
@@ -24,7 +25,7 @@ from s3router.upstreams.routes import Routes
 from s3router.upstreams.whisper import WINDOW
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from s3router.upstreams.whisper_recogniser import Recogniser
 
@@ -49,7 +50,7 @@ def bake_recogniser(
         raise ConfigError(f"{source} is for a whole recogniser, encoder and decoder. {error}") from None
     pack = _pack(source, recogniser, checkpoint)
     expected = _router_logits(recogniser, pack)
-    _write_into(recogniser.model, pack)
+    merge(recogniser.model, pack)
     listening = listening_of(pack)
     if recogniser.languages:
         decoding = recogniser.model.generation_config
@@ -77,16 +78,6 @@ def _pack(source: str | os.PathLike, recogniser: Recogniser, checkpoint: str | N
     exp = open_experiment(source)
     exp.check_upstream(recogniser.fingerprint)
     return pack_of(exp, exp.parts(checkpoint), exp.path.resolve().name, checkpoint)
-
-
-@torch.no_grad()
-def _write_into(model: nn.Module, pack: MaskPack) -> None:
-    """The pack's zeros and further weights, written into the model."""
-    weights = dict(model.named_parameters())
-    for name, values in pack.delta.items():
-        weights[name].copy_(values)
-    for name, keep in pack.masks.items():
-        weights[name].masked_fill_(~keep.to(weights[name].device), 0)
 
 
 def _inputs(recogniser: Recogniser, language: str | None) -> dict[str, Tensor]:

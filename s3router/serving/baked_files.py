@@ -16,6 +16,7 @@ from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import write_json
 from s3router.packs import MaskPack
+from s3router.packs.adapters import by_target
 from s3router.serving.route_heads import ClassHead, route_head
 from s3router.upstreams.convert_whisper import FAMILY as WHISPER
 from s3router.upstreams.convert_whisper import preprocessor_of
@@ -149,7 +150,7 @@ def write_s3prl(folder: Path, ckpt: str | None, upstream: str, baked: nn.Module,
     if ckpt is None or not Path(ckpt).is_file():
         raise ConfigError(f"upstream {upstream}: name its checkpoint's file (--upstream-ckpt); the weights go into it")
     content, weights = read_torch_file(ckpt), dict(named_weights(baked))
-    changed = [*pack.masks, *pack.delta]
+    changed = dict.fromkeys((*pack.masks, *pack.delta, *by_target(pack.adapter, pack.meta.adapter)))
     state = next((state for state in _dicts(content) if all(name in state for name in changed)), None)
     if state is None:
         raise ConfigError(f"{ckpt}: the names of its weights are not those of the model; it cannot be written back")

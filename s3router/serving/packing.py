@@ -1,4 +1,4 @@
-"""Mask packs from experiments, of speech recognition and of classification."""
+"""Packs from experiments of every method, of speech recognition and of classification."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,38 +18,73 @@ from s3router.serving.route_heads import validation_metrics, with_confidence
 from s3router.training.experiment import Experiment, TrainedParts
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _LIBRARIES = ("s3router", "torch", "espnet", "espnet-s3prl", "transformers")
-_MASKED = ("router", "frozen")
+_AS_TRAINED = ("router", "frozen")  # what they have besides masks is small
 
 
 def pack_experiment(
-    exp: Experiment, route: str, checkpoint: str | os.PathLike | None = None, **details: object
+    exp: Experiment,
+    route: str,
+    checkpoint: str | os.PathLike | None = None,
+    float32: bool = False,
+    **details: object,
 ) -> MaskPack:
     """The pack of what an experiment has learnt.
 
     Args:
-        exp: of method ``router`` or ``frozen`` (then without masks).
+        exp: of any method but ``scratch``.
         route: the language's or task's name.
         checkpoint: a name in its folder or a path; by default the best on the validation set.
+        float32: keep trained weights and adapters as they are; by default they are rounded (`in_half`), but not those
+            that stand beside masks.
         details: ``corpus``, ``licence``, ``metrics``, as of `pack_of`.
 
     Raises:
         CheckpointError: a damaged checkpoint, or one that holds more than a pack can.
-        ConfigError: the experiment trained weights, or its head is not one linear layer.
+        ConfigError: the experiment began from scratch, or its head is not one linear layer.
+        PackError: values that half precision cannot hold.
     """
-    refuse_weights(exp)
-    return pack_of(exp, exp.parts(checkpoint), route, checkpoint, **details)
+    return _pack_and_backbone(exp, route, checkpoint, float32, **details)[0]
 
 
-def refuse_weights(exp: Experiment) -> None:
-    """Raise ConfigError where an experiment has trained the weights themselves."""
-    if exp.method not in _MASKED:
+def _pack_and_backbone(
+    exp: Experiment, route: str, checkpoint: str | os.PathLike | None, float32: bool, **details: object
+) -> tuple[MaskPack, nn.Module]:
+    if exp.method == "scratch":
         raise ConfigError(
-            f"{exp.path}: method {exp.method} trains the weights themselves, and a pack holds masks on frozen weights; "
+            f"{exp.path}: method scratch begins at random, so there is no backbone that it shares with others; "
             f"s3router bake {exp.path} -o FOLDER writes it as a plain model"
         )
+    parts = exp.parts(checkpoint)
+    pack = pack_of(exp, parts, route, checkpoint, **details)
+    return pack if float32 or exp.method in _AS_TRAINED else in_half(pack, exp.path), parts.backbone
+
+
+def in_half(pack: MaskPack, where: str | os.PathLike) -> MaskPack:
+    """The pack with trained weights and adapter rounded to float16; masks, head and featurizer as they are.
+
+    Args:
+        where: what comes first in messages.
+
+    Raises:
+        PackError: a value above 65504, the largest of float16.
+    """
+    rounded: dict[str, dict[str, Tensor]] = {}
+    for kind in ("delta", "adapter"):
+        tensors = getattr(pack, kind)
+        rounded[kind] = {name: _half(kind, name, tensor) for name, tensor in tensors.items()}
+        for name, tensor in rounded[kind].items():
+            if tensor.isinf().any() and tensors[name].isfinite().all():
+                largest = f"values up to ±{float(tensors[name].abs().max()):g}"
+                raise PackError(f"{where}: {name} holds {largest}, and float16 ends at 65504; pack it with --float32")
+    return replace(pack, **rounded)
+
+
+def _half(kind: str, name: str, tensor: Tensor) -> Tensor:
+    wide = kind == "adapter" and name.endswith(".scale")  # of bitdelta: one number per matrix
+    return tensor.half() if tensor.is_floating_point() and not wide else tensor
 
 
 def pack_of(
@@ -61,7 +96,7 @@ def pack_of(
     licence: str = "",
     metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> MaskPack:
-    """The pack of an experiment's `parts`; weights that it trained are in its ``delta``.
+    """The pack of an experiment's `parts`, not rounded; weights that it trained are in its ``delta``.
 
     Args:
         checkpoint: the one that `parts` are of, for its metrics.
@@ -117,6 +152,7 @@ def write_experiment(
     route: str,
     codec: str = "bits",
     checkpoint: str | os.PathLike | None = None,
+    float32: bool = False,
     **details: object,
 ) -> Written:
     """Write the pack of an experiment, and read it back.
@@ -124,17 +160,15 @@ def write_experiment(
     Args:
         path: the file; one that exists is replaced, and the calibration in it is kept where it is of the same model.
         codec: ``bits`` or ``coded`` (`s3router.packs.write_pack`).
-        exp, route, checkpoint, details: as of `pack_experiment`.
+        exp, route, checkpoint, float32, details: as of `pack_experiment`.
 
     Raises:
         PackError: what was read back is not what was written; and as `pack_experiment`.
     """
-    refuse_weights(exp)
-    parts = exp.parts(checkpoint)
-    pack = pack_of(exp, parts, route, checkpoint, **details)
-    pack, written = _calibrated(path, pack, parts.backbone)
-    write_pack(path, pack, codec, parts.backbone)
-    again = read_pack(path, parts.backbone, fingerprint=pack.meta.fingerprint)
+    pack, backbone = _pack_and_backbone(exp, route, checkpoint, float32, **details)
+    pack, written = _calibrated(path, pack, backbone)
+    write_pack(path, pack, codec, backbone)
+    again = read_pack(path, backbone, fingerprint=pack.meta.fingerprint)
     if not _same_model(again, pack):
         raise PackError(f"{path}: what is read back is not what was written; check the disk, and pack again")
     return written

@@ -22,10 +22,12 @@ from s3router.data.tokens import TokenIds
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import weights_hash
+from s3router.packs.merging import merge
 from s3router.serving import baked_model
 from s3router.serving.loading import load_routes
 from s3router.upstreams.hub import load_expert
 from tests.upstreams import conftest as models
+from tests.upstreams.test_adapter_routes import SETTINGS, random_adapter
 
 TOKENS = ("<blank>", "<unk>", "<space>", "a", "é", "<sos/eos>")
 
@@ -216,9 +218,10 @@ def test_an_upstream_of_s3prl(tmp_path, capsys):
 def test_finetuned_weights(zygote, upstream_in_place, tmp_path, capsys, method, wave):
     """A folder without masks gives what the trained model gives."""
     exp = zygote.run(tmp_path / "exp", "--method", method, "--max_updates", "2").exp
-    assert cli.main(["pack", str(exp), "-o", str(tmp_path / "x.pack")]) == 1
-    assert f"s3router bake {exp} -o FOLDER" in capsys.readouterr().err
-    assert not (tmp_path / "x.pack").exists()
+    if method == "scratch":
+        assert cli.main(["pack", str(exp), "-o", str(tmp_path / "x.pack")]) == 1
+        assert f"s3router bake {exp} -o FOLDER" in capsys.readouterr().err
+        assert not (tmp_path / "x.pack").exists()
     assert cli.main(["bake", str(exp), "-o", str(tmp_path / "baked")]) == 0
     out = capsys.readouterr().out
     size = sum(file.stat().st_size for file in (tmp_path / "baked").iterdir())
@@ -227,6 +230,58 @@ def test_finetuned_weights(zygote, upstream_in_place, tmp_path, capsys, method, 
     found = baked_model.CTC.load(tmp_path / "baked")(wave)[0]
     wanted, _ = emissions(ASRExperiment(exp).model(), [wave[0].numpy()])
     torch.testing.assert_close(found, wanted[0, : len(found)], atol=1e-4, rtol=0)
+
+
+def adapter_pack(model: nn.Module, upstream: str, method: str) -> MaskPack:
+    """`make_pack` with an adapter on every masked weight, half of which are masked no more."""
+    pack = make_pack(model, upstream)
+    layers = [name.removesuffix(".weight") for name in pack.masks]
+    adapter = random_adapter(model, method, layers)
+    masks = {name: mask for name, mask in pack.masks.items() if "0" in name}
+    return replace(pack, masks=masks, adapter=adapter, meta=replace(pack.meta, adapter=SETTINGS[method]))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "sparse_delta", "bitdelta"])
+@torch.inference_mode()
+def test_adapters_become_weights(small_upstream, tmp_path, wave, method):
+    model = load_expert("hf_hubert_custom", str(small_upstream)).model
+    write_pack(tmp_path / "xx.pack", adapter_pack(model, "hf_hubert_custom", method), "bits", model)
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+    assert cli.main(command) == 0
+    router = load_routes([tmp_path / "xx.pack"], ckpt=str(small_upstream))
+    found, wanted = baked_model.CTC.load(tmp_path / "baked")(wave)[0], router.log_probs([wave[0]], "xx")[0]
+    torch.testing.assert_close(found, wanted[: len(found)], atol=1e-4, rtol=0)
+    without = expected(small_upstream, make_pack(model, "hf_hubert_custom"), wave)
+    assert not torch.allclose(found, without, atol=1e-2)
+
+
+def test_bottlenecks_are_served_and_not_baked(small_upstream, tmp_path, wave, capsys):
+    model = load_expert("hf_hubert_custom", str(small_upstream)).model
+    write_pack(tmp_path / "xx.pack", adapter_pack(model, "hf_hubert_custom", "houlsby"), "bits", model)
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+    assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "plain models have no place; serve the pack instead" in said
+    assert len(said.splitlines()) == 1
+    assert os.listdir(tmp_path) == ["xx.pack"]
+    bare = replace(adapter_pack(model, "hf_hubert_custom", "houlsby"), adapter={})
+    bare = replace(bare, route="yy", meta=replace(bare.meta, adapter={}))
+    router = load_routes([tmp_path / "xx.pack"], ckpt=str(small_upstream))
+    router.add(bare)
+    found = router.log_probs([wave[0]] * 2, ["xx", "yy"])
+    assert not torch.allclose(*found, atol=1e-2)
+
+
+def test_adapters_go_into_a_checkpoint_of_s3prl(tmp_path):
+    torch.save(models.s3prl_state("hubert_custom"), tmp_path / "model.pt")
+    model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
+    pack = adapter_pack(model, "hubert_custom", "lora")
+    write_pack(tmp_path / "xx.pack", pack)
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(tmp_path / "model.pt"), "-o", str(tmp_path / "b")]
+    assert cli.main(command) == 0
+    baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
+    merged = merge(model, pack).state_dict()
+    assert all(torch.equal(baked[name], weight.to(baked[name].dtype)) for name, weight in merged.items())
 
 
 def test_an_experiment_with_masks_is_as_good_as_its_pack(route_experiments, upstream_in_place, tmp_path):

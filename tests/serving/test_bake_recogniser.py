@@ -13,11 +13,12 @@ import torch
 
 from s3router.errors import ConfigError
 from s3router.packs import write_pack
+from s3router.packs.merging import merge
 from s3router.serving.bake import bake
 from s3router.serving.loading import load_routes
 from s3router.upstreams.whisper import WINDOW
 from s3router.upstreams.whisper_recogniser import load_recogniser
-from tests.serving.test_whole_routes import whole_pack
+from tests.serving.test_whole_routes import whole_adapter_pack, whole_pack
 from tests.upstreams.whisper_files import huggingface_folder, small_whisper
 
 
@@ -89,6 +90,30 @@ def test_the_folder_is_an_upstream_again(baked, whisper, pack):
             again.model.state_dict().items(), model.model.state_dict().values(), strict=True
         ):
             assert torch.equal(ours, theirs), name
+
+
+@torch.inference_mode()
+def test_adapters_become_weights(whisper, tmp_path):
+    from transformers import WhisperForConditionalGeneration
+
+    packed = whole_adapter_pack(whisper, "lora", "dora")
+    write_pack(tmp_path / "lora.pack", packed)
+    report = bake(tmp_path / "lora.pack", tmp_path / "baked", ckpt=str(whisper))
+    assert report["difference"] < 1e-4
+    model = load_recogniser("auto", str(whisper)).model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    merge(model, packed)
+    plain = WhisperForConditionalGeneration.from_pretrained(tmp_path / "baked").state_dict()
+    assert all(torch.equal(plain[name], tensor) for name, tensor in model.state_dict().items())
+    changed = {name for name, tensor in plain.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name.rpartition(".")[0] for name in packed.adapter}
+
+
+def test_bottlenecks_are_refused(whisper, tmp_path):
+    write_pack(tmp_path / "ho.pack", whole_adapter_pack(whisper, "ho", "houlsby"))
+    with pytest.raises(ConfigError, match="plain models have no place; serve the pack instead"):
+        bake(tmp_path / "ho.pack", tmp_path / "baked", ckpt=str(whisper))
+    assert not (tmp_path / "baked").exists()
 
 
 def test_the_command(whisper, pack, tmp_path, capsys):

@@ -129,7 +129,7 @@ def test_packing_again_keeps_the_calibration_of_the_same_model(exp, tmp_path, ca
         (lambda exp: (exp / "config.yaml").write_text("a: b"), "not a configuration of s3router train"),
         (lambda exp: ASRExperiment(exp).best().unlink(), "no such checkpoint"),
         (lambda exp: (exp / "decode_dev/result.json").write_text("{"), "decode_dev/result.json: damaged"),
-        (lambda exp: _replace(exp, "method: router", "method: weight"), "trains the weights themselves"),
+        (lambda exp: _replace(exp, "method: router", "method: scratch"), "no backbone that it shares with others"),
     ],
 )
 def test_experiments_that_cannot_be_packed(exp, tmp_path, capsys, edit, message):

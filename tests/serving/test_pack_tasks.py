@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from s3router.cli import main
-from s3router.errors import ConfigError
-from s3router.packs import read_pack
-from s3router.serving.packing import pack_experiment
+from s3router.errors import ConfigError, PackError
+from s3router.packs import MaskPack, PackMeta, read_pack
+from s3router.serving.loading import load_routes
+from s3router.serving.packing import in_half, pack_experiment
 from s3router.superb.batches import in_order
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.model import build_task
@@ -43,8 +46,52 @@ def test_a_packed_task_says_what_the_task_says(options, sets, tmp_path, upstream
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_finetuned_weights_are_no_pack(options):
-    args = options("--method", "weight", "--max-updates", "1")
+def test_finetuned_weights_are_a_pack(options, sets, upstream, tmp_path):
+    args = options("--method", "weight", "--lr", "1e-3", "--max-updates", "5")
     train(args)
-    with pytest.raises(ConfigError, match="trains the weights themselves"):
+    exp = TaskExperiment(args.output_dir)
+    for name, wide in (("half", []), ("wide", ["--float32"])):
+        assert main(["pack", str(args.output_dir), "-o", str(tmp_path / f"{name}.pack"), *wide]) == 0
+    half, wide = (read_pack(tmp_path / f"{name}.pack") for name in ("half", "wide"))
+    assert {tensor.dtype for tensor in half.delta.values()} == {torch.float16}
+    assert {tensor.dtype for tensor in (*half.head.values(), *half.featurizer.values())} == {torch.float32}
+    assert {tensor.dtype for tensor in wide.delta.values()} == {torch.float32}
+    kind = TASKS["cls"]
+    clips = kind.clips(kind.read(sets["test"]), exp.model().encoder, kind.settings())
+    batch = next(iter(in_order(clips, 5)))
+    model = load_routes([tmp_path / "half.pack", tmp_path / "wide.pack"], ckpt=str(upstream))
+    waves = [row[:n] for row, n in zip(batch["x"], batch["x_len"].tolist(), strict=True)]
+    with torch.no_grad():
+        wanted = exp.model().model(batch["x"], batch["x_len"])
+    found = torch.stack(model.logits(waves, "wide"))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.stack(model.logits(waves, "half")), found, rtol=0, atol=2e-2)
+
+
+def test_models_from_scratch_are_no_pack(options):
+    args = options("--method", "scratch", "--max-updates", "1")
+    train(args)
+    with pytest.raises(ConfigError, match=r"no backbone that it shares with others; s3router bake .* writes it"):
         pack_experiment(TaskExperiment(args.output_dir), "x")
+
+
+def test_half_precision_and_its_end():
+    parts = {"a.lora_A": torch.tensor([[1.0001, 3e-9]]), "a.lora_B": torch.ones(2, 1, dtype=torch.bfloat16)}
+    meta = PackMeta("x", "0" * 32, adapter={"method": "lora", "scale": 1.0})
+    head = {"weight": torch.full((2, 2), 1e6)}
+    pack = MaskPack("x", {}, {"b": torch.tensor([65519.0])}, {}, head, None, meta, adapter=parts)
+    half = in_half(pack, "exp/x")
+    assert half.delta["b"].item() == 65504
+    assert torch.equal(half.adapter["a.lora_A"], torch.tensor([[1.0, 0.0]]).half())
+    assert half.adapter["a.lora_B"].dtype == torch.float16
+    assert half.head is head
+    signs = {"a.signs": torch.ones(1, dtype=torch.uint8), "a.scale": torch.tensor([1e-6])}
+    bits = replace(pack, adapter=signs, meta=replace(meta, adapter={"method": "bitdelta"}))
+    assert {name: tensor.dtype for name, tensor in in_half(bits, "exp/x").adapter.items()} == {
+        "a.signs": torch.uint8,
+        "a.scale": torch.float32,
+    }
+    with pytest.raises(
+        PackError, match=r"^exp/x: b holds values up to ±70000, and float16 ends at 65504; pack it with --float32$"
+    ):
+        in_half(replace(pack, delta={"b": torch.tensor([-70000.0, 1.0])}), "exp/x")

@@ -16,6 +16,7 @@ from s3router.data.recordings import find_recordings
 from s3router.errors import ConfigError, PackError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, read_pack, write_pack
+from s3router.packs.merging import merge
 from s3router.seq2seq.decode import listen, listening_of
 from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.serving.identify_first import transcribe_identified
@@ -25,7 +26,8 @@ from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import hear, transcribe
 from s3router.upstreams.hub import build
 from tests.asr.conftest import FIVE
-from tests.upstreams.whisper_files import huggingface_folder, small_whisper
+from tests.upstreams.test_adapter_routes import SETTINGS, random_adapter
+from tests.upstreams.whisper_files import START, huggingface_folder, small_whisper
 
 UTTS = find_recordings([str(FIVE)])
 OPTIONS = BatchOptions(batch_seconds=20.0)
@@ -83,6 +85,22 @@ def whole_pack(whisper: Path, route: str, language: str, seed: int) -> MaskPack:
     given = {"kind": "seq2seq", "sample_rate": 16000, "language": language, "max_tokens_per_second": 9.0}
     meta = PackMeta("auto", recogniser.fingerprint, whisper.name, preprocessing=given)
     return MaskPack(route, masks_of(recogniser.model), {}, {}, {}, None, meta)
+
+
+def whole_adapter_pack(whisper: Path, route: str, method: str) -> MaskPack:
+    """An adapter at random behind or in feed-forward and attention layers of encoder and decoder."""
+    from s3router.upstreams.whisper_recogniser import load_recogniser
+
+    plain = whole_pack(whisper, route, "yo", 5)
+    layers = [
+        f"model.{stack}.layers.1.{kind}" for stack in ("encoder", "decoder") for kind in ("fc2", "self_attn.out_proj")
+    ]
+    adapter = random_adapter(load_recogniser("auto", str(whisper)).model, method, [*layers, CROSS])
+    meta = dataclasses.replace(plain.meta, adapter=SETTINGS[method])
+    return dataclasses.replace(plain, masks={}, adapter=adapter, meta=meta)
+
+
+CROSS = "model.decoder.layers.0.encoder_attn.v_proj"
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +183,51 @@ def test_finetuned_weights_as_a_route(whisper, experiments):
     model = load_routes([experiments["weight"], experiments["router"]])
     assert texts(model, "weight") == texts_alone(experiments["weight"])
     assert texts(model, "router") == texts_alone(experiments["router"])
+
+
+@pytest.mark.parametrize("method", ["dora", "houlsby"])
+@torch.inference_mode()
+def test_adapters_of_whole_recognisers(model, whisper, tmp_path, method):
+    """Beside masks and CTC on one resident model; what generates does so under the adapter alone."""
+    pack = whole_adapter_pack(whisper, method, method)
+    write_pack(tmp_path / "x.pack", pack, "bits", model.whole.model)
+    before = texts(model, "it")
+    model.add(tmp_path / "x.pack")
+    try:
+        found = texts(model, method)
+        assert found != texts(model, "yo")
+        assert texts(model, method) == found
+        assert texts(model, "it") == before
+        alone = load_routes([tmp_path / "x.pack"], ckpt=str(whisper))
+        assert texts(alone, method) == found
+        if method == "dora":
+            bare = load_routes([tmp_path / "x.pack"], ckpt=str(whisper))
+            merge(bare.whole.model, pack)
+            inputs = {"input_features": torch.randn(1, 80, 3000), "decoder_input_ids": torch.tensor([[START, 4, 5]])}
+            with model.whole.routes.applied(method):
+                under = model.whole.model(**inputs).logits
+            assert torch.equal(under, bare.whole.model(**inputs).logits)
+    finally:
+        model.remove(method)
+
+
+def test_weights_in_half_precision_as_a_pack(whisper, experiments, tmp_path):
+    from s3router.cli import main
+
+    sizes = {}
+    for name, options in (("half", []), ("wide", ["--float32"])):
+        path = tmp_path / f"{name}.pack"
+        assert main(["pack", str(experiments["weight"]), "-o", str(path), *options]) == 0
+        sizes[name] = path.stat().st_size
+    wide, half = (read_pack(tmp_path / f"{name}.pack") for name in ("wide", "half"))
+    assert sizes["half"] < 0.6 * sizes["wide"]
+    for name, tensor in wide.delta.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(half.delta[name], tensor.half())
+    model = load_routes([tmp_path / "wide.pack", tmp_path / "half.pack"], ckpt=str(whisper))
+    assert texts(model, "wide") == texts_alone(experiments["weight"])
+    scores = [{index: score for index, (_, score) in texts(model, name).items()} for name in ("half", "wide")]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-2)
 
 
 def test_the_surest_of_both_kinds(model):
