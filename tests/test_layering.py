@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "s3router"
 
 # What each part may import from s3router besides itself. A new part needs a line here.
 GROUND = {"errors", "files"}
-FIRST = GROUND | {"masks", "packs", "data", "scoring"}
+FIRST = GROUND | {"masks", "packs", "data", "scoring", "tuners"}
 BELOW = {
     "__init__": set(),
     "errors": set(),
@@ -22,7 +22,8 @@ BELOW = {
     "packs": GROUND | {"masks"},
     "data": GROUND,
     "scoring": GROUND,
-    "upstreams": GROUND | {"masks", "packs", "data"},
+    "tuners": GROUND | {"masks", "packs"},
+    "upstreams": GROUND | {"masks", "packs", "data", "tuners"},
     "corpora": GROUND | {"data", "upstreams"},  # of the latter, s3prl's own readers of corpora
     "training": FIRST | {"upstreams"},
     "submission": GROUND | {"scoring"},

@@ -18,6 +18,12 @@ option_is_one_of() {
     die "--${name//_/-} '${!name}' is not known; the known ones are: $*"
 }
 
+# Training methods, as s3router.tuners has them.
+# shellcheck disable=SC2034 # for the scripts that source this
+methods="scratch frozen weight ffn_weight lora dora bitfit houlsby sparse_delta bitdelta magnitude router"
+
+has_masks() { [ "$1" = router ] || [ "$1" = magnitude ]; }
+
 option_in_range() {
     if [[ ! ${!1} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         ! awk -v x="${!1}" -v low="$2" -v high="$3" 'BEGIN { exit !(x >= low && x < high) }'; then

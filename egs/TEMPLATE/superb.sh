@@ -33,14 +33,14 @@ valid_set=dev         # the same (sv: with trials); selects the best checkpoint 
 test_sets="test"      # the same as that, to predict; separated by spaces, which the path of a folder may have, too
 classes=              # list of classes (default: those of the training labels)
 # model
-method=frozen         # what trains besides the head: frozen (nothing), router (masks), weight, or scratch (random upstream)
+method=frozen         # what trains besides the head: frozen (nothing), router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude (an untrained mask), or scratch (random upstream)
 mode=                 # former name of --method
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: 0.1)
-mask_conf=            # further fields of MaskConfig as JSON, such as '{"granularity": "2:4"}' (method router)
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (methods router and magnitude; default: 0.1)
+mask_conf=            # further fields of MaskConfig as JSON, such as '{"granularity": "2:4"}' (methods router and magnitude)
 upstream=tiny         # the upstream: tiny, or a name that s3router upstream list prints, or s3prl's
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 lr=                   # learning rate of the head; several in quotes are all tried (default: the benchmark's)
-upstream_lr=          # of scores or weights; several in quotes are all tried
+upstream_lr=          # of what trains in the upstream; several in quotes are all tried
 max_updates=          # optimizer steps (default: the benchmark's)
 seed=0                # of initialisation, batches and dropout
 crop=                 # seconds to which training utterances are cut at random (not with method frozen)
@@ -68,7 +68,8 @@ check_options() {
     local value
     method=${mode:-${method}}
     option_is_one_of task ks ic sid er pr asr sf sv sd cls
-    option_is_one_of method frozen router weight scratch
+    # shellcheck disable=SC2086 # words
+    option_is_one_of method ${methods}
     option_is_word upstream
     [ -z "${lang}" ] || option_is_word lang
     [ -z "${tag}" ] || option_is_word tag
@@ -81,8 +82,8 @@ check_options() {
     [ -z "${config}" ] || need "${config}" "you (or leave out --config)"
     option_is_checkpoint upstream_ckpt
     [ -z "${sparsity}" ] || option_in_range sparsity 0 1
-    [ "${method}" = router ] || [ -z "${sparsity}${mask_conf}" ] ||
-        die "--sparsity and --mask-conf are for --method router: with ${method} there are no masks"
+    has_masks "${method}" || [ -z "${sparsity}${mask_conf}" ] ||
+        die "--sparsity and --mask-conf are for methods with masks, and ${method} has none"
     [ "${method}" != frozen ] || [ -z "${upstream_lr}" ] || die "--upstream-lr: with --method frozen the upstream does not train"
     for value in ${lr} ${upstream_lr}; do
         [[ ${value} =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || die "learning rate '${value}' is not a number such as 1e-3"

@@ -20,13 +20,13 @@ from s3router.training.parameters import load_trained
 from s3router.training.resume import COMMON
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from s3router.asr.model import RoutedCTCModel
 
 _HEAD = {"ctc.ctc_lo.weight": "weight", "ctc.ctc_lo.bias": "bias"}
 _FEATURIZER = "frontend.featurizer."
-_RECORDED = ("method", "score_lr", "head_lr", "max_updates", "head_first", "batch_seconds", "accum_grad", "seed")
+_RECORDED = ("max_updates", "head_first", "batch_seconds", "accum_grad", "seed")
 
 
 class ASRExperiment(Experiment):
@@ -41,7 +41,17 @@ class ASRExperiment(Experiment):
     DECISIVE = (
         *COMMON,
         *("features", "normalize_features", "token_type", "bpemodel", "batch_seconds", "batch_type"),
-        *("score_lr", "weight_lr", "head_lr", "head_first", "head_dropout", "optim", "optim_conf"),
+        *(
+            "score_lr",
+            "weight_lr",
+            "adapter_lr",
+            "method_conf",
+            "head_lr",
+            "head_first",
+            "head_dropout",
+            "optim",
+            "optim_conf",
+        ),
         *("scheduler", "scheduler_conf", "grad_clip_type", "grad_noise", "init_param", "freeze_param", "ctc_conf"),
         *("frontend", "specaug", "specaug_conf", "normalize", "preencoder", "encoder", "encoder_conf"),
         *("postencoder", "model"),
@@ -105,23 +115,28 @@ class ASRExperiment(Experiment):
         return model.to(device).eval()
 
     def parts(self, checkpoint: str | os.PathLike | None = None) -> TrainedParts:
-        from s3router.masks import MaskConfig, masks_of
+        from s3router.masks import MaskConfig
+        from s3router.tuners import used_rates
+        from s3router.tuners.learnt import learnt
         from s3router.upstreams.digest import bare_backbone
 
         config = self.config
         model = self.model(checkpoint)
         backbone = bare_backbone(model)
-        delta, featurizer, head = self._sorted(model, backbone)
-        masks = masks_of(backbone)
-        if delta and self.method != "scratch":  # the trained one has other weights now
+        featurizer, head = self._outside(model)
+        found = learnt(backbone)
+        if (found.delta or found.adapter) and self.method != "scratch":  # the trained one is not the plain one now
             from s3router.upstreams.hub import build
 
             backbone = build(ckpt=self.upstream_ckpt, upstream=self.upstream).backbone
+        recorded = ("method", *used_rates(self.method), "method_conf", *_RECORDED)
         mask = config["frontend_conf"]["frontend_conf"].get("extra_conf", {}).get("mask")
         return TrainedParts(
             backbone=backbone,
-            masks=masks,
-            delta=delta,
+            masks=found.masks,
+            delta=found.delta,
+            adapter=found.adapter,
+            adapter_meta=found.meta,
             featurizer=featurizer,
             head=head,
             tokens=tuple(self.token_list),
@@ -133,25 +148,23 @@ class ASRExperiment(Experiment):
                 "token_type": config["token_type"],
             },
             mask={} if mask is None else as_json(MaskConfig.from_dict(mask).to_dict()),
-            training={name: as_json(config[name]) for name in _RECORDED if config.get(name) is not None},
+            training={name: as_json(config[name]) for name in recorded if config.get(name) is not None},
             corpus="/".join(Path(config["train_dir"]).parts[-2:]),
             bpe_model=Path(config["bpemodel"]).read_bytes() if config.get("bpemodel") else None,
         )
 
-    def _sorted(
-        self, model: RoutedCTCModel, backbone: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """What trained, besides masks: (further tensors of the backbone, featurizer, head), as new tensors."""
-        from s3router.packs.fingerprint import plain_name
+    def _outside(self, model: RoutedCTCModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What trained outside of the backbone: (featurizer, head), as new tensors."""
+        from s3router.upstreams.digest import bare_backbone
 
+        backbone = bare_backbone(model)
         prefix = next(f"{name}." for name, module in model.named_modules() if module is backbone)
-        delta, featurizer, head, other = {}, {}, {}, []
+        featurizer, head, other = {}, {}, []
         for name, tensor in model.state_dict().items():
             tensor = tensor.detach().cpu().clone()
             if name.startswith(prefix):
-                if (plain := plain_name(name.removeprefix(prefix))) is not None:
-                    delta[plain] = tensor
-            elif name.startswith(_FEATURIZER):
+                continue
+            if name.startswith(_FEATURIZER):
                 featurizer[name.removeprefix(_FEATURIZER)] = tensor
             elif name in _HEAD:
                 head[_HEAD[name]] = tensor
@@ -162,4 +175,4 @@ class ASRExperiment(Experiment):
                 f"{self.path}: it trained {', '.join(other[:5])}, for which a pack has no place; packs hold masks, "
                 "further weights of the upstream, the featurizer and the CTC output layer"
             )
-        return delta, featurizer, head
+        return featurizer, head

@@ -13,11 +13,12 @@ from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 from s3router.masks.config import DEFAULT_SPARSITY
 from s3router.training.arithmetic import ARITHMETIC
-from s3router.training.parameters import METHODS
+from s3router.tuners.methods import METHODS, complete_conf, methods_for
 from s3router.upstreams.dropout import DropoutConfig
 
 FEATURES = ("weighted", "last")
 DROPOUT_HELP = "of the transformer: a number, or hidden=0.1,attention=…,activation=…,input=…,layerdrop=… (its own)"
+RATES = ("score_lr", "weight_lr", "adapter_lr", "head_lr")
 _GIVEN = "given_on_the_command_line"  # until `_settle`
 
 ESPNET_DEFAULTS = {
@@ -52,13 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     """Add our options; ``nested_dict`` is ESPnet's action for ``--x_conf key=value``."""
     group = parser.add_argument_group("S3-Router")
     add = group.add_argument
-    add("--method", choices=list(METHODS), default="router", help="what trains")
+    what = "; ".join(f"{name}: {what}" for name, what in methods_for().items())
+    add("--method", choices=list(METHODS), default="router", help=f"what trains besides the head ({what})")
     add("--upstream", default="tiny", help="tiny, a name of s3router upstream list, auto, or one of s3prl")
     add("--upstream_ckpt", default=None, help="checkpoint of the upstream: path or URL")
     add("--upstream_dropout", type=_dropout, default=None, help=DROPOUT_HELP)
     add("--sparsity", action=_Remembered, type=float, default=None, help=f"share removed ({DEFAULT_SPARSITY})")
     remembered = type("MaskAction", (_Remembered, nested_dict), {})
     add("--mask_conf", action=remembered, default={}, help="other fields of MaskConfig, key=value")
+    add("--method_conf", action=nested_dict, default={}, help="fields of the method, key=value, such as r of lora")
     add("--feature_masking", action=nested_dict, default=MASKING, help="time and channel masking, key=value")
     add("--feature_cache", default=None, help="folder that keeps the feature extractor's output")
     add(
@@ -76,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser, nested_dict: type[argparse.Ac
     add("--progress_interval", type=int, default=25, help="optimizer steps between progress lines")
     add("--score_lr", type=float, default=5e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=5e-4, help="peak learning rate of upstream weights")
+    add("--adapter_lr", type=float, default=1e-3, help="peak learning rate of additions, and of biases and norms")
     add("--head_lr", type=float, default=2e-3, help="peak learning rate of the head")
     add("--head_first", type=float, default=0.0, help="share of the updates, at the start, for the head alone")
     add("--head_dropout", type=float, default=0.1, help="dropout before the output layer")
@@ -126,7 +130,7 @@ def _settle(args: argparse.Namespace) -> None:
     The sparsity has two names, and the granularity N:M fixes it. Called once, after parsing.
     """
     given = vars(args).pop(_GIVEN, set())
-    for name in ("score_lr", "weight_lr", "head_lr"):
+    for name in RATES:
         vars(args).update(_numbers({name: getattr(args, name)}))
     if not isinstance(args.mask_conf, dict) or "sparsity" in given:
         return
@@ -147,9 +151,16 @@ def _fixes_sparsity(granularity: object) -> bool:
 
 def mask_conf(args: argparse.Namespace) -> dict | None:
     """The mask's configuration as a plain dict; None where the method has no masks."""
-    if args.method != "router":
+    if not METHODS[args.method].masks:
         return None
     return {"seed": args.seed, **args.mask_conf, **({} if args.sparsity is None else {"sparsity": args.sparsity})}
+
+
+def adapter(args: argparse.Namespace) -> dict | None:
+    """The method and its configuration, where the upstream is to be told (`s3router.upstreams.hub.build`)."""
+    if args.method == "router" or not METHODS[args.method].attached:
+        return None
+    return {"method": args.method, **args.method_conf}
 
 
 def extra_conf(args: argparse.Namespace) -> dict:
@@ -157,6 +168,7 @@ def extra_conf(args: argparse.Namespace) -> dict:
     wanted = {
         "upstream": args.upstream,
         "mask": mask_conf(args),
+        "adapter": adapter(args),
         "specaug": args.feature_masking,
         "feature_cache": args.feature_cache,
         "random_init": args.method == "scratch" or None,
@@ -193,15 +205,17 @@ def check(args: argparse.Namespace) -> None:
     for name in ("max_updates", "valid_interval", "progress_interval", "accum_grad"):
         number(name, lambda v: v > 0, "a whole number above 0", int)
     number("batch_seconds", lambda v: v > 0, "a number above 0")
-    for name in ("score_lr", "weight_lr", "head_lr"):
+    for name in RATES:
         number(name, lambda v: v >= 0, "a number of 0 or more")
     number("head_first", lambda v: 0 <= v < 1, "a share from 0 up to 1")
     number("head_dropout", lambda v: 0 <= v < 1, "a number from 0 up to 1")
     problems += _problems_of(lambda: args.upstream_dropout is None or DropoutConfig.of(args.upstream_dropout))
-    if args.method == "router":
+    if args.method in METHODS:
+        problems += _problems_of(lambda: complete_conf(args.method, args.method_conf))
+    if args.method in METHODS and METHODS[args.method].masks:
         problems += _problems_of(lambda: MaskConfig.from_dict(mask_conf(args)))
     elif args.sparsity is not None or args.mask_conf:
-        problems.append(f"--sparsity and --mask_conf are for --method router, not {args.method}; leave them out")
+        problems.append(f"--sparsity and --mask_conf are for methods with masks, not {args.method}; leave them out")
     if args.method == "scratch" and args.head_first:
         problems.append("--head_first: there is nothing in a random upstream for a head to start from; leave it out")
     if args.method == "scratch" and args.feature_cache is not None:
@@ -234,7 +248,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
     args.valid_interval = min(args.valid_interval, args.max_updates)
     args.num_iters_per_epoch = args.valid_interval * args.accum_grad
     args.max_epoch = -(-args.max_updates // args.valid_interval)
-    args.head_updates = 0 if args.method == "frozen" else int(args.head_first * args.max_updates)
+    args.head_updates = int(args.head_first * args.max_updates) if METHODS[args.method].rate else 0
     args.batch_bins = round(args.batch_seconds * SAMPLE_RATE)
     if args.amp_dtype == "auto" and amp_dtype:
         args.amp_dtype = amp_dtype

@@ -21,7 +21,7 @@ from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import read_yaml
 from s3router.training import logs
-from s3router.training.parameters import mark_changed, param_groups
+from s3router.training.parameters import learning_rates, mark_changed, param_groups
 from s3router.upstreams.hub import check_name
 
 logger = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ class RoutedASRTask(ModelTask):
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model) -> list:
         """One optimizer; scores, weights and head each have their own learning rate."""
-        lrs = {"scores": args.score_lr, "weights": args.weight_lr, "head": args.head_lr}
-        groups = param_groups(model, lrs)
+        groups = param_groups(model, learning_rates(args.method, vars(args), args.head_lr))
         for group in groups:
             count = sum(p.numel() for p in group["params"])
             logger.info(

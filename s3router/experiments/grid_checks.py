@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s3router.experiments.figures import KNOWN
+from s3router.tuners.methods import METHODS, methods_for
 
 KINDS = ("asr", "seq2seq", "task", "command")
-SPARSE = frozenset({"router"})
+SPARSE = frozenset(name for name, method in METHODS.items() if method.masks)
 """Methods of the training commands that take a sparsity."""
 METHOD_WORDS = ("title", "method", "sparse")
 """Entries of a method that are not options of training."""
@@ -132,10 +133,7 @@ def _types(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _methods(raw: Mapping[str, Any]) -> Iterator[str]:
-    from s3router.seq2seq import methods
-    from s3router.training import parameters
-
-    known = methods.METHODS if raw["kind"] == "seq2seq" else parameters.METHODS
+    known = methods_for(whole=raw["kind"] == "seq2seq")
 
     swept = False
     for name, own in raw["methods"].items():

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from s3router.errors import ConfigError
 from s3router.experiments.grid import Grid, Run
 from s3router.experiments.reading import read_experiment
+from s3router.tuners.methods import METHODS
 
 Argv = list[str]
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
@@ -90,7 +91,7 @@ class Recognition:
             **local(self.grid),
             **dict(run.options),
         }
-        if run.base != "router":
+        if not METHODS[run.base].masks:
             words.pop("mask_conf", None)
         return flags(words)
 
@@ -131,7 +132,7 @@ class WholeRecogniser:
             **local(self.grid),
             **dict(run.options),
         }
-        if run.base != "router":
+        if not METHODS[run.base].masks:
             words.pop("mask_conf", None)
         steps = [["seq2seq-train", *flags(words)]]
         for part in ("dev", "test"):
@@ -307,7 +308,7 @@ def flags(words: Mapping[str, Any], dash: str = "_") -> Argv:
 
 def targets(run: Run) -> list[str] | None:
     """The roles that are masked, None for methods without masks."""
-    if run.base != "router":
+    if run.base not in METHODS or not METHODS[run.base].masks:
         return None
     from s3router.masks import MaskConfig
 

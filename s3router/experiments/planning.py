@@ -13,9 +13,10 @@ from typing import Any
 
 from s3router.experiments.grid import Cell, Grid, Run, place
 from s3router.experiments.results import Known
+from s3router.tuners.methods import METHODS
 
-_FIRST = ("weight_lr", "score_lr", "lora_lr", "upstream_lr", "head_lr", "lr")
-_METHODS_IN_ORDER = ("frozen", "weight", "lora", "router", "scratch")
+_FIRST = ("weight_lr", "score_lr", "adapter_lr", "upstream_lr", "head_lr", "lr")
+_METHODS_IN_ORDER = ("frozen", *(name for name in METHODS if name not in ("frozen", "scratch")), "scratch")
 
 
 @dataclass(frozen=True)

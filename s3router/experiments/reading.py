@@ -10,22 +10,15 @@ from s3router.asr.experiment import ASRExperiment
 from s3router.errors import DataError
 from s3router.files import read_json
 from s3router.seq2seq.experiment import Seq2SeqExperiment
-from s3router.seq2seq.options import LEARNING_RATES
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import CHECKPOINT, read_states
+from s3router.tuners.methods import used_rates
 
 KEPT = (
     *("wer", "cer", "per", "n_utts", "n_words", "n_chars", "words", "chars", "too_many_tokens", "times_real_time"),
     *("ran_on", "cer_plain"),
     *("accuracy", "balanced_accuracy", "interval", "slot_type_f1", "slot_value_cer", "eer", "der", "track"),
 )
-RATES = {
-    "frozen": ("head_lr",),
-    "router": ("score_lr", "head_lr"),
-    "weight": ("weight_lr", "head_lr"),
-    "scratch": ("weight_lr", "head_lr"),
-}
-"""Learning rates of speech recognition that have something to train."""
 _AGAIN = "make the run to its end"
 
 
@@ -60,7 +53,7 @@ def _recognition(exp: ASRExperiment, dev: str, tests: Sequence[str]) -> dict[str
         found[name]["utts"] = recognised(exp.path / f"{exp.RESULTS}{name}")
     curve, seconds = learning_curve(exp)
     return {
-        "lrs": {name: exp.options[name] for name in RATES.get(exp.method, ("score_lr", "weight_lr", "head_lr"))},
+        "lrs": {name: exp.options[name] for name in used_rates(exp.method)},
         "updates": exp.options["max_updates"],
         "best_update": min(curve, key=lambda point: point[3])[0],
         **found,
@@ -74,9 +67,9 @@ def _recogniser(exp: Seq2SeqExperiment, dev: str, tests: Sequence[str]) -> dict[
     for name in tests:
         found[name] = _figures(exp.path / f"{exp.RESULTS}{name}")
         found[name]["utts"] = recognised(exp.path / f"{exp.RESULTS}{name}")
-    record, rate = exp.validated, LEARNING_RATES.get(exp.method)
+    record = exp.validated
     return {
-        "lrs": {rate: exp.options[rate]} if rate else {},
+        "lrs": {name: exp.options[name] for name in used_rates(exp.method, head=False)},
         "updates": record["updates"],
         "best_update": record["best"]["update"],
         **found,

@@ -7,18 +7,13 @@ from s3router.experiments.grid import Cell
 from s3router.experiments.markdown import NONE
 from s3router.experiments.planning import Plan
 from s3router.scoring.stats import Difference, MeanSpread, bootstrap_counts, mean_spread
+from s3router.tuners.methods import METHODS
 
-METHOD_NAMES = {
-    "scratch": "from scratch (random upstream)",
-    "frozen": "frozen (head only)",
-    "weight": "weight finetuning",
-    "lora": "LoRA",
-    "router": "S3-Router",
-}
+METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 RATE_NAMES = {
     "weight_lr": "weights",
     "score_lr": "scores",
-    "lora_lr": "LoRA",
+    "adapter_lr": "additions",
     "head_lr": "head",
     "lr": "head",
     "upstream_lr": "upstream",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -83,7 +83,8 @@ def attach(module: nn.Module, config: MaskConfig) -> list[WeightMask]:
                 group=None if own else group,
             )
         )
-    trained = _trained_names(module, config, targets)
+    masked = {target.name for target in targets}
+    trained = trainable_names(module, tuple(kind for kind in config.train if kind != "weights"), masked)
     _register(module, targets, masks, config)
     for name, parameter in module.named_parameters():
         if name in trained:
@@ -130,15 +131,16 @@ def _linear_forward(self: nn.Linear, input: Tensor) -> Tensor:
     return chain[0].linear(input, chain.original, self.bias)
 
 
-def _trained_names(module: nn.Module, config: MaskConfig, targets: list[Target]) -> set[str]:
-    """The parameters that ``config.train`` names, masked weights left aside."""
-    masked = {target.name for target in targets}
+def trainable_names(module: nn.Module, kinds: tuple[str, ...], masked: Collection[str] = ()) -> set[str]:
+    """Parameters of these kinds (``bias``, ``layer_norm`` …, as `MaskConfig.train` names them), ``masked`` left aside.
+
+    Raises:
+        ConfigError: a kind matches nothing.
+    """
     names = [n for n, _ in module.named_parameters() if n not in masked and not _FEATURE_EXTRACTOR.search(n)]
     trained: set[str] = set()
     problems = []
-    for kind in config.train:
-        if kind == "weights":
-            continue
+    for kind in kinds:
         hits = {n for n in names if _TRAINABLE[kind].search(n)}
         if kind == "bias":  # layer norms and the positional convolution have names of their own
             hits = {n for n in hits if not any(_TRAINABLE[other].search(n) for other in ("layer_norm", "pos_conv"))}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.original$")
+_WRAPPED = re.compile(r"\bbase_layer\.")  # PEFT's, of what a layer was before
+_ADDED = re.compile(r"(^|\.)(lora_\w+|shira_weight|houlsby)\.")
 _WEIGHT_NORM = re.compile(r"parametrizations\.(\w+)\.original([01])$")
 
 
@@ -35,14 +37,17 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(name in the plain module, tensor) of every parameter and buffer of its state dict, attached masks left out."""
+    """(name in the plain module, tensor) of every parameter and buffer of its state dict, what is attached left out."""
     for name, tensor in module.state_dict().items():
         if (plain := plain_name(name)) is not None:
             yield plain, tensor
 
 
 def plain_name(name: str) -> str | None:
-    """What a state dict's entry is called in the plain module; None for what belongs to attached masks alone."""
+    """What a state dict's entry is called in the plain module; None for what was attached to it."""
+    if _ADDED.search(name):
+        return None
+    name = _WRAPPED.sub("", name)
     if _WEIGHT_NORM.search(name):
         return _WEIGHT_NORM.sub(lambda m: f"{m[1]}_{'gv'[int(m[2])]}", name)
     if _PARAMETRIZED.search(name):

@@ -20,17 +20,7 @@ if TYPE_CHECKING:
 
 KIND = "seq2seq"
 """``kind`` among a pack's preprocessing, and its ``task``."""
-_RECORDED = (
-    "method",
-    "score_lr",
-    "weight_lr",
-    "lora_lr",
-    "max_updates",
-    "batch_size",
-    "accum_grad",
-    "seed",
-    "language",
-)
+_RECORDED = ("method_conf", "max_updates", "batch_size", "accum_grad", "seed", "language")
 
 
 class Seq2SeqExperiment(Experiment):
@@ -46,8 +36,17 @@ class Seq2SeqExperiment(Experiment):
     FIGURES = ("wer", "cer", "cer_plain", "confidence", "n_utts")
     DECISIVE = (
         *COMMON,
-        *("language", "text_language", "normalize", "lora_conf", "spec_augment", "batch_size", "warmup", "window_step"),
-        *("score_lr", "weight_lr", "lora_lr", "max_valid_utts"),
+        *(
+            "language",
+            "text_language",
+            "normalize",
+            "method_conf",
+            "spec_augment",
+            "batch_size",
+            "warmup",
+            "window_step",
+        ),
+        *("score_lr", "weight_lr", "adapter_lr", "max_valid_utts"),
     )
 
     @classmethod
@@ -98,7 +97,7 @@ class Seq2SeqExperiment(Experiment):
         state = self.state(checkpoint)
         recogniser = load_recogniser(self.upstream, self.upstream_ckpt)
         self.check_upstream(recogniser.fingerprint)
-        apply_method(recogniser.model, self.method, self.options, self.seed)
+        apply_method(recogniser.model, self.options)
         load_trained(recogniser.model, state, self.checkpoint(checkpoint))
         recogniser.model.to(device).eval()
         return recogniser
@@ -109,19 +108,24 @@ class Seq2SeqExperiment(Experiment):
         return self.recogniser(checkpoint, device).model
 
     def parts(self, checkpoint: str | os.PathLike | None = None) -> TrainedParts:
-        from s3router.seq2seq.methods import adapted_weights, mask_config
+        from s3router.seq2seq.methods import mask_config
+        from s3router.tuners import METHODS, used_rates
+        from s3router.tuners.learnt import learnt
         from s3router.upstreams.whisper_recogniser import load_recogniser
 
         model = self.model(checkpoint)
-        masks, delta = adapted_weights(model, self.method)
-        if delta:  # the trained one has other weights now
+        found = learnt(model)
+        if found.delta or found.adapter:  # the trained one is not the plain one now
             model = load_recogniser(self.upstream, self.upstream_ckpt).model
         options = self.options
-        mask = mask_config(options, self.seed).to_dict() if self.method == "router" else {}
+        mask = mask_config(options, self.seed).to_dict() if METHODS[self.method].masks else {}
+        recorded = ("method", *used_rates(self.method, head=False), *_RECORDED)
         return TrainedParts(
             backbone=model,
-            masks=masks,
-            delta=delta,
+            masks=found.masks,
+            delta=found.delta,
+            adapter=found.adapter,
+            adapter_meta=found.meta,
             featurizer={},
             head={},
             tokens=None,
@@ -136,6 +140,6 @@ class Seq2SeqExperiment(Experiment):
                 "window_step": options["window_step"],
             },
             mask=as_json(mask),
-            training={"task": KIND} | {n: as_json(options[n]) for n in _RECORDED if options.get(n) is not None},
+            training={"task": KIND} | {n: as_json(options[n]) for n in recorded if options.get(n)},
             corpus="/".join(Path(options["train_dir"]).parts[-2:]),
         )

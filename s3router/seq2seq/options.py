@@ -13,15 +13,15 @@ from s3router.data.hypotheses import RULES
 from s3router.errors import ConfigError
 from s3router.masks.config import DEFAULT_SPARSITY
 from s3router.seq2seq.language import AUTO
-from s3router.seq2seq.methods import LORA, METHODS, mask_config
+from s3router.seq2seq.methods import mask_config, method_conf
 from s3router.seq2seq.windows import STEP
 from s3router.training import command_line
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.resume import plain
+from s3router.tuners.methods import METHODS, methods_for
 from s3router.upstreams.whisper import WINDOW_SECONDS
 
-LEARNING_RATES = {"router": "score_lr", "weight": "weight_lr", "lora": "lora_lr"}
-"""Method -> the learning rate that it uses."""
+RATES = ("score_lr", "weight_lr", "adapter_lr")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     add("--train_dir", type=Path, required=True, help="Kaldi data directory with wav.scp and text")
     add("--valid_dir", type=Path, required=True, help="the same; selects the best checkpoint, by CER")
     add("--output_dir", type=Path, required=True, help="checkpoints, log and settings")
-    add("--method", choices=METHODS, default="router", help="; ".join(f"{n}: {what}" for n, what in METHODS.items()))
+    known = methods_for(whole=True)
+    add("--method", choices=known, default="router", help="; ".join(f"{name}: {what}" for name, what in known.items()))
     add("--upstream", default="whisper_base", help="a Whisper of s3router upstream list, or auto with --upstream_ckpt")
     add("--upstream_ckpt", default=None, help="its checkpoint: HuggingFace folder, OpenAI's .pt, or model.bin")
     add(
@@ -45,19 +46,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--text_language", default=None, help="language of the references, for --normalize (default: --language)")
     add("--normalize", choices=RULES, default="none", help="brings hypotheses to the form of the references")
-    add("--sparsity", type=float, default=None, help=f"share of weights removed (method router; {DEFAULT_SPARSITY})")
-    add("--mask_conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as targets")
     add(
-        "--lora_conf",
-        type=json.loads,
-        default={},
-        metavar="JSON",
-        help=f"fields of PEFT's LoraConfig, targets ({LORA})",
+        "--sparsity",
+        type=float,
+        default=None,
+        help=f"share of weights removed (methods with masks; {DEFAULT_SPARSITY})",
     )
+    add("--mask_conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as targets")
+    add("--method_conf", type=json.loads, default={}, metavar="JSON", help="fields of the method, such as r of lora")
     add("--score_lr", type=float, default=1e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=2e-5, help="peak learning rate of weights")
-    add("--lora_lr", type=float, default=1e-3, help="peak learning rate of LoRA's additions")
-    add("--window_step", type=float, default=None, help="s, of windows' lengths (5; frozen: 30, as in pretraining)")
+    add("--adapter_lr", type=float, default=1e-3, help="peak learning rate of additions, and of biases and norms")
+    add("--window_step", type=float, default=None, help="s, of windows' lengths (5; untrained: 30, as in pretraining)")
     add("--warmup", type=float, default=0.1, help="share of the updates in which the rates rise; then they fall to 0")
     add("--batch_size", type=int, default=8, help="utterances")
     add("--accum_grad", type=int, default=1, help="batches per update")
@@ -83,8 +83,8 @@ def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if options.language != AUTO:
         options.text_language = options.text_language or options.language
     if options.window_step is None:
-        options.window_step = float(WINDOW_SECONDS) if options.method == "frozen" else STEP
-    if options.method == "router":
+        options.window_step = STEP if METHODS[options.method].rate else float(WINDOW_SECONDS)
+    if METHODS[options.method].masks:
         options.sparsity = mask_config(vars(options), options.seed).to_dict()["sparsity"]
     return options
 
@@ -94,14 +94,14 @@ def _problems(options: argparse.Namespace) -> list[str]:
     for name in ("batch_size", "accum_grad", "max_updates", "valid_interval", "progress_interval", "max_valid_utts"):
         if (value := getattr(options, name)) is not None and value < 1:
             found.append(f"--{name} must be a whole number above 0, found {value}")
-    for name in (*LEARNING_RATES.values(), "grad_clip"):
+    for name in (*RATES, "grad_clip"):
         if not (math.isfinite(value := getattr(options, name)) and value > 0):
             found.append(f"--{name} must be a number above 0, found {value}")
     if options.window_step is not None and not 1 <= options.window_step <= WINDOW_SECONDS:
         found.append(f"--window_step must be from 1 to {WINDOW_SECONDS} s, found {options.window_step}")
     if not 0 <= options.warmup < 1:
         found.append(f"--warmup must be a share from 0 up to 1, found {options.warmup}")
-    for name, known in (("lora_conf", None), ("mask_conf", None), ("spec_augment", SPEC_AUGMENT)):
+    for name, known in (("method_conf", None), ("mask_conf", None), ("spec_augment", SPEC_AUGMENT)):
         value = getattr(options, name)
         if not isinstance(value, dict):
             found.append(f"--{name} must be an object of names and values, found {value!r}")
@@ -109,15 +109,14 @@ def _problems(options: argparse.Namespace) -> list[str]:
             found.append(f"--{name}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     if found:
         return found
-    if options.method == "router":
+    masks = METHODS[options.method].masks
+    for check in (lambda: method_conf(vars(options)), lambda: masks and mask_config(vars(options), options.seed)):
         try:
-            mask_config(vars(options), options.seed)
+            check()
         except ConfigError as error:
             found.append(str(error))
-    elif options.sparsity is not None or options.mask_conf:
-        found.append(f"--sparsity and --mask_conf are for --method router, not {options.method}; leave them out")
-    if options.lora_conf and options.method != "lora":
-        found.append(f"--lora_conf is for --method lora, not {options.method}; leave it out")
+    if not masks and (options.sparsity is not None or options.mask_conf):
+        found.append(f"--sparsity and --mask_conf are for methods with masks, not {options.method}; leave them out")
     if options.normalize != "none" and not (options.text_language or options.language):
         found.append("--normalize needs the language of the references: --text_language")
     return found
@@ -135,7 +134,9 @@ def recorded(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_recorded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded options; those that an older version did not know have their defaults."""
+    """Recorded options under the names of today; those that an older version did not know have their defaults."""
+    renamed = {"lora_conf": "method_conf", "lora_lr": "adapter_lr"}
+    options = {renamed.get(name, name): value for name, value in options.items()}
     skipped = ("help", "config", "dry_run")
     defaults = {action.dest: action.default for action in parser()._actions if action.dest not in skipped}
     return {**defaults, **options}

@@ -17,6 +17,7 @@ from s3router.seq2seq.options import recorded
 from s3router.seq2seq.utterances import Examples, read_utterances, tokens_per_second
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.processes import check_device
+from s3router.tuners import METHODS
 
 if TYPE_CHECKING:
     from s3router.upstreams.whisper_recogniser import Recogniser
@@ -49,7 +50,7 @@ def train(options: argparse.Namespace) -> None:
     utts, left_out = read_utterances(options.train_dir, recogniser, prompt)
     valid, too_long = read_utterances(options.valid_dir, recogniser, prompt)
     fingerprint = recogniser.fingerprint  # of the plain model, before anything is attached
-    apply_method(recogniser.model, options.method, vars(options), options.seed)
+    apply_method(recogniser.model, vars(options))
     if options.dry_run:
         print("options and transcripts are fine")
         return
@@ -76,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
         )
     recogniser.model.config.update({"apply_spec_augment": bool(options.spec_augment), **options.spec_augment})
     recogniser.model.to(options.device)
-    if options.method == "frozen":
+    if METHODS[options.method].rate is None:
         _record_untrained(exp)
         return
     from s3router.seq2seq.trainer import RecogniserTrainer

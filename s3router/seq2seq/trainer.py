@@ -18,7 +18,7 @@ from s3router.scoring.error_counts import ErrorCounts
 from s3router.seq2seq.decode import Listening, listen
 from s3router.seq2seq.utterances import WindowSampler
 from s3router.training.checkpoints import read_states
-from s3router.training.parameters import load_trained, mark_changed, param_groups, trained_state
+from s3router.training.parameters import learning_rates, load_trained, mark_changed, param_groups, trained_state
 from s3router.training.progress import Progress, announce
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RecogniserTrainer(Seq2SeqTrainer):
         self.exp, self.recogniser, self.valid, self.how, self.amp_dtype = exp, recogniser, valid, how, amp_dtype
         self.examples = examples
         options = exp.options
-        groups = param_groups(recogniser.model, learning_rates(options))
+        groups = param_groups(recogniser.model, learning_rates(options["method"], options))
         for group in groups:
             count = sum(p.numel() for p in group["params"])
             logger.info("%s: %s parameters train at a peak rate of %g", group["name"], f"{count:,}", group["lr"])
@@ -216,9 +216,3 @@ class _Told(TrainerCallback):
             )
         self.losses.append(loss)
         logger.info(self.progress.line(loss))
-
-
-def learning_rates(options: Mapping[str, Any]) -> dict[str, float]:
-    """Role of a parameter -> its peak rate (`s3router.training.parameters.param_groups`)."""
-    weights = options["lora_lr"] if options["method"] == "lora" else options["weight_lr"]
-    return {"scores": options["score_lr"], "weights": weights, "head": weights}

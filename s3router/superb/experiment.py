@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SELECTED = "selected"
 """The link to the run, of several with different learning rates, that is best on the validation set."""
-_RECORDED = ("task", "method", "lr", "upstream_lr", "max_updates", "batch_size", "accum_grad", "seed")
+_RECORDED = ("task", "method", "method_conf", "lr", "upstream_lr", "max_updates", "batch_size", "accum_grad", "seed")
 
 
 class TaskExperiment(Experiment):
@@ -45,7 +45,7 @@ class TaskExperiment(Experiment):
     FIGURES = ("accuracy", "balanced_accuracy", *FIGURES, "n_utts")
     DECISIVE = (
         *COMMON,
-        *("task", "classes", "lr", "upstream_lr", "batch_size", "max_seconds", "head_conf"),
+        *("task", "classes", "method_conf", "lr", "upstream_lr", "batch_size", "max_seconds", "head_conf"),
     )
     SEPARATOR = "-"
 
@@ -156,25 +156,28 @@ class TaskExperiment(Experiment):
         pack holds the one that they make together, which gives the same logits up to rounding. With several slots,
         labels are ``slot class``.
         """
-        from s3router.masks import masks_of
+        from s3router.tuners.learnt import learnt
 
         kind, options = self.kind, self.options
         if not kind.linear_over_time:
             raise ConfigError(f"{self.path}: task {kind.name}: packs hold heads of utterance classification")
         model = self.model(checkpoint).model
-        backbone, masks = model.routed.backbone, masks_of(model.routed.backbone)
-        delta = _changed(model)
-        if delta and self.method != "scratch":  # the trained one has other weights now
+        backbone = model.routed.backbone
+        _refuse_outside(model)
+        found = learnt(backbone)
+        if (found.delta or found.adapter) and self.method != "scratch":  # the trained one is not the plain one now
             from s3router.upstreams.hub import build
 
             backbone = build(ckpt=self.upstream_ckpt, upstream=self.upstream).backbone
         one_slot = len(self.classes) == 1
         slotted = [f"{slot} {name}" for slot, names in zip(kind.slots, self.classes, strict=True) for name in names]
-        training = {name: options[name] for name in _RECORDED if options[name] is not None}
+        training = {name: options[name] for name in _RECORDED if options[name] not in (None, {})}
         return TrainedParts(
             backbone=backbone,
-            masks=masks,
-            delta=delta,
+            masks=found.masks,
+            delta=found.delta,
+            adapter=found.adapter,
+            adapter_meta=found.meta,
             featurizer={name: tensor.detach().cpu() for name, tensor in model.featurizer.state_dict().items()},
             head=one_linear(model.downstream),
             tokens=None,
@@ -203,18 +206,11 @@ def one_linear(head: nn.Module) -> dict[str, Tensor]:
     return {"weight": weight.cpu(), "bias": bias.cpu()}
 
 
-def _changed(model: nn.Module) -> dict[str, Tensor]:
-    """What training changed in the backbone besides masks, by plain names."""
-    from s3router.packs.fingerprint import plain_name
-    from s3router.training.parameters import trained_state
+def _refuse_outside(model: nn.Module) -> None:
+    """Raise CheckpointError where something trained in the upstream that is outside of the backbone."""
+    from s3router.training.parameters import trained_names
 
-    backbone = model.routed.backbone
-    prefix = next(f"{name}." for name, module in model.named_modules() if module is backbone)
-    found = {}
-    for name, tensor in trained_state(model).items():
-        if name.startswith(prefix):
-            if (plain := plain_name(name.removeprefix(prefix))) is not None:
-                found[plain] = tensor.detach().cpu().clone()
-        elif name.startswith(f"{model.UPSTREAM}."):
+    prefix = next(f"{name}." for name, module in model.named_modules() if module is model.routed.backbone)
+    for name in trained_names(model):
+        if name.startswith(f"{model.UPSTREAM}.") and not name.startswith(prefix):
             raise CheckpointError(f"{name} was trained, for which a pack has no place: it lies outside of the backbone")
-    return found

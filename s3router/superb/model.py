@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from s3router.errors import ConfigError
 from s3router.superb.kind import Kind, Settings
 from s3router.training.parameters import apply_method
+from s3router.tuners import METHODS
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import load, problem
 
@@ -89,7 +90,7 @@ def build_task(
     Args:
         kind: the task.
         classes: of each slot, or units.
-        method: one of `s3router.training.parameters.METHODS`; ``extra_conf`` holds a mask for router, and for no other.
+        method: one of `s3router.tuners.METHODS`; ``extra_conf`` holds a mask for those with masks, and for no others.
         extra_conf: of the s3prl upstream ``s3router`` (`s3router.upstreams.hub.build`).
         autocast: whether the upstream runs in bfloat16.
 
@@ -99,8 +100,10 @@ def build_task(
     Raises:
         ConfigError: unknown method, or one that does not fit the upstream.
     """
-    if (method == "router") != ("mask" in extra_conf):
-        raise ConfigError("a mask belongs to method router, and to no other")
+    if method not in METHODS:
+        raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if METHODS[method].masks != ("mask" in extra_conf):
+        raise ConfigError("a mask belongs to methods with masks, and to no others")
     hub.register()
     upstream = _NN.S3PRLUpstream("s3router", upstream_ckpt, extra_conf=extra_conf)
     featurizer = _NN.Featurizer(upstream)
@@ -109,7 +112,7 @@ def build_task(
         settings.head, featurizer.output_size, len(encoder), featurizer.downsample_rate
     )
     wrapper = FrameModel if kind.ctc else BenchmarkModel
-    model = wrapper(upstream, featurizer, head, method != "frozen", autocast)
+    model = wrapper(upstream, featurizer, head, METHODS[method].rate is not None, autocast)
     apply_method(model, method)
     task = kind.build(model, encoder)
     task.encoder = encoder

@@ -16,11 +16,9 @@ from s3router.superb.kind import Settings
 from s3router.superb.tasks import TASKS, task
 from s3router.training import command_line
 from s3router.training.arithmetic import ARITHMETIC
-from s3router.training.parameters import METHODS
 from s3router.training.resume import plain
+from s3router.tuners.methods import METHODS, complete_conf, methods_for
 
-DEFAULT_LRS = {"router": 1e-3, "weight": 1e-5, "scratch": 1e-4}
-"""Learning rates of the upstream by method; the benchmark, whose upstream is frozen, has none."""
 FROM_SETTINGS = ("batch_size", "accum_grad", "max_updates", "valid_interval", "grad_clip", "max_seconds")
 
 
@@ -35,19 +33,21 @@ def parser() -> argparse.ArgumentParser:
     add("--test-dirs", type=Path, nargs="+", default=[], help="sets to predict later: checked before training begins")
     add("--output-dir", type=Path, required=True, help="checkpoints, log and settings")
     add("--classes", type=Path, help="list of classes (default: those of the training labels)")
-    words = "; ".join(f"{name}: {what}" for name, what in METHODS.items())
-    add("--method", "--mode", dest="method", choices=METHODS, default="frozen", help=f"what trains ({words})")
+    words = "; ".join(f"{name}: {what}" for name, what in methods_for().items())
+    what = f"what trains besides the head ({words})"
+    add("--method", "--mode", dest="method", choices=list(METHODS), default="frozen", help=what)
     add("--upstream", default="tiny", help="tiny, a name of s3router upstream list, or one of s3prl")
     add("--upstream-ckpt", help="its checkpoint: path or URL")
     add("--upstream-dropout", type=float, help="of the transformer (default: as its checkpoint says)")
-    add("--sparsity", type=float, help="share of weights removed (method router; default: MaskConfig's)")
+    add("--sparsity", type=float, help="share of weights removed (methods with masks; default: MaskConfig's)")
     add("--mask-conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as granularity")
+    add("--method-conf", type=json.loads, default={}, metavar="JSON", help="fields of the method, such as r of lora")
     add("--feature-masking", type=json.loads, metavar="JSON", help="fields of SpecAugConfig (default: no masking)")
     add("--feature-cache", help="folder that keeps the frozen feature extractor's output")
     add("--pool-ahead", choices=("auto", "never"), default="auto", help="frozen upstream: compute means over time once")
     add("--lr", type=float, help="learning rate of head and featurizer")
-    lrs = ", ".join(f"{name} {lr:g}" for name, lr in DEFAULT_LRS.items())
-    add("--upstream-lr", type=float, help=f"learning rate of the upstream's scores or weights (default: {lrs})")
+    lrs = ", ".join(f"{name} {m.default_rate:g}" for name, m in METHODS.items() if m.default_rate)
+    add("--upstream-lr", type=float, help=f"learning rate of what trains in the upstream (default: {lrs})")
     add("--batch-size", type=int, help="utterances (default, as for all below without one: the benchmark's)")
     add("--accum-grad", type=int, help="batches per update")
     add("--max-updates", type=int, help="optimizer steps")
@@ -87,12 +87,12 @@ def complete(options: argparse.Namespace) -> Settings:
     if options.max_seconds == 0:
         options.max_seconds = None
     if options.upstream_lr is None:
-        options.upstream_lr = DEFAULT_LRS.get(options.method)
+        options.upstream_lr = METHODS[options.method].default_rate
     problems = _problems(options) + kind.option_problems(options)
     if problems:
         raise ConfigError("; ".join(problems))
     options.valid_interval = min(options.valid_interval, options.max_updates)
-    if options.method == "router":
+    if METHODS[options.method].masks:
         options.sparsity = mask_of(options)["sparsity"]
     return settings if options.head_conf is None else replace(settings, head=merged(settings.head, options.head_conf))
 
@@ -127,15 +127,16 @@ def _problems(options: argparse.Namespace) -> list[str]:
     if options.num_workers < 0:
         found.append(f"--num-workers must be 0 or more, found {options.num_workers}")
     method = options.method
-    if method == "router":
+    masks = METHODS[method].masks
+    for check in (lambda: complete_conf(method, options.method_conf), lambda: masks and mask_of(options)):
         try:
-            mask_of(options)
+            check()
         except ConfigError as error:
             found.append(str(error))
-    elif options.sparsity is not None or options.mask_conf:
-        found.append(f"--sparsity and --mask-conf are for --method router, not {method}; leave them out")
-    if method == "frozen" and options.upstream_lr is not None:
-        found.append("--upstream-lr: with --method frozen the upstream does not train; leave it out")
+    if not masks and (options.sparsity is not None or options.mask_conf):
+        found.append(f"--sparsity and --mask-conf are for methods with masks, not {method}; leave them out")
+    if METHODS[method].rate is None and options.upstream_lr is not None:
+        found.append(f"--upstream-lr: with --method {method} the upstream does not train; leave it out")
     if method == "frozen" and (options.feature_masking or options.upstream_dropout):
         found.append("--feature-masking and --upstream-dropout have no effect on a frozen upstream; leave them out")
     if method == "scratch" and options.feature_cache:
@@ -146,7 +147,7 @@ def _problems(options: argparse.Namespace) -> list[str]:
 
 
 def mask_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The complete mask configuration of method router; ``--sparsity`` goes before that of ``--mask-conf``.
+    """The complete mask configuration of a method with masks; ``--sparsity`` goes before that of ``--mask-conf``.
 
     Raises:
         ConfigError: as `s3router.masks.MaskConfig`.
@@ -161,9 +162,13 @@ def mask_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def extra_conf(options: argparse.Namespace) -> dict[str, Any]:
     """The configuration of the s3prl upstream ``s3router`` (see `s3router.upstreams.hub`)."""
+    method = options.method
     wanted = {
         "upstream": options.upstream,
-        "mask": mask_of(options) if options.method == "router" else None,
+        "mask": mask_of(options) if METHODS[method].masks else None,
+        "adapter": {"method": method, **options.method_conf}
+        if METHODS[method].attached and method != "router"
+        else None,
         "specaug": options.feature_masking,
         "feature_cache": None if pools_ahead(options) else options.feature_cache,
         "random_init": True if options.method == "scratch" else None,

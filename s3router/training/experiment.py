@@ -128,7 +128,7 @@ class Experiment(abc.ABC):
 
     @property
     def method(self) -> str:
-        """One of `s3router.training.parameters.METHODS`."""
+        """One of `s3router.tuners.METHODS`."""
         return self.options["method"]
 
     @property

@@ -9,17 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from s3router.errors import CheckpointError, ConfigError
+from s3router.tuners.methods import METHODS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-METHODS = {
-    "router": "scores of weight masks on a frozen upstream (S3-Router), and the head",
-    "weight": "the upstream's weights except for its feature extractor, and the head",
-    "frozen": "the head alone",
-    "scratch": "an upstream with random weights, all of it, and the head",
-}
-"""Method -> what it trains. The head is everything outside the upstream: layer weights, output layer."""
 
 SCORES = ".scores"
 
@@ -44,7 +37,7 @@ def role_of(name: str, upstream: str) -> str:
 def apply_method(model: nn.Module, method: str) -> None:
     """Set ``requires_grad`` in the upstream of a `WithUpstream`; the head is left as it is.
 
-    With ``router`` the upstream comes with its masks attached, which have decided already (`MaskConfig.train`).
+    With methods that are attached (`s3router.tuners`) the upstream comes as they have left it.
 
     Raises:
         ConfigError: unknown method, or an upstream without what the method trains or freezes.
@@ -53,11 +46,11 @@ def apply_method(model: nn.Module, method: str) -> None:
         raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     upstream = model.get_submodule(model.UPSTREAM)
     inside = list(upstream.named_parameters())
-    if method == "router":
-        if not any(name.endswith(SCORES) and p.requires_grad for name, p in inside):
+    if METHODS[method].attached:
+        if METHODS[method].rate and not any(p.requires_grad for _, p in inside):
             raise ConfigError(
-                "method router: there are no masks on the upstream; the mask targets name none of its layers, or it "
-                "is not the s3prl upstream 's3router'"
+                f"method {method}: nothing was attached to the upstream; it is not the s3prl upstream 's3router', "
+                "or it was not told the method"
             )
     else:
         from s3router.upstreams.anatomy import Anatomy
@@ -72,6 +65,16 @@ def apply_method(model: nn.Module, method: str) -> None:
             # HuggingFace's feature encoders otherwise ask for gradients of the waveform, in vain
             if hasattr(module, "_requires_grad") and hasattr(module, "_freeze_parameters"):
                 module._freeze_parameters()
+
+
+def learning_rates(method: str, options: Mapping[str, Any], head: float = 0.0) -> dict[str, float]:
+    """(Peak) learning rates of `param_groups` out of ``score_lr``, ``weight_lr`` and ``adapter_lr``.
+
+    Biases and layer norms that train beside masks have ``weight_lr``.
+    """
+    adapter = METHODS[method].rate == "adapter_lr"
+    weights = options["adapter_lr" if adapter else "weight_lr"]
+    return {"scores": options["score_lr"], "weights": weights, "head": head}
 
 
 def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, Any]]:

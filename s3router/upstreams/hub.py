@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from s3router.errors import CheckpointError, ConfigError
-from s3router.masks import MaskConfig, attach
+from s3router.masks import MaskConfig
+from s3router.tuners.attach import attach_method, uncalled
 from s3router.upstreams.dropout import DropoutConfig, set_dropout
 from s3router.upstreams.formats import CHECKPOINT_SUFFIXES, load_any
 from s3router.upstreams.front_end import CacheConfig
@@ -60,6 +61,7 @@ def build(
     refresh: bool = False,
     upstream: str = "tiny",
     mask: dict[str, Any] | None = None,
+    adapter: dict[str, Any] | None = None,
     specaug: dict[str, Any] | None = None,
     feature_cache: str | dict[str, Any] | None = None,
     random_init: bool = False,
@@ -70,7 +72,7 @@ def build(
     """Load an upstream and put on it what is asked for.
 
     The convolutional feature extractor comes frozen (with ``random_init`` trainable); everything else is trainable,
-    unless a mask is given: `s3router.masks.attach` then freezes all that the mask's ``train`` does not name.
+    unless a mask or an adapter is given: all is frozen then but what these train.
 
     Args:
         ckpt: file, folder, URL or HuggingFace repository; None for ``tiny`` and for names that download their own (the
@@ -79,6 +81,8 @@ def build(
         upstream: ``tiny``, ``auto`` (ckpt is a file or folder of any format), a public upstream of conf/upstreams,
             a single family (``hf_hubert_custom`` …), or any name of s3prl's hub.
         mask: fields of `s3router.masks.MaskConfig`; None: no mask.
+        adapter: ``method`` (one of `s3router.tuners.METHODS` that is attached; with ``mask``: ``router`` or
+            ``magnitude``) and fields of its configuration; None: masks, if there are any, whose scores train.
         specaug: fields of `SpecAugConfig` ({} for its defaults); None: no masking of features.
         feature_cache: folder, or {path, max_gb}: keep the output of the feature extractor there (`CacheConfig`).
         random_init: the same architecture with fresh weights. s3prl's upstreams still read the checkpoint to learn
@@ -96,6 +100,8 @@ def build(
     cache = None if feature_cache is None else CacheConfig.of(feature_cache)
     dropouts = None if dropout is None else DropoutConfig.of(dropout)
     masks = None if mask is None else MaskConfig.from_dict(mask)
+    conf = {} if adapter is None else dict(adapter)
+    method = conf.pop("method", None if masks is None else "router")
     if masks is not None and "mask_embedding" in masks.train and specaug is None:
         raise ConfigError("mask train mask_embedding: without feature masking (specaug) it is not used; leave it out.")
     if random_init and cache is not None:
@@ -106,9 +112,29 @@ def build(
     routed = RoutedUpstream(expert, specaug_config, cache, train_front_end=random_init)
     if dropouts is not None:
         set_dropout(routed.backbone, dropouts)
-    if masks is not None:
-        attach(routed.backbone, masks)
+    if method is not None:
+        attach_method(routed.backbone, method, masks, conf, seed)
+        _refuse_uncalled(routed, method)
     return routed
+
+
+def _refuse_uncalled(routed: RoutedUpstream, method: str) -> None:
+    """Refuse additions to layers that the model does not call: they would never train."""
+
+    @torch.no_grad()
+    def run() -> None:
+        modes = {part: part.training for part in routed.modules()}
+        routed.eval()
+        with routed.without_cache():
+            routed([torch.zeros(8000)])
+        for part, training in modes.items():
+            part.training = training
+
+    if names := uncalled(routed.backbone, run):
+        raise ConfigError(
+            f"method {method}: the model reads the weights of {', '.join(names[:3])} without calling these layers, so "
+            "that additions to them would have no effect; take method_conf targets ffn"
+        )
 
 
 def load_expert(

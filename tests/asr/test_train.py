@@ -14,7 +14,7 @@ import yaml
 from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError
 from s3router.training.checkpoints import read_states
-from s3router.training.parameters import METHODS
+from s3router.tuners import METHODS
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"
@@ -40,11 +40,25 @@ def test_a_checkpoint_holds_what_was_trained(runs, method):
     names = set(read_states(runs(method) / "checkpoint.pth")["model"])
     assert names >= HEAD
     upstream = {name.removeprefix(UPSTREAM) for name in names - HEAD}
-    if method == "frozen":
-        assert upstream == set()
-    elif method == "router":
-        layers = [f"encoder.layers.{k}.feed_forward.{d}_dense" for k in (0, 1) for d in ("intermediate", "output")]
-        assert upstream == {f"{layer}.parametrizations.weight.0.scores" for layer in layers}
+    layers = [f"encoder.layers.{k}.feed_forward.{d}_dense" for k in (0, 1) for d in ("intermediate", "output")]
+    ours = {
+        "frozen": [],
+        "magnitude": [],
+        "router": ["parametrizations.weight.0.scores"],
+        "bitdelta": ["parametrizations.weight.0.change"],
+        "ffn_weight": ["weight"],
+        "lora": [f"lora_{ab}.default.weight" for ab in "AB"],
+        "dora": [*(f"lora_{ab}.default.weight" for ab in "AB"), "lora_magnitude_vector.default.weight"],
+        "sparse_delta": ["shira_weight.default"],
+    }
+    if method in ours:
+        assert upstream == {f"{layer}.{name}" for layer in layers for name in ours[method]}
+    elif method == "houlsby":
+        assert len(upstream) == 2 * 2 * 4
+        assert all(".houlsby." in name for name in upstream)
+    elif method == "bitfit":
+        assert "encoder.layers.1.attention.q_proj.bias" in upstream
+        assert not any("feature_extractor" in name or name.endswith("dense.weight") for name in upstream)
     else:
         extractor = {name for name in upstream if name.startswith("feature_extractor.")}
         assert bool(extractor) == (method == "scratch")
@@ -191,7 +205,7 @@ def test_two_processes_train_what_one_does(zygote, tmp_path):
         (["--sparsity", "1.5"], "1.5"),
         (["--sparcity", "0.5"], "--sparsity"),
         (["--mask_conf", "granularty=output"], "unknown key 'granularty'"),
-        (["--method", "frozen", "--sparsity", "0.1"], "--sparsity and --mask_conf are for --method router"),
+        (["--method", "frozen", "--sparsity", "0.1"], "--sparsity and --mask_conf are for methods with masks"),
         (["--max_updates", "0"], "--max_updates must be a whole number above 0, found 0"),
         (["--head_lr", "-1"], "--head_lr must be a number of 0 or more"),
         (["--head_first", "1"], "--head_first must be a share from 0 up to 1, found 1.0"),

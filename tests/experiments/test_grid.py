@@ -250,7 +250,7 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"sweep": None}, "sweep is missing"),
         ({"sweep": {"lang": "en", "subset": "5min"}}, "sweep: sparsity is missing"),
         ({"sweep": {"lang": "xx", "subset": "5min", "sparsity": 1.2}}, r"lang 'xx' is not under axes.*1\.2 is not in"),
-        ({"methods": {"lora": {}}, "cells": [], "repeat": []}, "unknown method 'lora'"),
+        ({"methods": {"prompts": {}}, "cells": [], "repeat": []}, "unknown method 'prompts'"),
         ({"repeat": ["weigth"]}, "repeat: 'weigth' is not under methods"),
         ({"cells": [{**GRID["cells"][0], "options": {"head_lr": 1.0}}]}, "needs a variant"),
         ({"cells": [{**GRID["cells"][0], "lang": False}]}, "put it in quotes"),

@@ -59,7 +59,7 @@ def test_from_data_to_a_table_beside_the_published_recogniser(recipe, whisper_fo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "scratch"), "known ones are: router weight frozen lora"),
+        (("--method", "scratch"), "known ones are: frozen weight ffn_weight lora"),
         (("--token-type", "bpe"), "--token-type is for --task ctc"),
         (("--lm", "a.arpa", "--beam-size", "4"), "--tokens and --lm are for --task ctc"),
         (("--task", "s2s"), "known ones are: auto ctc seq2seq"),

@@ -13,20 +13,23 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.options import read_options
 from s3router.seq2seq.train import train
+from s3router.tuners import METHODS, methods_for
+from s3router.tuners.learnt import Learnt
 from s3router.upstreams.whisper_recogniser import load_recogniser
 from tests.seq2seq.conftest import FIVE
+from tests.tuners.test_tuners import with_learnt
 
-RATES = {"router": "--score_lr", "weight": "--weight_lr", "lora": "--lora_lr"}
+TRAINED = [name for name in methods_for(whole=True) if METHODS[name].rate]
 
 
 def run(words: list[str]) -> None:
     train(read_options(words))
 
 
-@pytest.mark.parametrize("method", ["router", "weight", "lora"])
+@pytest.mark.parametrize("method", TRAINED)
 def test_what_is_learnt_is_what_the_method_trains(command, tmp_path, whisper_folder, method):
     exp = tmp_path / method
-    run(command(exp, "--method", method, RATES[method], "1e-2"))
+    run(command(exp, "--method", method, f"--{METHODS[method].rate}", "1e-2"))
     found = Seq2SeqExperiment(exp)
     assert found.validated["updates"] == 4
     assert [p["update"] for p in found.validated["curve"]] == [2, 4]
@@ -43,24 +46,25 @@ def test_what_is_learnt_is_what_the_method_trains(command, tmp_path, whisper_fol
         assert not parts.delta
         for name, mask in parts.masks.items():
             assert int((~mask).sum()) == int(0.1 * weights[name].numel()), name
-    elif method == "lora":
-        assert parts.delta.keys() == ffn
-        assert not parts.masks
-        assert all(not torch.equal(value, weights[name]) for name, value in parts.delta.items())
-    else:
+    elif method == "weight":
         still = {name for name in weights if "conv" in name or name == "model.encoder.embed_positions.weight"}
         assert parts.delta.keys() == weights.keys() - still
+    elif method == "ffn_weight":
+        assert parts.delta.keys() == ffn
+    elif method == "bitfit":
+        assert "model.decoder.layers.1.encoder_attn_layer_norm.weight" in parts.delta
+    else:
+        assert not parts.delta
+        assert parts.adapter_meta["method"] == method
+        assert any(".decoder." in name for name in parts.adapter)
     # the plain model with these weights gives what the trained one gives
     trained = found.model()
     with torch.no_grad():
-        for name, value in parts.delta.items():
-            weights[name].copy_(value)
-        for name, mask in parts.masks.items():
-            weights[name].mul_(mask)
+        plain_model = with_learnt(plain.model, Learnt(parts.masks, parts.delta, parts.adapter, parts.adapter_meta))
         features = plain.log_mel(torch.randn(16000))[None]
         tokens = torch.tensor([plain.prompt("fr")])
         wanted = trained(features, decoder_input_ids=tokens).logits
-        torch.testing.assert_close(plain.model(features, decoder_input_ids=tokens).logits, wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(plain_model(features, decoder_input_ids=tokens).logits, wanted, atol=1e-5, rtol=0)
 
 
 def test_a_folder_is_small_and_a_resumed_run_ends_where_an_uninterrupted_one_does(command, tmp_path, monkeypatch):
@@ -133,10 +137,10 @@ def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_pat
     ("options", "message"),
     [
         (("--language", "mdw"), "language 'mdw' is none that upstream auto knows"),
-        (("--method", "weight", "--sparsity", "0.1"), "--sparsity and --mask_conf are for --method router"),
-        (("--method", "router", "--lora_conf", '{"r": 4}'), "--lora_conf is for --method lora"),
-        (("--method", "lora", "--lora_conf", '{"rank": 4}'), "lora_conf: .*rank"),
-        (("--method", "lora", "--lora_conf", '{"targets": ["fnn"]}'), "fnn match no linear layer"),
+        (("--method", "weight", "--sparsity", "0.1"), "--sparsity and --mask_conf are for methods with masks"),
+        (("--method", "router", "--method_conf", '{"r": 4}'), "method_conf is for methods .*lora.*, not router"),
+        (("--method", "lora", "--method_conf", '{"rank": 4}'), "method lora has no rank; known: targets, r,"),
+        (("--method", "lora", "--method_conf", '{"targets": ["fnn"]}'), "'fnn' is unknown"),
         (("--mask_conf", '{"targets": ["*.fc7"]}'), "matches nothing"),
         (("--spec_augment", '{"mask": 1}'), "unknown mask; known: mask_feature_length"),
         (("--max_updates", "0"), "--max_updates must be a whole number above 0"),

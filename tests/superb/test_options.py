@@ -80,7 +80,7 @@ def test_masks(given: list[str], sparsity: float, granularity: str):
         ),
         (["--method", "router", "--mask-conf", "[1]"], "--mask-conf: .* is not an object"),
         (["--method", "scratch", "--feature-cache", "x"], "with --method scratch the feature extractor trains"),
-        (["--method", "weight", "--mask-conf", '{"targets": "ffn"}'], "for --method router, not weight"),
+        (["--method", "weight", "--mask-conf", '{"targets": "ffn"}'], "for methods with masks, not weight"),
     ],
 )
 def test_options_that_contradict_each_other(given: list[str], message: str):

@@ -30,8 +30,8 @@ def run(script: Path, *options: str, cwd: Path | None = None) -> subprocess.Comp
     [
         ("superb/ks1", ["--method", "rooter"], "the known ones are: frozen router weight scratch"),
         ("superb/ks1", ["--mode", "rooter"], "--method 'rooter' is not known"),
-        ("superb/ks1", ["--sparsity", "0.1"], "with frozen there are no masks"),
-        ("superb/ks1", ["--mask-conf", '{"granularity": "2:4"}'], "with frozen there are no masks"),
+        ("superb/ks1", ["--sparsity", "0.1"], "for methods with masks, and frozen has none"),
+        ("superb/ks1", ["--mask-conf", '{"granularity": "2:4"}'], "for methods with masks, and frozen has none"),
         ("superb/ks1", ["--config", "/nonexistent.yaml"], "/nonexistent.yaml is missing or empty"),
         ("superb/ks1", ["--method", "router", "--sparsity", "1"], "--sparsity '1' is not a number from 0"),
         ("superb/ks1", ["--upstream-lr", "1e-3"], "with --method frozen the upstream does not train"),

@@ -250,7 +250,7 @@ def test_a_sweep_is_decided_on_the_validation_set(options, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--sparsity", "0.1"], "for --method router"),
+        (["--sparsity", "0.1"], "for methods with masks"),
         (["--upstream-lr", "1e-3"], "does not train"),
         (["--method", "router", "--sparsity", "1.5"], "sparsity"),
         (["--lr", "-1"], "--lr must be a number above 0"),

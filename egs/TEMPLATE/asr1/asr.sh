@@ -39,8 +39,8 @@ token_sets=           # sets whose texts make the token list (default: the train
 max_seconds=40.0      # longer training utterances are left out, with a report
 # model
 task=ctc              # ctc: letters on the upstream's features; seq2seq: a whole Whisper, encoder and decoder; auto: the upstream tells
-method=router         # what trains: router (masks), weight, frozen (head only; seq2seq: nothing), scratch (random upstream), lora (seq2seq)
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (method router; default: as conf or the masks have it)
+method=router         # what trains: router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude, frozen (head only; seq2seq: nothing), scratch (random upstream; ctc)
+sparsity=             # share of the weights that the masks remove, from 0 up to 1 (methods router and magnitude; default: as conf or the masks have it)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
 fallback=             # "whisper_base=tiny": tiny is taken where whisper_base cannot be downloaded (for recipes)
@@ -110,7 +110,8 @@ check_options() {
     read -ra known <<<"${known_langs}"
     read -ra subsets <<<"${known_subsets}"
     if [ "${task}" = seq2seq ]; then
-        option_is_one_of method router weight frozen lora
+        # shellcheck disable=SC2086 # words
+        option_is_one_of method ${methods/scratch /}
         [ "${token_type}" = char ] || die "--token-type is for --task ctc: a whole recogniser writes with its own tokens"
         [ -z "${tokens}${lm}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
         # sets of one's own may have capitals and punctuation, which the model is to learn
@@ -119,7 +120,8 @@ check_options() {
         option_is_one_of hypotheses none prompts sentences
         max_seconds=$(awk -v x="${max_seconds}" 'BEGIN { print (x > 30 ? 30 : x) }') # Whisper's window
     else
-        option_is_one_of method router weight frozen scratch
+        # shellcheck disable=SC2086 # words
+        option_is_one_of method ${methods}
     fi
     option_is_one_of subset "${subsets[@]}"
     option_is_one_of token_type char bpe phn
@@ -136,8 +138,7 @@ check_options() {
     option_is_count num_nodes
     option_is_count beam_size
     option_in_range max_seconds 0.1 100000
-    [ -z "${sparsity}" ] || [ "${method}" = router ] ||
-        die "--sparsity is for --method router: with ${method} there are no masks"
+    [ -z "${sparsity}" ] || has_masks "${method}" || die "--sparsity is for methods with masks, and ${method} has none"
     [ -z "${sparsity}" ] || option_in_range sparsity 0 1
     stages_in_order
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
@@ -152,6 +153,7 @@ check_options() {
     elif [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
         presets=conf/presets.yaml
     else
+        [ -n "${config}" ] || [ -s "conf/train_${method}.yaml" ] || config=conf/train_other.yaml
         config=${config:-conf/train_${method}.yaml}
         need "${config}" "you (or name another with --config)"
     fi
@@ -163,7 +165,7 @@ choose_sparsity() {
     local pair words=${train_args} n_m='granularity[=:][[:space:]]*["'\'']?([0-9]+):([0-9]+)'
     local other='(^|--|[[:space:]{,])sparsity[=:[:space:]]+([0-9.]+)'
     removed=${sparsity}
-    [ "${method}" = router ] && [ -z "${removed}" ] || return 0
+    has_masks "${method}" && [ -z "${removed}" ] || return 0
     words+=" $(sed 's/#.*//' "${config:-/dev/null}")"
     [ "${task}" != seq2seq ] || words+=" $(sed 's/#.*//' "${presets:-/dev/null}")"
     if [[ ${words} =~ ${n_m} ]]; then

@@ -1,0 +1,133 @@
+"""The table of training methods. Nothing heavy is imported here: command lines read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from s3router.errors import ConfigError
+
+FFN = ("ffn",)
+EVERY_OUTPUT = ("ffn", "attention")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method.
+
+    Attributes:
+        what: what it trains, for help texts; the head trains with every method.
+        title: its name in tables.
+        rate: the option that is the learning rate of what trains in the upstream; None: nothing trains there.
+        default_rate: of SUPERB's ``--upstream-lr``, whose one option is for all methods.
+        masks: whether it takes a sparsity and the fields of `s3router.masks.MaskConfig`.
+        attached: whether `s3router.tuners.attach` sets it up; the others are a matter of ``requires_grad`` alone.
+        conf: the fields of its configuration (``method_conf``) with their defaults; {}: it has none.
+    """
+
+    what: str
+    title: str
+    rate: str | None = None
+    default_rate: float | None = None
+    masks: bool = False
+    attached: bool = False
+    conf: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LORA = {"targets": FFN, "r": None, "lora_alpha": None, "lora_dropout": 0.0}
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "scratch": Method(
+            "an upstream with random weights, all of it", "from scratch (random upstream)", "weight_lr", 1e-4
+        ),
+        "frozen": Method("nothing in the upstream", "frozen (head only)"),
+        "weight": Method("the upstream's weights except for its front end", "weight finetuning", "weight_lr", 1e-5),
+        "ffn_weight": Method(
+            "the weights that masks would be on, and nothing else (by default of the feed-forward layers)",
+            *("weights, FFN only", "weight_lr", 1e-5, False, True, {"targets": FFN}),
+        ),
+        "lora": Method(
+            "low-rank additions to linear layers (LoRA, arXiv 2106.09685, by HuggingFace PEFT)",
+            *("LoRA", "adapter_lr", 1e-3, False, True, _LORA),
+        ),
+        "dora": Method(
+            "the same, with the norm of each row apart (DoRA, arXiv 2402.09353, by HuggingFace PEFT)",
+            *("DoRA", "adapter_lr", 1e-3, False, True, _LORA),
+        ),
+        "bitfit": Method(
+            "biases and layer norms (BitFit, arXiv 2106.10199)", "biases + norms", "adapter_lr", 1e-3, False, True
+        ),
+        "houlsby": Method(
+            "a bottleneck behind each attention and feed-forward layer (arXiv 1902.00751)",
+            *("adapters", "adapter_lr", 1e-3, False, True, {"targets": EVERY_OUTPUT, "bottleneck": None}),
+        ),
+        "sparse_delta": Method(
+            "a few weights of each matrix, drawn at random (SHiRA, arXiv 2406.13175, by HuggingFace PEFT)",
+            *("sparse delta", "adapter_lr", 1e-3, False, True, {"targets": FFN, "r": None}),
+        ),
+        "bitdelta": Method(
+            "weights whose change is kept as its signs and a scale per matrix (BitDelta, arXiv 2402.10193)",
+            *("BitDelta", "weight_lr", 1e-5, False, True, {"targets": FFN}),
+        ),
+        "magnitude": Method(
+            "nothing in the upstream, from which the weights of smallest magnitude are removed",
+            *("magnitude mask, untrained", None, None, True, True),
+        ),
+        "router": Method(
+            "scores of weight masks on a frozen upstream (S3-Router)", "S3-Router", "score_lr", 1e-3, True, True
+        ),
+    }
+)
+"""Method -> what it is, in the order in which tables have them."""
+
+
+def methods_for(whole: bool = False) -> dict[str, str]:
+    """Name -> what trains, of a head on an upstream or of a ``whole`` recogniser, which has no head to train."""
+    return {name: method.what for name, method in METHODS.items() if not (whole and name == "scratch")}
+
+
+def used_rates(method: str, head: bool = True) -> tuple[str, ...]:
+    """The options of learning rates that a method uses: of the upstream, and of the ``head`` where there is one."""
+    rate = METHODS[method].rate
+    return (*(() if rate is None else (rate,)), *(("head_lr",) if head else ()))
+
+
+def complete_conf(method: str, given: Any) -> dict[str, Any]:
+    """A method's configuration with its defaults.
+
+    Raises:
+        ConfigError: not a mapping, a field that the method does not have, or a value that cannot be.
+    """
+    known = METHODS[method].conf
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"method_conf must be a mapping of names and values, found {given!r}")
+    if given and not known:
+        takes = ", ".join(name for name, other in METHODS.items() if other.conf)
+        raise ConfigError(f"method_conf is for methods {takes}, not {method}; leave it out")
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ConfigError(f"method_conf: method {method} has no {', '.join(unknown)}; known: {', '.join(known)}")
+    if not known:
+        return {}
+    conf = {**known, **given}
+    if isinstance(conf["targets"], str):
+        conf["targets"] = conf["targets"].split(",")
+    if not conf["targets"] or not all(isinstance(target, str) for target in conf["targets"]):
+        raise ConfigError(f"method_conf: targets must be roles or name patterns, found {conf['targets']!r}")
+    conf["targets"] = tuple(conf["targets"])
+    for name in ("r", "bottleneck"):
+        value = conf.get(name)
+        if value is not None and not (type(value) is int and value > 0):
+            raise ConfigError(f"method_conf: {name} must be a whole number above 0, found {value!r}")
+    fitting = {
+        "lora_alpha": ("above 0", lambda v: 0 < v < math.inf),
+        "lora_dropout": ("from 0 up to 1", lambda v: 0 <= v < 1),
+    }
+    for name, (range_, fits) in fitting.items():
+        value = conf.get(name)
+        if value is not None and not (type(value) in (int, float) and fits(value)):
+            raise ConfigError(f"method_conf: {name} must be a number {range_}, found {value!r}")
+    return conf
