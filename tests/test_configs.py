@@ -44,8 +44,8 @@ def build_training(path: Path, task) -> None:
 
 def build_presets(path: Path, task, tmp_path: Path) -> None:
     """Every combination of method, subset and upstream that a recipe's presets name is a training configuration."""
-    from s3router.tuners import METHODS
     from s3router.training.presets import compose, read_presets
+    from s3router.tuners import METHODS
     from s3router.upstreams.hub import all_names
 
     sections = read_presets(path)
@@ -66,9 +66,9 @@ def build_presets(path: Path, task, tmp_path: Path) -> None:
 
 def build_recognisers(path: Path, task) -> None:
     """Presets of whole recognisers: with each method they are options of training."""
-    from s3router.tuners import methods_for
     from s3router.seq2seq.options import read_options
     from s3router.training.presets import compose, read_presets
+    from s3router.tuners import methods_for
 
     sections = read_presets(path)
     assert set(sections["methods"]) <= set(methods_for(whole=True))
