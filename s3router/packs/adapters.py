@@ -36,7 +36,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3router.errors import ConfigError, PackError
-from s3router.packs.bits import unpack_on_device
 from s3router.packs.container import printable
 
 PARTS: dict[str, dict[str, int]] = {
@@ -258,7 +257,7 @@ def adapted(settings: Mapping[str, Any], weight: Tensor, parts: Mapping[str, Ten
         wide = weight.to(dtype)
         given = {part: tensor.to(dtype) if tensor.is_floating_point() else tensor for part, tensor in parts.items()}
         if method in ("lora", "dora"):
-            result = wide + settings["scale"] * (given["lora_B"] @ given["lora_A"])
+            result = torch.addmm(wide, given["lora_B"], given["lora_A"], alpha=settings["scale"])
             if method == "dora":
                 # The lengths count as constant, as in the paper (4.3) and in PEFT; a row of zeros stays one.
                 lengths = torch.linalg.norm(result.detach(), dim=1).clamp_min(1e-30)
@@ -266,11 +265,17 @@ def adapted(settings: Mapping[str, Any], weight: Tensor, parts: Mapping[str, Ten
         elif method == "sparse_delta":
             result = wide.reshape(-1).index_add(0, given["positions"], given["values"]).view(weight.shape)
         elif method == "bitdelta":
-            plus = unpack_on_device(given["signs"], weight.shape)
-            result = wide + torch.where(plus, given["scale"], -given["scale"])
+            result = wide + _signed(given["signs"], given["scale"], weight.numel()).view(weight.shape)
         else:
             raise ConfigError(f"method {method} is no function of a weight")
         return result.to(weight.dtype)
+
+
+def _signed(signs: Tensor, scale: Tensor, count: int) -> Tensor:
+    """Packed bits -> (count,), ± scale: eight numbers at a time from a table of all bytes."""
+    byte, place = torch.arange(256, device=signs.device), torch.arange(8, device=signs.device)
+    table = torch.where((byte[:, None] >> place) & 1 == 1, scale, -scale)
+    return table.index_select(0, signs.int()).view(-1)[:count]
 
 
 def houlsby(output: Tensor, parts: Mapping[str, Tensor]) -> Tensor:

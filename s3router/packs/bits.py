@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,15 +20,6 @@ def unpack_bits(bits: np.ndarray, shape: Sequence[int]) -> Tensor:
     count = int(np.prod(shape, dtype=np.int64))
     flat = np.unpackbits(bits, count=count, bitorder="little")
     return torch.from_numpy(flat.view(np.bool_).reshape(tuple(shape)))
-
-
-def unpack_on_device(bits: Tensor, shape: Sequence[int]) -> Tensor:
-    """uint8 (⌈weights / 8⌉,) -> new bool tensor of `shape`, on the device of `bits`."""
-    if bits.device.type == "cpu":
-        return unpack_bits(bits.numpy(), shape)
-    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    flat = ((bits[:, None] >> places) & 1).view(-1)[: math.prod(shape)]
-    return flat.view(tuple(shape)).bool()
 
 
 def padding_is_zero(bits: np.ndarray, count: int) -> bool:

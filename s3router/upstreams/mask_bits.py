@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3router.packs.bits import pack_bits, unpack_on_device
+from s3router.packs.bits import pack_bits
 
 # On a CPU, each thread goes through weights in blocks of this many, which stay in cache.
 _BLOCK = 1 << 17
@@ -35,7 +35,9 @@ def write_masked(weight: Tensor, bits: Tensor, out: Tensor) -> None:
     if weight.device.type == "cpu":
         _write_blocks(weight.contiguous().view(-1), bits, out.view(-1))
     else:
-        out.copy_(weight).masked_fill_(~unpack_on_device(bits, weight.shape), 0)
+        places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+        keep = ((bits[:, None] >> places) & 1).view(-1)[: weight.numel()].view(weight.shape).bool()
+        out.copy_(weight).masked_fill_(~keep, 0)
 
 
 def _write_blocks(weight: Tensor, bits: Tensor, out: Tensor) -> None:
