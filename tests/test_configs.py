@@ -174,6 +174,7 @@ BUILDERS = {
     "egs/*/*/conf/table.yaml": build_grid,
     "egs/*/*/conf/whisper_base.yaml": build_grid,
     "egs/*/asr1/conf/seq2seq.yaml": build_grid,
+    "egs/*/asr1/conf/ctc.yaml": build_grid,
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
     "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,

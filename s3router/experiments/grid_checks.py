@@ -97,11 +97,15 @@ def _commands(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(raw: Mapping[str, Any]) -> Iterator[str]:
     table = raw.get("table") or {}
-    known = ("summary", "differences", "average")
+    known = ("summary", "differences", "average", "against")
     yield from (f"table: unknown entry {name} (known: {', '.join(known)})" for name in table if name not in known)
     pairs = listed(table.get("differences", []))
     yield from (f"table: differences: {p!r} is no pair of methods" for p in pairs if len(listed(p)) != 2)
-    named = [*listed(table.get("summary", [])), *(name for pair in pairs for name in listed(pair))]
+    named = [
+        *listed(table.get("summary", [])),
+        *listed(table.get("against", [])),
+        *(name for pair in pairs for name in listed(pair)),
+    ]
     yield from (f"table: {name!r} is not under methods" for name in dict.fromkeys(named) if name not in raw["methods"])
     if "average" in table and table["average"] not in (raw.get("axes") or {}):
         yield f"table: average {table['average']!r} is not under axes"

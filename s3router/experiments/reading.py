@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from s3router.asr.experiment import ASRExperiment
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 from s3router.files import read_json
+from s3router.packs.summary import figures
 from s3router.seq2seq.experiment import Seq2SeqExperiment
+from s3router.serving.packing import write_experiment
 from s3router.superb.experiment import TaskExperiment
 from s3router.training.checkpoints import CHECKPOINT, read_states
+from s3router.training.experiment import Experiment
 from s3router.tuners.methods import used_rates
 
 KEPT = (
@@ -33,12 +37,30 @@ def read_experiment(folder: Path, dev: str, tests: Sequence[str]) -> dict[str, A
         DataError: a set was not decoded, or training was not finished.
     """
     if ASRExperiment.is_in(folder):
-        return _recognition(ASRExperiment(folder), dev, tests)
-    if Seq2SeqExperiment.is_in(folder):
-        return _recogniser(Seq2SeqExperiment(folder), dev, tests)
-    if TaskExperiment.is_in(folder):
-        return _task(TaskExperiment(folder), tests)
-    raise DataError(f"{folder}: no trained model here; the run has not come to its end")
+        exp = ASRExperiment(folder)
+        found = _recognition(exp, dev, tests)
+    elif Seq2SeqExperiment.is_in(folder):
+        exp = Seq2SeqExperiment(folder)
+        found = _recogniser(exp, dev, tests)
+    elif TaskExperiment.is_in(folder):
+        exp = TaskExperiment(folder)
+        found = _task(exp, tests)
+    else:
+        raise DataError(f"{folder}: no trained model here; the run has not come to its end")
+    return {**found, "pack_bytes": pack_bytes(exp)}
+
+
+def pack_bytes(exp: Experiment) -> dict[str, int] | None:
+    """Bytes of the pack of what was learnt, masks coded, by part (`s3router.packs.summary`); None: there is none."""
+    if not exp.best().is_file():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "it.pack"
+        try:
+            write_experiment(path, exp, "it", codec="coded")
+        except ConfigError:  # trained from scratch, or with a head that is no linear layer
+            return None
+        return figures(path)["bytes"]
 
 
 def has_model(folder: Path) -> bool:

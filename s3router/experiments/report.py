@@ -25,7 +25,7 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
     plan = Plan(grid, known)
     notes = Path(grid.raw.get("notes", grid.results / "notes.md"))
     lines = [*_head(grid), *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else []), ""]
-    if len(grid.methods) > 1:
+    if len(grid.methods) > 1 and grid.raw.get("table", {}).get("summary") != []:
         lines += [*_summary(plan), ""]
     lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
     if average := grid.raw.get("table", {}).get("average"):
@@ -152,13 +152,23 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
     best = {method: plan.best_sparsity(cell, method) for method in cell.methods if method in cell.sparse}
     parts = [*grid.tests, "dev"]
     body = []
+    against = grid.raw.get("table", {}).get("against")
+    base = Row(plan, cell, against, best.get(against)) if against in cell.methods else None
+    packed = any(row.pack_bytes for row in (Row(plan, cell, *row) for row in cell.rows))
     for row in (Row(plan, cell, *row) for row in sorted(cell.rows, key=lambda row: _row_order(grid, row))):
         name = title_of(grid, row.method)
         if row.sparsity is not None:
             name += f", {100 * row.sparsity:.0f} % removed" + (" ← dev" if row.sparsity == best[row.method] else "")
         cells = [row.percent(part, figure) for part in parts for figure in grid.figures]
+        if base:
+            same = (row.method, row.sparsity) == (base.method, base.sparsity)
+            cells.append("" if same else interval(difference(row, base, grid.tests[0], grid.figure)))
+        if packed:
+            cells.append(NONE if row.pack_bytes is None else f"{row.pack_bytes / 1000:,.0f}")
         body.append([name, *cells, *(_about(row) if row.found else [NONE] * 5)])
     header = ["", *(f"{part} {figure.heading}" for part in parts for figure in grid.figures)]
+    header += [f"{grid.tests[0]} {grid.figure.heading}, minus {short_title(grid, against)}"] if base else []
+    header += ["kB without the head"] if packed else []
     header += ["seeds", "updates (best at)", "learning rates", "minutes", "peak GB"]
     yield from table(header, body)
     yield from _sizes(plan, cell)

@@ -33,6 +33,13 @@ class Row:
         """How many runs are in."""
         return len(self.found)
 
+    @property
+    def pack_bytes(self) -> int | None:
+        """Bytes of what a pack holds of the upstream: masks, weights, additions; a mean. None where it is not known."""
+        sizes = [result["pack_bytes"] for result in self.found if result.get("pack_bytes")]
+        parts = [sum(size.get(part, 0) for part in ("masks", "delta", "adapter")) for size in sizes]
+        return round(sum(parts) / len(parts)) if parts else None
+
     def figure(self, part: str, figure: Figure) -> MeanSpread | None:
         """Mean and spread over the runs that are in; None where none is."""
         values = [result[part][figure.name] for result in self.found if figure.name in result.get(part, {})]

@@ -422,6 +422,7 @@ def test_speech_recognition_for_real(tmp_path, monkeypatch, capsys):
     assert [point[0] for point in result["curve"]] == [1, 2]
     assert (result["targets"], result["lrs"].keys()) == (["ffn"], {"score_lr", "head_lr"})
     assert result["peak_rss_mb"] > 100
+    assert result["pack_bytes"]["masks"] > result["pack_bytes"]["delta"] == 0
     page = Path("RESULTS.md").read_text()
     assert "| S3-Router, 10 % removed ← dev |" in page
     assert {path.name for path in Path("results").glob("*.png")} == {"sparsity_curve.png", "learning_curves.png"}
