@@ -1,7 +1,7 @@
 """``s3router bake``: a trained model as a plain one, for use without s3router.
 
 s3router bake es.pack -o es-hubert --onnx
-s3router bake exp/en_weight -o en-hubert          (an experiment of any method, those that train weights included)
+s3router bake exp/en_weight -o en-hubert          (an experiment of any method but houlsby)
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def bake(
     """Write the folder, whole or not at all.
 
     Args:
-        source: a pack, or the folder of an experiment of any method.
+        source: a pack, or the folder of an experiment, of any method but ``houlsby``.
         output: a folder that is not there yet, or is empty.
         upstream: the backbone's name; by default the one that the source names.
         ckpt: the backbone's checkpoint.

@@ -87,10 +87,10 @@ def pack_of_folder(folder: str | os.PathLike) -> MaskPack:
 
     Raises:
         CheckpointError: no experiment, or a damaged one; and as `Experiment.parts`.
-        ConfigError: it was trained from scratch.
+        ConfigError: it was trained from scratch, or has changed what routes share.
     """
     from s3router.serving.opening import open_experiment
-    from s3router.serving.packing import pack_of
+    from s3router.serving.packing import pack_of, routable
     from s3router.training.logs import errors_only
 
     exp = open_experiment(folder)
@@ -99,7 +99,7 @@ def pack_of_folder(folder: str | os.PathLike) -> MaskPack:
             f"{folder}: trained from scratch, so it shares no backbone; s3router bake makes a model of it"
         )
     with errors_only():  # not ESPnet's remarks while it builds the model
-        return pack_of(exp, exp.parts(), Path(folder).resolve().name)
+        return pack_of(exp, routable(exp.parts(), exp.path), Path(folder).resolve().name)
 
 
 def backbone_of(

@@ -57,9 +57,29 @@ def _pack_and_backbone(
             f"{exp.path}: method scratch begins at random, so there is no backbone that it shares with others; "
             f"s3router bake {exp.path} -o FOLDER writes it as a plain model"
         )
-    parts = exp.parts(checkpoint)
+    parts = routable(exp.parts(checkpoint), exp.path)
     pack = pack_of(exp, parts, route, checkpoint, **details)
     return pack if float32 or exp.method in _AS_TRAINED else in_half(pack, exp.path), parts.backbone
+
+
+def routable(parts: TrainedParts, where: Path) -> TrainedParts:
+    """The parts without what routes share: the backbone's buffers, which must be as they were.
+
+    Args:
+        where: the experiment's folder, for the message.
+
+    Raises:
+        ConfigError: training has moved one, as it does the statistics of batch normalisation.
+    """
+    buffers = dict(parts.backbone.named_buffers())
+    shared = [name for name in parts.delta if name in buffers]
+    moved = [name for name in shared if not torch.equal(parts.delta[name], buffers[name].cpu())]
+    if moved:
+        raise ConfigError(
+            f"{where}: training has moved {moved[0]}, statistics of batch normalisation, which all routes share; "
+            f"s3router bake {where} -o FOLDER writes a plain model"
+        )
+    return replace(parts, delta={name: tensor for name, tensor in parts.delta.items() if name not in shared})
 
 
 def in_half(pack: MaskPack, where: str | os.PathLike) -> MaskPack:

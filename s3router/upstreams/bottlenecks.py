@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from s3router.errors import PackError
 from s3router.packs.adapters import houlsby
 
+_READ_WEIGHTS = ("MultiheadAttention", "WavLMAttention")
+"""Classes (torch's and those after fairseq's, transformers') that multiply by the weights of layers they never call."""
+
 
 def check_layer(backbone: nn.Module, name: str, where: str) -> None:
     """Refuse a place behind which no bottleneck would be computed.
@@ -24,10 +27,10 @@ def check_layer(backbone: nn.Module, name: str, where: str) -> None:
     parent, _, _ = name.rpartition(".")
     if not isinstance(backbone.get_submodule(name), nn.Linear):
         raise PackError(f"{where}: {name} is no linear layer, and bottlenecks stand behind these. Train without it.")
-    if type(backbone.get_submodule(parent)).__name__ == "MultiheadAttention":  # torch's, and those after fairseq's
+    if type(backbone.get_submodule(parent)).__name__ in _READ_WEIGHTS:
         raise PackError(
             f"{where}: {parent} multiplies by the weight of {name} itself, so that no bottleneck can stand behind it. "
-            "Train without it, or on the same model in transformers' format."
+            "Train without it (--method_conf targets=ffn)."
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from s3router import cli
+from s3router.asr.ctc_decode import emissions
 from s3router.asr.experiment import ASRExperiment
 from s3router.data.recordings import find_recordings
 from s3router.masks import masks_of
@@ -120,6 +121,22 @@ def test_packing_again_keeps_the_calibration_of_the_same_model(exp, tmp_path, ca
     assert cli.main(["pack", str(exp), "-o", str(path), "--checkpoint", "latest.pth"]) == 0  # another model
     assert "measure it again: s3router langid" in capsys.readouterr().err
     assert "five" not in read_pack(path).meta.metrics
+
+
+def test_a_recogniser_with_an_adapter(zygote, here, tmp_path, capsys):
+    options = ["--method", "dora", "--adapter_lr", "1e-2", "--max_updates", "3"]
+    exp = zygote.run(tmp_path / "exp", *options).exp
+    for name, wide in (("half", []), ("wide", ["--float32"])):
+        assert cli.main(["pack", str(exp), "-o", str(tmp_path / f"{name}.pack"), *wide]) == 0
+    assert "adapter      dora (scale 2.0), " in capsys.readouterr().out
+    model = load_routes([tmp_path / "half.pack", tmp_path / "wide.pack"])
+    wave = 0.1 * torch.randn(12345, generator=torch.Generator().manual_seed(5))
+    half, wide = (model.log_probs([wave], route)[0] for route in ("half", "wide"))
+    wanted, _ = emissions(ASRExperiment(exp).model(), [wave.numpy()])
+    torch.testing.assert_close(wide, wanted[0, : len(wide)], atol=1e-4, rtol=0)
+    torch.testing.assert_close(half, wide, atol=2e-2, rtol=0)
+    sizes = [(tmp_path / f"{name}.pack").stat().st_size for name in ("half", "wide")]
+    assert sizes[0] < sizes[1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from s3router.cli import main
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta, read_pack
 from s3router.serving.loading import load_routes
-from s3router.serving.packing import in_half, pack_experiment
+from s3router.serving.packing import in_half, pack_experiment, routable
 from s3router.superb.batches import in_order
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.model import build_task
 from s3router.superb.tasks import TASKS
+from s3router.training.experiment import TrainedParts
 from s3router.training.parameters import load_trained
 from tests.superb.conftest import train
 
@@ -46,26 +48,50 @@ def test_a_packed_task_says_what_the_task_says(options, sets, tmp_path, upstream
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_finetuned_weights_are_a_pack(options, sets, upstream, tmp_path):
-    args = options("--method", "weight", "--lr", "1e-3", "--max-updates", "5")
+FLOATS = {
+    "delta": ("weight", "ffn_weight", "bitfit"),
+    "adapter": ("lora", "dora", "houlsby", "sparse_delta", "bitdelta"),
+}
+PACKED = [*FLOATS["delta"], *FLOATS["adapter"], "magnitude"]
+
+
+@pytest.mark.parametrize("method", PACKED)
+def test_every_method_ends_in_a_pack(options, sets, upstream, tmp_path, capsys, method):
+    """Served, it gives the trained task's logits; baked (bottlenecks cannot be), the router's."""
+    rate = [] if method == "magnitude" else ["--upstream-lr", "1e-2"]
+    args = options("--method", method, "--lr", "1e-2", "--max-updates", "3", *rate)
     train(args)
     exp = TaskExperiment(args.output_dir)
     for name, wide in (("half", []), ("wide", ["--float32"])):
         assert main(["pack", str(args.output_dir), "-o", str(tmp_path / f"{name}.pack"), *wide]) == 0
     half, wide = (read_pack(tmp_path / f"{name}.pack") for name in ("half", "wide"))
-    assert {tensor.dtype for tensor in half.delta.values()} == {torch.float16}
+    for kind, methods in FLOATS.items():
+        assert bool(getattr(wide, kind)) == (method in methods)
+        for name, tensor in getattr(wide, kind).items():
+            kept = name.endswith((".signs", ".scale")) and method == "bitdelta"
+            assert torch.equal(getattr(half, kind)[name], tensor if kept else tensor.half())
+            assert tensor.dtype == (torch.uint8 if name.endswith(".signs") else torch.float32)
+    assert bool(half.masks) == (method == "magnitude")
     assert {tensor.dtype for tensor in (*half.head.values(), *half.featurizer.values())} == {torch.float32}
-    assert {tensor.dtype for tensor in wide.delta.values()} == {torch.float32}
+
     kind = TASKS["cls"]
     clips = kind.clips(kind.read(sets["test"]), exp.model().encoder, kind.settings())
     batch = next(iter(in_order(clips, 5)))
-    model = load_routes([tmp_path / "half.pack", tmp_path / "wide.pack"], ckpt=str(upstream))
     waves = [row[:n] for row, n in zip(batch["x"], batch["x_len"].tolist(), strict=True)]
+    model = load_routes([tmp_path / "half.pack", tmp_path / "wide.pack"], ckpt=str(upstream))
+    bare = replace(wide, route="bare", masks={}, delta={}, adapter={}, meta=replace(wide.meta, adapter={}))
+    model.add(bare)
     with torch.no_grad():
         wanted = exp.model().model(batch["x"], batch["x_len"])
-    found = torch.stack(model.logits(waves, "wide"))
+    found, rounded, without = (torch.stack(model.logits(waves, route)) for route in ("wide", "half", "bare"))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(torch.stack(model.logits(waves, "half")), found, rtol=0, atol=2e-2)
+    torch.testing.assert_close(rounded, found, rtol=0, atol=2e-2)
+    assert not torch.allclose(found, without, rtol=0, atol=1e-3)
+
+    assert f"{method}" in capsys.readouterr().out  # the page that pack prints
+    command = ["bake", str(tmp_path / "half.pack"), "--upstream-ckpt", str(upstream), "-o", str(tmp_path / "baked")]
+    assert main(command) == (1 if method == "houlsby" else 0)
+    assert ("plain models have no place" in capsys.readouterr().err) == (method == "houlsby")
 
 
 def test_models_from_scratch_are_no_pack(options):
@@ -95,3 +121,13 @@ def test_half_precision_and_its_end():
         PackError, match=r"^exp/x: b holds values up to ±70000, and float16 ends at 65504; pack it with --float32$"
     ):
         in_half(replace(pack, delta={"b": torch.tensor([-70000.0, 1.0])}), "exp/x")
+
+
+def test_statistics_that_training_has_moved_are_no_part_of_a_route():
+    backbone = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    parts = TrainedParts(backbone, {}, state, {}, {}, None, ("a", "b"), {})
+    assert routable(parts, Path("exp/x")).delta.keys() == dict(backbone.named_parameters()).keys()
+    state["1.running_mean"] += 1
+    with pytest.raises(ConfigError, match=r"^exp/x: training has moved 1\.running_mean, .*; s3router bake exp/x -o"):
+        routable(parts, Path("exp/x"))

@@ -54,6 +54,7 @@ def experiments(whisper, tmp_path_factory) -> dict[str, Path]:
 
     root = tmp_path_factory.mktemp("seq2seq")
     rates = {"router": ["--score_lr", "3e-1", "--sparsity", "0.3"], "weight": ["--weight_lr", "1e-2"]}
+    rates["houlsby"] = ["--adapter_lr", "1e-1"]
     for method, more in rates.items():
         argv = ["--train_dir", str(FIVE), "--valid_dir", str(FIVE), "--output_dir", str(root / method)]
         argv += ["--upstream", "auto", "--upstream_ckpt", str(whisper), "--language", "it", "--method", method]
@@ -209,6 +210,21 @@ def test_adapters_of_whole_recognisers(model, whisper, tmp_path, method):
             assert torch.equal(under, bare.whole.model(**inputs).logits)
     finally:
         model.remove(method)
+
+
+def test_a_trained_adapter_as_a_pack(model, experiments, tmp_path):
+    from s3router.cli import main
+
+    path = tmp_path / "houlsby.pack"
+    assert main(["pack", str(experiments["houlsby"]), "-o", str(path), "--float32"]) == 0
+    assert path.stat().st_size < 200_000
+    model.add(path)
+    try:
+        found = texts(model, "houlsby")
+    finally:
+        model.remove("houlsby")
+    assert found == texts_alone(experiments["houlsby"])
+    assert found != texts(model, "it")
 
 
 def test_weights_in_half_precision_as_a_pack(whisper, experiments, tmp_path):

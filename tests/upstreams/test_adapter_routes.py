@@ -237,7 +237,10 @@ def test_adapters_that_do_not_fit_are_refused(folder):
     assert router.routes.names == ()
 
 
-def test_bottlenecks_behind_weights_that_are_read_without_the_layer_are_refused(s3prl_file, wavs):
+def test_bottlenecks_behind_weights_that_are_read_without_the_layer_are_refused(s3prl_file, hf_folder, wavs):
+    wavlm = hub.build(ckpt=str(hf_folder("hf_wavlm_custom")), upstream="hf_wavlm_custom").eval()
+    with pytest.raises(PackError, match=r"attention multiplies by the weight of .*out_proj itself"):
+        wavlm.add_route(adapter_pack("x", wavlm, "houlsby", ["encoder.layers.0.attention.out_proj"]))
     router = hub.build(ckpt=str(s3prl_file("hubert_custom")), upstream="hubert_custom").eval()
     with pytest.raises(PackError, match=r"self_attn multiplies by the weight of .*out_proj itself"):
         router.add_route(adapter_pack("x", router, "houlsby", ["encoder.layers.0.self_attn.out_proj"]))
