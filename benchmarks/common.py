@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SIZES = ("tiny", "base")
 """Of `random_hubert`."""
+WHISPER = "whisper_base"
+"""Of `random_whisper`."""
 
 
 def add_common(parser: argparse.ArgumentParser, name: str, dtype: bool = True) -> None:
@@ -48,6 +50,20 @@ def random_hubert(size: str, dropout: float):
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
         setattr(config, name, dropout)
     return HubertModel(config)
+
+
+def random_whisper(dropout: float):
+    """A random encoder of the size of whisper_base (20 M parameters), as a `WhisperSpeechEncoder`."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    from s3router.upstreams.whisper import WhisperSpeechEncoder
+
+    config = WhisperConfig(
+        **{"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048},
+        **{"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout, "encoder_layerdrop": 0.0},
+    )
+    return WhisperSpeechEncoder(WhisperEncoder(config))
 
 
 def settle(args: argparse.Namespace) -> None:

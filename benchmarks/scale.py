@@ -83,9 +83,9 @@ def measured() -> dict[str, Any]:
     random_masks = next(row for row in json.loads((common.RESULTS / "packs.json").read_text())["rows"] if row["c"] == 0)
     return {
         "coded": random_masks["coded"]["bits_per_weight"] / random_masks["coded"]["plain_entropy"],
-        "ratio": found["masks_to_weights"]["seconds"],
+        "ratio": found["to_the_first"]["router"]["seconds"],
         "where": f"{step['settings']['threads']} CPU thread(s), {step['settings']['dtype']}",
-        "gigaflops": work / found["median"]["weights"]["seconds"] / 1e9,
+        "gigaflops": work / found["median"]["weight"]["seconds"] / 1e9,
     }
 
 
