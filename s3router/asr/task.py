@@ -21,7 +21,7 @@ from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import read_yaml
 from s3router.training import logs
-from s3router.training.parameters import learning_rates, mark_changed, param_groups
+from s3router.training.parameters import learning_rates, param_groups
 from s3router.upstreams.hub import check_name
 
 logger = logging.getLogger(__name__)
@@ -105,9 +105,7 @@ class RoutedASRTask(ModelTask):
             logger.info(
                 "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
             )
-        optimizer = optim_classes[args.optim](groups, **args.optim_conf)
-        optimizer.register_step_post_hook(mark_changed)
-        return [optimizer]
+        return [optim_classes[args.optim](groups, **args.optim_conf)]
 
 
 def _inputs(args: argparse.Namespace, split: str) -> Path:

@@ -81,10 +81,14 @@ def attach(module: nn.Module, config: MaskConfig) -> list[WeightMask]:
                 n_m=config.n_m,
                 estimator=config.estimator,
                 group=None if own else group,
+                average=config.score_average,
+                gradient_dropout=config.gradient_dropout,
+                rows=weight.shape[0] if "row_scale" in config.train else None,
             )
         )
     masked = {target.name for target in targets}
-    trained = trainable_names(module, tuple(kind for kind in config.train if kind != "weights"), masked)
+    kinds = tuple(kind for kind in config.train if kind not in ("weights", "row_scale"))
+    trained = trainable_names(module, kinds, masked)
     _register(module, targets, masks, config)
     for name, parameter in module.named_parameters():
         if name in trained:
@@ -175,6 +179,15 @@ def masks_of(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def row_scales(module: nn.Module) -> dict[str, Tensor]:
+    """The factors of rows by weight name, new tensors (rows,); {} where none train."""
+    return {
+        name: mask.row_scale.detach().clone().squeeze(1)
+        for name, _, _, mask in _masked_weights(module)
+        if mask.row_scale is not None
+    }
+
+
 def load_masks(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Use these masks from now on, unchanged ("freeze masks"): their scores, if any, are dropped.
 
@@ -252,7 +265,10 @@ def _take_off(module: nn.Module, write: bool) -> nn.Module:
     if write:  # all of them first: masks with a common threshold depend on one another
         with torch.no_grad():
             for _, sub, parameter, mask in found:
-                sub.parametrizations[parameter].original.masked_fill_(~mask.keep(), 0)
+                original = sub.parametrizations[parameter].original
+                original.masked_fill_(~mask.keep(), 0)
+                if mask.row_scale is not None:
+                    original.mul_(mask.row_scale)
     for _, sub, parameter, mask in found:
         mask.leave_group()
         _unparametrize(sub, parameter)

@@ -14,7 +14,7 @@ ROLES = ("ffn", "attention", "projection")
 GRANULARITIES = ("unstructured", "output", "input")
 SCOPES = ("tensor", "global")
 ESTIMATORS = ("straight_through", "sigmoid")
-TRAINABLE = ("bias", "layer_norm", "pos_conv", "feature_projection", "mask_embedding", "weights")
+TRAINABLE = ("bias", "layer_norm", "row_scale", "pos_conv", "feature_projection", "mask_embedding", "weights")
 
 DEFAULT_SPARSITY = 0.1
 """Of masks that are not N:M, where nothing else is said."""
@@ -47,9 +47,13 @@ class MaskConfig:
         score_init: a name in :data:`s3router.masks.scores.SCORE_INITS`.
         init_scale: initial scores are divided by it.
         estimator: ``straight_through`` (d loss/d|S| = d loss/d mask) or ``sigmoid`` (times the slope of sigmoid(|S|)).
-        train: what else trains: any of ``bias``, ``layer_norm``, ``pos_conv``, ``feature_projection``,
-            ``mask_embedding`` (what stands for masked frames), ``weights`` (the masked weights themselves). The
-            convolutional feature extractor is always frozen.
+        score_average: decay per update of an average of the scores, which decides the mask in evaluation; 0: there is
+            none, and the scores do. In training they always do.
+        gradient_dropout: share of the scores' gradients that each backward pass leaves out, at random; the others are
+            scaled up for it (R-AMT, arXiv 2305.16597, section 3.3).
+        train: what else trains: any of ``bias``, ``layer_norm``, ``row_scale`` (a factor for each row of a masked
+            weight), ``pos_conv``, ``feature_projection``, ``mask_embedding`` (what stands for masked frames),
+            ``weights`` (the masked weights themselves). The convolutional feature extractor is always frozen.
         seed: initial scores depend on this and on the weight's name alone.
     """
 
@@ -63,6 +67,8 @@ class MaskConfig:
     score_init: str = "ori"
     init_scale: float = 1.0
     estimator: str = "straight_through"
+    score_average: float = 0.0
+    gradient_dropout: float = 0.0
     train: tuple[str, ...] = ()
     seed: int = 0
 
@@ -155,6 +161,8 @@ def _normalise(config: MaskConfig) -> list[str]:
         object.__setattr__(config, "sparsity", default)
     put("sparsity", number, "a number")
     put("init_scale", number, "a number")
+    put("score_average", number, "a number")
+    put("gradient_dropout", number, "a number")
     put("seed", integer, "a whole number")
     put("targets", strings, "a list of roles or name patterns")
     put("train", strings, f"a list out of {', '.join(TRAINABLE)}")
@@ -193,6 +201,9 @@ def _problems(config: MaskConfig) -> list[str]:
     one_of("scope", config.scope, SCOPES)
     one_of("score_init", config.score_init, tuple(SCORE_INITS))
     one_of("estimator", config.estimator, ESTIMATORS)
+    for name in ("score_average", "gradient_dropout"):
+        if not 0 <= getattr(config, name) < 1:
+            problems.append(f"{name}: {getattr(config, name)} is out of range (a share from 0 up to 1)")
     for name in config.train:
         one_of("train", name, TRAINABLE)
     if not (config.init_scale > 0 and math.isfinite(config.init_scale)):

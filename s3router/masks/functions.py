@@ -17,10 +17,16 @@ class Masked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, scores: Tensor | None, masked: Tensor, selection: Selection, estimator: str
+        ctx: Any,
+        weight: Tensor,
+        scores: Tensor | None,
+        masked: Tensor,
+        selection: Selection,
+        estimator: str,
+        dropout: float = 0.0,
     ) -> Tensor:
         ctx.save_for_backward(weight, scores)
-        ctx.selection, ctx.estimator = selection, estimator
+        ctx.selection, ctx.estimator, ctx.dropout = selection, estimator, dropout
         # An alias: the kept tensor itself must not become part of a graph.
         return masked.detach()
 
@@ -29,8 +35,10 @@ class Masked(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, scores = ctx.saved_tensors
         weight_grad = ctx.selection.apply(grad, scores, weight.dtype) if ctx.needs_input_grad[0] else None
-        score_grad = _score_gradient(grad, weight, scores, ctx.estimator) if ctx.needs_input_grad[1] else None
-        return weight_grad, score_grad, None, None, None
+        score_grad = None
+        if ctx.needs_input_grad[1]:
+            score_grad = _score_gradient(grad, weight, scores, ctx.estimator, ctx.dropout)
+        return weight_grad, score_grad, None, None, None, None
 
 
 class MaskedLinear(torch.autograd.Function):
@@ -45,10 +53,11 @@ class MaskedLinear(torch.autograd.Function):
         scores: Tensor | None,
         selection: Selection,
         estimator: str,
+        dropout: float = 0.0,
     ) -> Tensor:
         trained = weight.requires_grad or (scores is not None and scores.requires_grad)
         ctx.save_for_backward(input if trained else None, weight, scores)
-        ctx.selection, ctx.estimator = selection, estimator
+        ctx.selection, ctx.estimator, ctx.dropout = selection, estimator, dropout
         return F.linear(input, selection.apply(weight, scores, input.dtype), bias)
 
     @staticmethod
@@ -68,23 +77,23 @@ class MaskedLinear(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 weight_grad = ctx.selection.apply(masked_grad, scores, weight.dtype)
             if ctx.needs_input_grad[3]:
-                score_grad = _score_gradient(masked_grad, weight, scores, ctx.estimator)
-        return input_grad, bias_grad, weight_grad, score_grad, None, None
+                score_grad = _score_gradient(masked_grad, weight, scores, ctx.estimator, ctx.dropout)
+        return input_grad, bias_grad, weight_grad, score_grad, None, None, None
 
 
-def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str) -> Tensor:
-    """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype."""
+def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str, dropout: float = 0.0) -> Tensor:
+    """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype; a share of it dropped out."""
     if scores.shape == weight.shape:
         out = torch.empty_like(scores)
         for rows in row_blocks(weight):
             _through_magnitude(out[rows].copy_(grad[rows]).mul_(weight[rows]), scores[rows], estimator)
-        return out
+        return F.dropout(out, dropout, inplace=True) if dropout else out
     out = torch.zeros_like(scores)  # structured: a score's gradient is the sum over the weights it stands for
     for rows in row_blocks(weight):
         part, product = rows_of(out, rows), grad[rows].to(weight.dtype) * weight[rows]
         part += product.sum(0 if scores.shape[0] == 1 else 1, keepdim=True)
     _through_magnitude(out, scores, estimator)
-    return out
+    return F.dropout(out, dropout, inplace=True) if dropout else out
 
 
 def _through_magnitude(grad: Tensor, scores: Tensor, estimator: str) -> None:

@@ -26,10 +26,17 @@ class GlobalGroup:
         self._key: Any = None
         self._selections: list[Selection] = []
 
-    def selection_of(self, mask: WeightMask) -> Selection:
-        """The current selection of one member; made anew for all where any member's scores have changed."""
+    def selection_of(self, mask: WeightMask, averaged: bool = False) -> Selection:
+        """The current selection of one member; made anew for all where any member's scores have changed.
+
+        Args:
+            averaged: by the averages of the scores.
+        """
         members = [m for m in self.masks if m.scores is not None]
-        scores = [m.scores for m in members]
+        if averaged:
+            for member in members:
+                member.take_in()
+        scores = [m.averaged if averaged else m.scores for m in members]
         key = tuple(_version(s) for s in scores)
         if key != self._key or None in key:
             self._selections = list(select(scores, removed_count(self.sparsity, sum(s.numel() for s in scores))))
@@ -45,7 +52,7 @@ class WeightMask(nn.Module):
     """Parametrization of one weight (rows, columns): returns it with zeros where the scores are smallest.
 
     The mask is found by partial selection, and not again until the scores change, however often the model runs forward.
-    A change is seen by the tensors' version counters and addresses and by counting optimizer steps: in-place edits,
+    A change is seen by the tensors' version counters and addresses: optimizer steps, in-place edits,
     ``load_state_dict``, ``.to()`` and ``copy.deepcopy`` all show. Only edits through ``.data`` go unseen: call
     :meth:`refresh` after them.
 
@@ -53,12 +60,17 @@ class WeightMask(nn.Module):
     in training through :meth:`linear`: there it is made for each use, which is cheap next to the product, and the
     weights of a whole model less stay in memory.
 
+    With an average of the scores (`MaskConfig.score_average`) the mask in evaluation mode is the average's. It takes in
+    each new value of the scores once, at the next use of the mask.
+
     Gradient, with G the gradient of the masked weight: d loss/d|S| = G * W (straight-through), times the slope of
     sigmoid(|S|) with the estimator ``sigmoid``; d|S|/dS is the sign of S, and 1 at 0 (0 would freeze zero scores for
     ever). Nothing but the weight and the scores themselves is kept for the backward pass.
 
     Attributes:
         scores: float parameter of shape (rows, columns), (rows, 1) or (1, columns); None while the mask is fixed.
+        averaged: buffer of the scores' shape, or None.
+        row_scale: float parameter (rows, 1) that the masked weight is multiplied by, or None.
         mask: bool buffer of a fixed mask, in the weight's shape or the scores', True = kept; None while scores decide.
     """
 
@@ -74,6 +86,9 @@ class WeightMask(nn.Module):
         estimator: str = "straight_through",
         group: GlobalGroup | None = None,
         mask: Tensor | None = None,
+        average: float = 0.0,
+        gradient_dropout: float = 0.0,
+        rows: int | None = None,
     ) -> None:
         super().__init__()
         self.sparsity = sparsity
@@ -82,26 +97,46 @@ class WeightMask(nn.Module):
         self.group = group
         self.register_parameter("scores", None if scores is None else nn.Parameter(scores))
         self.register_buffer("mask", mask)
+        self.average = average
+        self.gradient_dropout = gradient_dropout
+        self.register_buffer("averaged", scores.detach().clone() if average and scores is not None else None)
+        scale = None if rows is None else nn.Parameter(scores.new_ones(rows, 1))
+        self.register_parameter("row_scale", scale)
+        self._taken_in: Any = None
         self._forget()
         if group is not None:
             group.masks.append(self)
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns), in the dtype of `weight` or the lower one that autocast computes in."""
-        selection, masked = self._current(weight, compute_dtype(weight))
-        if not self._records(weight):
-            return masked
-        return Masked.apply(weight, self.scores, masked, selection, self.estimator)
+        records = self._records(weight)
+        selection, masked = self._current(weight, compute_dtype(weight), self._deciding(records))
+        if records:
+            masked = Masked.apply(weight, self.scores, masked, selection, self.estimator, self._dropout)
+        return masked if self.row_scale is None else masked * self.row_scale.to(masked.dtype)
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``F.linear(input, self(weight), bias)`` with less memory: (…, columns) -> (…, rows)."""
         dtype = compute_dtype(weight)
         if torch.is_autocast_enabled(weight.device.type):
             input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
+        if self.row_scale is not None:
+            # of the output's columns: the masked weight itself need not be kept for the scale's gradient
+            output = self._product(input, weight, None, dtype) * self.row_scale.to(dtype).squeeze(1)
+            return output if bias is None else output + bias
+        return self._product(input, weight, bias, dtype)
+
+    def _product(self, input: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """``F.linear`` with the masked weight, before its rows are scaled."""
         if not self._records(weight):
-            return F.linear(input, self._current(weight, dtype)[1], bias)
+            return F.linear(input, self._current(weight, dtype, self._deciding(False))[1], bias)
         self._masked.clear()
-        return MaskedLinear.apply(input, bias, weight, self.scores, self._select(), self.estimator)
+        selection = self._select(self._deciding(True))
+        return MaskedLinear.apply(input, bias, weight, self.scores, selection, self.estimator, self._dropout)
+
+    @property
+    def _dropout(self) -> float:
+        return self.gradient_dropout if self.training else 0.0
 
     def _records(self, weight: Tensor) -> bool:
         """Whether autograd is to reach the weight or the scores."""
@@ -110,12 +145,27 @@ class WeightMask(nn.Module):
 
     def keep(self) -> Tensor:
         """The current mask, a new bool tensor in the shape of the scores (or of the weight, if fixed): True = kept."""
-        return self._select().keep(self.scores).clone()
+        deciding = self._deciding(False)
+        return self._select(deciding).keep(deciding).clone()
+
+    def _deciding(self, records: bool) -> Tensor | None:
+        """The scores that decide: in evaluation, where nothing ``records`` a graph, their average, if there is one."""
+        return self.scores if self.averaged is None or self.training or records else self.averaged
+
+    @torch.no_grad()
+    def take_in(self) -> None:
+        """Let the average follow the scores, if they have changed since it last did."""
+        if self.averaged is None or self.scores is None:
+            return
+        key = _version(self.scores)
+        if self._taken_in is not None and key != self._taken_in:
+            self.averaged.lerp_(self.scores, 1 - self.average)
+        self._taken_in = key
 
     def fix(self, mask: Tensor | None = None) -> None:
         """Hold the mask as it is now, or hold `mask` (rows, columns), and drop the scores."""
         mask = self.keep() if mask is None else mask
-        self.scores = None
+        self.scores = self.averaged = None
         self.mask = mask
         self.refresh()
 
@@ -139,43 +189,49 @@ class WeightMask(nn.Module):
             self.group.refresh()
             self.group = None
 
-    def _select(self) -> Selection:
-        """The current selection; made anew where the scores have changed."""
-        key = _version(self.mask if self.scores is None else self.scores)
-        shared = self.group is not None and self.scores is not None
+    def _select(self, deciding: Tensor | None) -> Selection:
+        """The current selection by these scores (None: the mask is fixed); made anew where they have changed."""
+        self.take_in()
+        key = _version(self.mask if deciding is None else deciding)
+        shared = self.group is not None and deciding is not None
         if key is not None and key == self._scores_key and not shared:
             return self._selection
         # Tensors made in inference mode could not be used in training later: leave it.
         with torch.inference_mode(False), torch.no_grad():
             if shared:
-                return self.group.selection_of(self)
-            if self.scores is None:
+                return self.group.selection_of(self, deciding is not self.scores)
+            if deciding is None:
                 self._selection = Fixed(self.mask)
             elif self.n_m:
-                self._selection = select_n_m(self.scores, *self.n_m)
+                self._selection = select_n_m(deciding, *self.n_m)
             else:
-                [self._selection] = select([self.scores], removed_count(self.sparsity, self.scores.numel()))
+                [self._selection] = select([deciding], removed_count(self.sparsity, deciding.numel()))
         self._scores_key = key
         return self._selection
 
-    def _current(self, weight: Tensor, dtype: torch.dtype) -> tuple[Selection, Tensor]:
+    def _current(self, weight: Tensor, dtype: torch.dtype, deciding: Tensor | None) -> tuple[Selection, Tensor]:
         """The current selection and the masked weight in `dtype`, made anew where scores or weight have changed."""
-        selection, key = self._select(), _version(weight)
+        selection, key = self._select(deciding), _version(weight)
         if key is None or key != self._weight_key or selection is not self._applied:
             self._masked = {}
             self._weight_key, self._applied = key, selection
         if dtype not in self._masked:
             with torch.inference_mode(False), torch.no_grad():
-                self._masked[dtype] = selection.apply(weight, self.scores, dtype)
+                self._masked[dtype] = selection.apply(weight, deciding, dtype)
         return selection, self._masked[dtype]
 
     def _apply(self, fn: Any, recurse: bool = True) -> WeightMask:
+        self.take_in()
         self.refresh()  # .to() and its like replace the tensors' data
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        self._taken_in = None if self.scores is None else _version(self.scores)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies make their own masks: no use in copying these.
+        self.take_in()
         made = {"_scores_key": None, "_weight_key": None, "_selection": None, "_applied": None, "_masked": {}}
+        made["_taken_in"] = None
         return self.__dict__ | made
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -195,6 +251,11 @@ class WeightMask(nn.Module):
             self.scores = nn.Parameter(torch.empty_like(scores, device=here.device))
         self.refresh()
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._taken_in = None if self.scores is None else _version(self.scores)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        self.take_in()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def extra_repr(self) -> str:
         if self.scores is None:
@@ -212,16 +273,14 @@ def _version(tensor: Tensor) -> tuple[Any, ...] | None:
     """What changes when the tensor does; None where that cannot be known (tensors made in inference mode)."""
     if tensor.is_inference():
         return None
-    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device, _steps
+    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device
 
 
-_steps = 0
+def _mark_changed(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Fused optimizers do not raise the version counter of what they change, as all others do."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
 
 
-def _count_step(*_: Any) -> None:
-    """Fused optimizers do not raise the version counter of what they change, so every optimizer's steps are counted."""
-    global _steps
-    _steps += 1
-
-
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(_mark_changed)

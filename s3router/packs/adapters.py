@@ -10,6 +10,7 @@ method                    parts of a target                                     
 ``sparse_delta``          ``values`` (k,)                                        W + values at k positions
 ``bitdelta``              ``signs`` (⌈rows · columns / 8⌉,) uint8, ``scale``     W ± scale
                           (1,)
+``row_scale``             ``row_scale`` (rows,); beside masks                    row_scale · W, row by row
 ``houlsby``               ``down.weight`` (b, d), ``down.bias`` (b,),            y + up(gelu(down(y))), y the output
                           ``up.weight`` (d, b), ``up.bias`` (d,)                 of the linear layer
 ========================  =====================================================  =====================================
@@ -43,6 +44,7 @@ PARTS: dict[str, dict[str, int]] = {
     "dora": {"lora_A": 2, "lora_B": 2, "magnitude": 1},
     "sparse_delta": {"values": 1},
     "bitdelta": {"signs": 1, "scale": 1},
+    "row_scale": {"row_scale": 1},
     "houlsby": {"down.weight": 2, "down.bias": 1, "up.weight": 2, "up.bias": 1},
 }
 """Method -> name of each part of a target -> how many dimensions it has."""
@@ -51,6 +53,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "dora": ("scale",),
     "sparse_delta": ("seed",),
     "bitdelta": (),
+    "row_scale": (),
     "houlsby": (),
 }
 """Method -> its settings besides ``method``."""
@@ -169,6 +172,8 @@ def _due(method: str, parts: Mapping[str, Tensor], shape: tuple[int, int] | None
     elif method == "bitdelta":
         signs = len(parts["signs"]) if shape is None else -(-shape[0] * shape[1] // 8)
         due = {"signs": (signs,), "scale": (1,)}
+    elif method == "row_scale":
+        due = {"row_scale": (parts["row_scale"].shape[0] if shape is None else shape[0],)}
     elif method == "houlsby":
         inner, outer = parts["down.weight"].shape
         outer = outer if shape is None else shape[0]
@@ -266,6 +271,8 @@ def adapted(settings: Mapping[str, Any], weight: Tensor, parts: Mapping[str, Ten
             result = wide.reshape(-1).index_add(0, given["positions"], given["values"]).view(weight.shape)
         elif method == "bitdelta":
             result = wide + _signed(given["signs"], given["scale"], weight.numel()).view(weight.shape)
+        elif method == "row_scale":
+            result = wide * given["row_scale"][:, None]
         else:
             raise ConfigError(f"method {method} is no function of a weight")
         return result.to(weight.dtype)

@@ -18,7 +18,7 @@ from s3router.scoring.error_counts import ErrorCounts
 from s3router.seq2seq.decode import Listening, listen
 from s3router.seq2seq.utterances import WindowSampler
 from s3router.training.checkpoints import read_states
-from s3router.training.parameters import learning_rates, load_trained, mark_changed, param_groups, trained_state
+from s3router.training.parameters import learning_rates, load_trained, param_groups, trained_state
 from s3router.training.progress import Progress, announce
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ class RecogniserTrainer(Seq2SeqTrainer):
             count = sum(p.numel() for p in group["params"])
             logger.info("%s: %s parameters train at a peak rate of %g", group["name"], f"{count:,}", group["lr"])
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0, fused=True)
-        optimizer.register_step_post_hook(mark_changed)
         self.record: dict[str, Any] = {"best": None, "curve": [], "updates": 0, "seconds": 0.0}
         self.told = _Told(self, options["progress_interval"])
         super().__init__(

@@ -14,7 +14,7 @@ from s3router.tuners.methods import METHODS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SCORES = ".scores"
+SCORES, AVERAGED = ".scores", ".averaged"
 
 
 class WithUpstream(Protocol):
@@ -91,17 +91,6 @@ def param_groups(model: nn.Module, lrs: Mapping[str, float]) -> list[dict[str, A
     return [{"params": found, "lr": lrs[role], "name": role} for role, found in members.items() if found]
 
 
-def mark_changed(optimizer: Any, *_: Any) -> None:
-    """A hook for after an optimizer's step that increments the versions of its parameters.
-
-    torch's fused optimizers do not, and masks are computed anew by version.
-    """
-    import torch
-
-    for group in optimizer.param_groups:
-        torch.autograd.graph.increment_version([p for p in group["params"] if p.grad is not None])
-
-
 def trained_names(model: nn.Module) -> Iterator[str]:
     """Names of all that training changes in a `WithUpstream`, and so of all that a checkpoint must hold.
 
@@ -113,7 +102,7 @@ def trained_names(model: nn.Module) -> Iterator[str]:
             free |= role_of(name, model.UPSTREAM) == "weights"
             yield name
     for name, _ in model.named_buffers():
-        if free or not name.startswith(f"{model.UPSTREAM}."):
+        if free or name.endswith(AVERAGED) or not name.startswith(f"{model.UPSTREAM}."):
             yield name
 
 

@@ -79,7 +79,7 @@ def _attach_masks(module: nn.Module, method: str, mask: MaskConfig) -> None:
     if method == "router":
         attach(module, mask)
         return
-    for each in attach(module, replace(mask, score_init="weight", train=())):
+    for each in attach(module, replace(mask, score_init="weight", score_average=0.0, train=())):
         each.fix()
 
 

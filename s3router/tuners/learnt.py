@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from s3router.masks import masks_of
+from s3router.masks.attach import row_scales
 from s3router.packs.bits import pack_bits
 from s3router.packs.fingerprint import plain_name
 from s3router.tuners import bitdelta, houlsby, peft_layers
@@ -39,9 +40,12 @@ def learnt(module: nn.Module) -> Learnt:
     record = module.__dict__.get(RECORD, {})
     method = record.get("method")
     adapter = dict(_additions(module, method))
+    if scales := row_scales(module):
+        method, record = "row_scale", {}
+        adapter = {f"{name}.row_scale": _own(scale) for name, scale in scales.items()}
     meta = {"method": method, **{k: v for k, v in record.items() if k not in ("method", "modules")}} if adapter else {}
     changed = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if changed and not record:  # statistics of normalisation move where all weights do
+    if changed and not (record or adapter):  # statistics of normalisation move where all weights do
         state = module.state_dict()
         changed |= {name: buffer for name, buffer in module.named_buffers() if name in state}
     delta = {plain: _own(tensor) for name, tensor in changed.items() if (plain := plain_name(name)) is not None}

@@ -322,3 +322,82 @@ def test_hundred_steps_with_accumulation_learn(make_encoder, audio):
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def train_a_few(linear: nn.Linear, mask: WeightMask, steps: int = 3) -> list[Tensor]:
+    """Scores after each update."""
+    optimizer = torch.optim.SGD([p for p in linear.parameters() if p.requires_grad], lr=0.5)
+    seen = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        linear(torch.randn(5, 8, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+        optimizer.step()
+        seen.append(mask.scores.detach().clone())
+    return seen
+
+
+def test_the_average_of_the_scores_decides_in_evaluation():
+    linear, mask = masked_linear(score_average=0.75)
+    average = mask.scores.detach().clone()
+    for scores in train_a_few(linear.train(), mask):
+        average = 0.75 * average + 0.25 * scores
+    linear.eval()
+    kept = average.abs() > average.abs().flatten().kthvalue(24).values
+    assert torch.equal(mask.keep(), kept)
+    assert not torch.equal(mask.keep(), linear.train() and mask.keep())
+    linear.eval()
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        wanted = F.linear(x, linear.parametrizations.weight.original * kept, linear.bias)
+        torch.testing.assert_close(linear(x), wanted)
+        torch.testing.assert_close(linear(x), wanted)  # a second use takes nothing in
+    torch.testing.assert_close(mask.averaged, average)
+
+
+def test_the_average_survives_checkpoints_and_copies_at_any_moment():
+    whole, of_whole = masked_linear(score_average=0.5)
+    train_a_few(whole, of_whole, 4)
+    cut, of_cut = masked_linear(score_average=0.5)
+    train_a_few(cut, of_cut, 2)
+    twin = copy.deepcopy(cut)  # before the last update was taken in
+    again, _ = masked_linear(score_average=0.5)
+    again.load_state_dict(cut.state_dict())
+    for linear in (again, twin):
+        mask = linear.parametrizations.weight[0]
+        optimizer = torch.optim.SGD([mask.scores], lr=0.5)
+        for step in (2, 3):
+            optimizer.zero_grad()
+            linear(torch.randn(5, 8, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+            optimizer.step()
+        assert torch.equal(linear.state_dict()["parametrizations.weight.0.averaged"], mask.averaged)
+        of_whole.take_in()
+        torch.testing.assert_close(mask.averaged, of_whole.averaged)
+
+
+def test_a_share_of_the_gradients_is_dropped_and_the_rest_scaled_up():
+    plain, of_plain = masked_linear()
+    dropped, of_dropped = masked_linear(gradient_dropout=0.25)
+    x = torch.randn(5, 8)
+    for linear in (plain, dropped):
+        linear.train()(x).square().sum().backward()
+    left = of_dropped.scores.grad != 0
+    assert 0.5 < float(left.float().mean()) < 0.95
+    torch.testing.assert_close(of_dropped.scores.grad[left], of_plain.scores.grad[left] / 0.75)
+    of_dropped.scores.grad = None
+    dropped.eval()(x).square().sum().backward()
+    torch.testing.assert_close(of_dropped.scores.grad, of_plain.scores.grad)
+
+
+@pytest.mark.parametrize("through", ["forward", "weight"])
+def test_a_factor_for_each_row(through):
+    linear, mask = masked_linear(train=("row_scale",))
+    x, target = torch.randn(2, 5, 8), torch.randn(2, 5, 12)
+    with torch.no_grad():
+        mask.row_scale.uniform_(0.5, 2.0)
+    scale, keep = mask.row_scale.detach().clone().requires_grad_(), mask.keep()
+    expected = F.linear(x, linear.parametrizations.weight.original * keep * scale, linear.bias)
+    output = linear(x) if through == "forward" else F.linear(x, linear.weight, linear.bias)
+    torch.testing.assert_close(output, expected)
+    (expected * target).sum().backward()
+    (output * target).sum().backward()
+    torch.testing.assert_close(mask.row_scale.grad, scale.grad, atol=1e-5, rtol=1e-5)

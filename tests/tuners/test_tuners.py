@@ -120,6 +120,18 @@ def test_what_trains_and_what_is_kept_of_it(method):
         assert sum(tensor.nbytes for tensor in found.adapter.values()) == ffn * (32 * 64 // 8 + 4)
 
 
+@pytest.mark.parametrize("make", [hubert, whisper])
+def test_factors_of_rows_beside_masks_are_learnt_and_put_to_use(make):
+    plain, model = make(), make()
+    attach_method(model, "router", MaskConfig(sparsity=0.2, train=("row_scale", "bias", "layer_norm")))
+    found = learnt(trained(model, "router"))
+    assert found.meta == {"method": "row_scale"}
+    assert found.adapter.keys() == {f"{name}.row_scale" for name in found.masks}
+    assert found.delta
+    with torch.no_grad():
+        torch.testing.assert_close(output(with_learnt(plain, found)), output(model), atol=1e-5, rtol=0)
+
+
 def test_bitdelta_trains_on_the_change_and_is_validated_on_its_signs():
     model = attached(hubert, "bitdelta")
     change = model.encoder.layers[0].feed_forward.intermediate_dense.parametrizations.weight[0]
