@@ -34,6 +34,7 @@ BELOW = {
     "serving": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission"},
     "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters
     "experiments": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission", "serving"},
+    "analysis": FIRST | {"upstreams", "serving", "experiments"},  # of the last, Markdown
     "cli": {"*"},
     "__main__": {"cli"},
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from s3router.masks.attach import attach, bake, detach, iterate, load_masks, masks_of, refresh
-from s3router.masks.compare import Similarity, cosine, overlap, sparsity
 from s3router.masks.config import MaskConfig
 from s3router.masks.scores import SCORE_INITS
 from s3router.masks.targets import Target, find_targets
@@ -12,18 +11,14 @@ from s3router.masks.weight_mask import WeightMask
 __all__ = [
     "SCORE_INITS",
     "MaskConfig",
-    "Similarity",
     "Target",
     "WeightMask",
     "attach",
     "bake",
-    "cosine",
     "detach",
     "find_targets",
     "iterate",
     "load_masks",
     "masks_of",
-    "overlap",
     "refresh",
-    "sparsity",
 ]

@@ -158,6 +158,24 @@ def _kind(found: Description) -> str:
     return "speech recognition by CTC" if found.meta.labels is None else "classification"
 
 
+def place_of(name: str, whole: bool) -> tuple[str, int | None, str]:
+    """(stack, layer, role) of a masked weight.
+
+    Args:
+        name: as in packs, ``encoder.layers.0.fc1.weight``.
+        whole: whether it is a whole recogniser's, whose stacks are ``encoder`` and ``decoder``; of an encoder alone the
+            stack is ``""``.
+
+    Returns:
+        the layer is None outside of the layers, the role ``other`` where the name tells none.
+    """
+    stack = ("decoder" if _IN_DECODER.search(name) else "encoder") if whole else ""
+    role, layer = role_and_layer(_IN_DECODER.sub("", name) if whole else name)
+    if whole and role is None and "encoder_attn" in name:
+        role = "cross-attention"
+    return stack, layer, role or "other"
+
+
 def _by_place(masks: Mapping[str, MaskEntry], whole: bool) -> list[dict[str, Any]]:
     """One row per layer (None: outside of the layers) with the sparsity of each role in it.
 
@@ -165,11 +183,8 @@ def _by_place(masks: Mapping[str, MaskEntry], whole: bool) -> list[dict[str, Any
     """
     sums: dict[tuple[str, int | None], dict[str, list[int]]] = collections.defaultdict(dict)
     for name, entry in masks.items():
-        stack = ("decoder" if _IN_DECODER.search(name) else "encoder") if whole else ""
-        role, layer = role_and_layer(_IN_DECODER.sub("", name) if whole else name)
-        if whole and role is None and "encoder_attn" in name:
-            role = "cross-attention"
-        cell = sums[stack, layer].setdefault(role or "other", [0, 0])
+        stack, layer, role = place_of(name, whole)
+        cell = sums[stack, layer].setdefault(role, [0, 0])
         cell[0] += entry.removed
         cell[1] += entry.count
     order = sorted(sums, key=lambda place: (place[0] == "decoder", -1 if place[1] is None else place[1]))

@@ -1,0 +1,128 @@
+"""Does one measure of pairs go with another? Correlations of similarity matrices, with the Mantel test.
+
+Pairs share languages, so the p-value of an ordinary correlation does not hold. Mantel's test (Mantel, The detection of
+disease clustering and a generalized regression approach, Cancer Research 27, 1967) permutes the languages of one
+matrix, rows and columns together, and asks how often the correlation is as high.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3router.errors import ConfigError
+
+_EXHAUSTIVE = 8  # items: up to 40,320 permutations are all gone through
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of two similarity matrices over the same items.
+
+    Attributes:
+        items, pairs: how many were known.
+        pearson, spearman: over the pairs; NaN where one does not vary.
+        p_pearson, p_spearman: one-sided, the share of permutations whose correlation is as high, the one as it is
+            included. It is at least 1/`permutations`.
+        permutations: gone through.
+        exhaustive: these were all there are.
+        low, high: of Spearman's, when any one item is left out; NaN below five items.
+    """
+
+    items: int
+    pairs: int
+    pearson: float
+    spearman: float
+    p_pearson: float
+    p_spearman: float
+    permutations: int
+    exhaustive: bool
+    low: float
+    high: float
+
+
+def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, seed: int = 0) -> Correlation:
+    """Correlate the pairs above the diagonal of two symmetric matrices (items, items).
+
+    Args:
+        first: float64; its diagonal does not count.
+        second: the same shape. Pairs that are NaN in either are left out, under every permutation.
+        permutations: at random, where there are more than 8! of them; and the one as it is.
+        seed: of the permutations.
+
+    Raises:
+        ConfigError: fewer than three items, or matrices of different shapes.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
+        raise ConfigError(f"two square matrices of one size are needed, found {first.shape} and {second.shape}")
+    items = len(first)
+    if items < 3:
+        raise ConfigError(f"{items} items have {items * (items - 1) // 2} pairs, which correlate with anything")
+    pairs = np.triu_indices(items, 1)
+    known = int((~np.isnan(first[pairs]) & ~np.isnan(second[pairs])).sum())
+    pearson, spearman = (_correlation(first, second, np.arange(items)[None], ranks)[0] for ranks in (False, True))
+    exhaustive = items <= _EXHAUSTIVE
+    as_high, total = np.zeros(2, np.int64), 0
+    for block in _permutations(items, permutations, seed):
+        for place, (found, ranks) in enumerate(((pearson, False), (spearman, True))):
+            as_high[place] += int((_correlation(first, second, block, ranks) >= found - 1e-12).sum())
+        total += len(block)
+    p = [math.nan if math.isnan(found) else n / total for found, n in zip((pearson, spearman), as_high, strict=True)]
+    without = [math.nan]
+    if items >= 5:
+        rest = (np.delete(np.arange(items), item) for item in range(items))
+        every = [(first[np.ix_(keep, keep)], second[np.ix_(keep, keep)]) for keep in rest]
+        without = [_correlation(a, b, np.arange(items - 1)[None], True)[0] for a, b in every]
+    low, high = float(min(without)), float(max(without))
+    return Correlation(items, known, float(pearson), float(spearman), *p, total, exhaustive, low, high)
+
+
+def _permutations(items: int, count: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks int64 (some, items): all there are, or as they are and `count` at random."""
+    if items <= _EXHAUSTIVE:
+        every = itertools.permutations(range(items))
+        while block := list(itertools.islice(every, _BLOCK)):
+            yield np.array(block)
+        return
+    generator = np.random.default_rng(seed)
+    yield np.arange(items)[None]
+    for start in range(0, count, _BLOCK):
+        size = min(_BLOCK, count - start)
+        yield generator.permuted(np.tile(np.arange(items), (size, 1)), axis=1)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray, orders: np.ndarray, ranks: bool) -> np.ndarray:
+    """Correlation of `first`, reordered in each way (ways, items), with `second`: float64 (ways,)."""
+    rows, columns = np.triu_indices(first.shape[0], 1)
+    a = first[orders[:, rows], orders[:, columns]]
+    b = np.broadcast_to(second[rows, columns], a.shape)
+    missing = np.isnan(a) | np.isnan(b)
+    if not missing.any():
+        if ranks:
+            a, b = _ranks(a), _ranks(b[:1])
+        return _pearson(a, b)
+    found = np.empty(len(a))
+    for way, gone in enumerate(missing):
+        x, y = a[way][~gone][None], b[way][~gone][None]
+        found[way] = _pearson(*((_ranks(x), _ranks(y)) if ranks else (x, y)))[0] if x.size > 2 else np.nan
+    return found
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = (values - values.mean(1, keepdims=True) for values in (a, b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lengths = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+        return np.where(lengths > 1e-12, (a * b).sum(1) / lengths, np.nan)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks within each row, equal values at their mean."""
+    from scipy.stats import rankdata
+
+    return rankdata(values, axis=1)

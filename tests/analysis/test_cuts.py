@@ -1,0 +1,138 @@
+"""Where masks cut, against counting by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from s3router.analysis.cuts import (
+    InitialMasks,
+    Magnitudes,
+    explained,
+    from_initial,
+    heads,
+    poisson_binomial,
+    shared,
+    units,
+)
+from s3router.analysis.mask_set import mask_set, unpack
+from s3router.masks import MaskConfig, attach, masks_of
+from s3router.packs import MaskPack, PackMeta
+from s3router.packs.fingerprint import weights_hash
+from tests.analysis.conftest import make, with_mask
+
+
+def test_the_initial_mask_is_the_one_that_training_begins_with(backbone):
+    import copy
+
+    trained = copy.deepcopy(backbone)
+    attach(trained, MaskConfig(sparsity=0.1, targets=("*fc*",), seed=7))
+    initial = InitialMasks(backbone)
+    before = weights_hash(backbone)
+    pack = make(backbone, "es", 7)
+    found = initial.of(pack.meta, tuple(pack.masks))
+    for name, mask in masks_of(trained).items():
+        assert (unpack(found[name], mask.numel()) == ~mask.numpy().reshape(-1)).all(), name
+    assert weights_hash(backbone) == before
+    assert type(backbone.layers[0].fc1) is nn.Linear
+
+
+def test_how_far_masks_have_left_it(backbone):
+    moved, there = make(backbone, "es"), make(backbone, "it", correlation=1.0)
+    masks = mask_set([("a", moved), ("b", there), ("c", with_mask(make(backbone, "ru"), targets=["nothing.*"]))])
+    found = from_initial(masks, InitialMasks(backbone))
+    assert found[:, 1] == pytest.approx(0)
+    assert found[:, 0] == pytest.approx(0.9, abs=0.1)  # at random: a tenth is among the smallest tenth
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_magnitudes(backbone):
+    weights = {name: tensor for name, tensor in backbone.state_dict().items() if tensor.dim() == 2}
+    magnitudes = Magnitudes(weights, bins=8)
+    assert magnitudes.sizes.sum(1).tolist() == [tensor.numel() for tensor in weights.values()]
+    assert np.ptp(magnitudes.sizes) <= 2
+    smallest = {
+        n: (w.abs() <= w.abs().flatten().kthvalue(w.numel() // 8)[0]).reshape(-1).numpy() for n, w in weights.items()
+    }
+    counted = magnitudes.count(smallest)
+    assert (counted[:, 0] == [removed.sum() for removed in smallest.values()]).all()
+    assert counted[:, 1:].sum() == 0
+
+
+def test_explained_is_mutual_information():
+    sizes = np.array([4, 4])
+    assert float(explained(np.array([4, 0]), sizes)) == pytest.approx(1)
+    assert float(explained(np.array([2, 2]), sizes)) == pytest.approx(0)
+    entropy = -sum(p * math.log2(p) for p in (0.5, 0.5))
+    within = -sum(p * math.log2(p) for p in (0.25, 0.75))
+    assert float(explained(np.array([3, 1]), sizes)) == pytest.approx(1 - within / entropy)
+    assert math.isnan(explained(np.array([0, 0]), sizes))
+
+
+def test_poisson_binomial_is_the_sum_over_all_outcomes():
+    p = np.array([0.1, 0.5, 0.7])
+    slow = np.zeros(4)
+    for events in itertools.product((0, 1), repeat=3):
+        slow[sum(events)] += math.prod(q if e else 1 - q for e, q in zip(events, p, strict=True))
+    assert poisson_binomial(p) == pytest.approx(slow)
+
+
+def test_shared_counts_every_weight(backbone):
+    packs = [(route, make(backbone, route, correlation=0.5)) for route in ("es", "it", "ru")]
+    masks = mask_set(packs)
+    times = sum((~torch.cat([m.reshape(-1) for m in p.masks.values()])).long() for _, p in packs)
+    magnitudes = Magnitudes({w.name: backbone.state_dict()[w.name] for w in masks.weights})
+    counted = np.stack([magnitudes.count({n: ~m.reshape(-1).numpy() for n, m in p.masks.items()}) for _, p in packs], 1)
+    found = shared(masks, (counted, magnitudes.sizes))
+    assert found.weights.tolist() == torch.bincount(times, minlength=4).tolist()
+    assert found.used == int((times < 3).sum())
+    assert found.kept_by_all == int((times == 0).sum())
+    for expected in (found.expected, found.given_magnitude):
+        assert expected.sum() == pytest.approx(len(times))
+        assert (expected * np.arange(4)).sum() == pytest.approx(float(times.sum()))
+    assert found.given_magnitude[3] > found.expected[3]
+
+
+def test_units(backbone):
+    whole = make(backbone, "es")
+    mask = torch.ones(49, 24, dtype=torch.bool)
+    mask[:7] = False
+    whole.masks["layers.0.fc1.weight"] = mask
+    mask = torch.ones(24, 49, dtype=torch.bool)
+    mask[:, :7] = False
+    whole.masks["layers.0.fc2.weight"] = mask
+    rows = [row for row in units(mask_set([("a", whole), ("b", make(backbone, "it"))])) if row["pack"] == "es"]
+    for row in rows[:2]:
+        assert (row["units"], row["weights_per_unit"], row["units_removed"]) == (49, 24, 7)
+        assert (row["least_removed"], row["most_removed"]) == (0, 1)
+        assert row["dispersion"] > 20
+    assert all(0.4 < row["dispersion"] < 2 for row in rows[2:])
+
+
+class Attention(nn.Module):
+    """Named as transformers names it."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads = 4
+        self.q_proj, self.out_proj = nn.Linear(16, 16), nn.Linear(16, 16)
+
+
+def test_heads():
+    model = nn.Module()
+    model.layers = nn.ModuleList([nn.Module()])
+    model.layers[0].attention = Attention()
+    q, out = (torch.ones(16, 16, dtype=torch.bool) for _ in range(2))
+    q[4:8], out[:, 4:8] = False, False  # the second head alone
+    names = [f"layers.0.attention.{name}_proj.weight" for name in ("q", "out")]
+    meta = PackMeta("small", weights_hash(model))
+    packs = [(r, MaskPack(r, dict(zip(names, (q, out), strict=True)), {}, {}, {}, None, meta)) for r in ("a", "b")]
+    found = [row for row in heads(mask_set(packs), model) if row["pack"] == "a"]
+    assert [row["share"] for row in found] == [0, 1, 0, 0] * 2
+    assert [row["weights"] for row in found] == [64] * 8
+    assert found[1]["z"] > 5 > -3 > found[0]["z"]

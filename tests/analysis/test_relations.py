@@ -1,0 +1,97 @@
+"""The Mantel test against going through every permutation by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from s3router.analysis.relations import mantel
+from s3router.errors import ConfigError
+
+
+def symmetric(items: int, seed: int) -> np.ndarray:
+    half = np.triu(np.random.default_rng(seed).random((items, items)), 1)
+    return half + half.T
+
+
+def pairs(matrix: np.ndarray) -> list[float]:
+    return [matrix[i, j] for i, j in itertools.combinations(range(len(matrix)), 2)]
+
+
+@pytest.mark.parametrize("items", [3, 5, 6])
+def test_equals_every_permutation(items):
+    first, second = symmetric(items, 1), symmetric(items, 2) + symmetric(items, 1)
+    found = mantel(first, second)
+    for measure, r, p in ((pearsonr, found.pearson, found.p_pearson), (spearmanr, found.spearman, found.p_spearman)):
+        here = measure(pairs(first), pairs(second)).statistic
+        every = []
+        for order in itertools.permutations(range(items)):
+            moved = np.array([[first[a, b] for b in order] for a in order])
+            every.append(measure(pairs(moved), pairs(second)).statistic)
+        assert r == pytest.approx(here)
+        assert p == pytest.approx(np.mean([value >= here - 1e-12 for value in every]))
+    assert (found.items, found.pairs, found.permutations, found.exhaustive) == (
+        items,
+        items * (items - 1) // 2,
+        math.factorial(items),
+        True,
+    )
+
+
+def test_random_permutations_come_near(monkeypatch):
+    first, second = symmetric(7, 1), symmetric(7, 2) + symmetric(7, 1)
+    every = mantel(first, second)
+    monkeypatch.setattr("s3router.analysis.relations._EXHAUSTIVE", 6)
+    some = mantel(first, second, permutations=4999, seed=3)
+    assert (some.permutations, some.exhaustive) == (5000, False)
+    assert some.p_pearson == pytest.approx(every.p_pearson, abs=0.02)
+    assert some.pearson == every.pearson
+    assert some == mantel(first, second, permutations=4999, seed=3)
+
+
+def test_p_is_right_where_nothing_is_related():
+    """Of independent matrices 5 % are significant at 5 %, though pairs share items."""
+    rng = np.random.default_rng(0)
+    small = 0
+    for _ in range(200):
+        places = rng.random((2, 6, 2))  # of items on a map, so that pairs depend on each other
+        first, second = (np.linalg.norm(p[:, None] - p[None], axis=2) for p in places)
+        small += mantel(first, second).p_pearson <= 0.05
+    assert 2 <= small <= 20
+
+
+def test_unknown_pairs_are_left_out():
+    first, second = symmetric(5, 1), symmetric(5, 2)
+    second[1, 3] = second[3, 1] = np.nan
+    found = mantel(first, second)
+    known = [(a, b) for a, b in zip(pairs(first), pairs(second), strict=True) if not math.isnan(b)]
+    assert found.pairs == 9
+    assert found.spearman == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
+
+
+def test_the_range_without_one_item():
+    first, second = symmetric(5, 1), symmetric(5, 2)
+    found = mantel(first, second)
+    without = []
+    for item in range(5):
+        keep = [n for n in range(5) if n != item]
+        without.append(spearmanr(pairs(first[np.ix_(keep, keep)]), pairs(second[np.ix_(keep, keep)])).statistic)
+    assert (found.low, found.high) == pytest.approx((min(without), max(without)))
+    assert math.isnan(mantel(symmetric(4, 1), symmetric(4, 2)).low)
+
+
+def test_what_does_not_vary_has_no_correlation():
+    found = mantel(np.ones((4, 4)), symmetric(4, 1))
+    assert math.isnan(found.pearson)
+    assert math.isnan(found.p_pearson)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="2 items have 1 pairs"):
+        mantel(np.ones((2, 2)), np.ones((2, 2)))
+    with pytest.raises(ConfigError, match="one size"):
+        mantel(np.ones((4, 4)), np.ones((5, 5)))
