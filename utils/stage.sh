@@ -20,9 +20,9 @@ option_is_one_of() {
 
 # Training methods, as s3router.tuners has them.
 # shellcheck disable=SC2034 # for the scripts that source this
-methods="scratch frozen weight ffn_weight lora dora bitfit houlsby sparse_delta bitdelta magnitude router"
+methods="scratch frozen weight ffn_weight lora dora bitfit houlsby sparse_delta bitdelta magnitude router omp imp parp parp_p router_p"
 
-has_masks() { [ "$1" = router ] || [ "$1" = magnitude ]; }
+has_masks() { [[ " magnitude router omp imp parp parp_p router_p " == *" $1 "* ]]; }
 
 option_in_range() {
     if [[ ! ${!1} =~ ^[0-9]*\.?[0-9]+$ ]] ||

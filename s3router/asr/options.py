@@ -13,7 +13,7 @@ from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 from s3router.masks.config import DEFAULT_SPARSITY
 from s3router.training.arithmetic import ARITHMETIC
-from s3router.tuners.methods import METHODS, complete_conf, methods_for
+from s3router.tuners.methods import METHODS, check_masks, complete_conf, mask_fields, methods_for
 from s3router.upstreams.dropout import DropoutConfig
 
 FEATURES = ("weighted", "last")
@@ -153,7 +153,8 @@ def mask_conf(args: argparse.Namespace) -> dict | None:
     """The mask's configuration as a plain dict; None where the method has no masks."""
     if not METHODS[args.method].masks:
         return None
-    return {"seed": args.seed, **args.mask_conf, **({} if args.sparsity is None else {"sparsity": args.sparsity})}
+    given = {} if args.sparsity is None else {"sparsity": args.sparsity}
+    return mask_fields(args.method, {"seed": args.seed, **args.mask_conf, **given})
 
 
 def adapter(args: argparse.Namespace) -> dict | None:
@@ -213,7 +214,9 @@ def check(args: argparse.Namespace) -> None:
     if args.method in METHODS:
         problems += _problems_of(lambda: complete_conf(args.method, args.method_conf))
     if args.method in METHODS and METHODS[args.method].masks:
-        problems += _problems_of(lambda: MaskConfig.from_dict(mask_conf(args)))
+        problems += _problems_of(
+            lambda: check_masks(args.method, args.method_conf, MaskConfig.from_dict(mask_conf(args)))
+        )
     elif args.sparsity is not None or args.mask_conf:
         problems.append(f"--sparsity and --mask_conf are for methods with masks, not {args.method}; leave them out")
     if args.method == "scratch" and args.head_first:

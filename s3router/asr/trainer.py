@@ -15,6 +15,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from s3router.asr.experiment import ASRExperiment
 from s3router.asr.model import RoutedCTCModel
 from s3router.errors import TrainingError
+from s3router.prune.pruner import Pruner
 from s3router.scoring.error_counts import ErrorCounts
 from s3router.training.checkpoints import Workspace, read_states, repair
 from s3router.training.parameters import load_trained
@@ -33,6 +34,7 @@ class RoutedTrainerOptions(TrainerOptions):
     head_updates: int
     progress: Progress | None = None
     workspace: Workspace | None = None
+    pruner: Pruner | None = None
 
 
 class RoutedTrainer(Trainer):
@@ -60,6 +62,7 @@ class RoutedTrainer(Trainer):
         done, best = before.so_far() if before else (0, None)
         options.progress = progress = Progress(options.max_updates, options.progress_interval, done)
         progress.best = best
+        options.pruner = Pruner(model, options.max_updates)
         progress.rate = "PER" if getattr(model, "module", model).tokens.token_type == "phn" else "CER"
         if done:
             logger.info("resuming at update %d of %d", done, options.max_updates)
@@ -69,6 +72,7 @@ class RoutedTrainer(Trainer):
             options.output_dir = options.workspace.path
         try:
             super().run(model=model, trainer_options=options, distributed_option=distributed_option, **kwargs)
+            options.pruner.end()
             if main_process:
                 options.workspace.publish()
         except KeyboardInterrupt:
@@ -125,9 +129,10 @@ class RoutedTrainer(Trainer):
     def _counted(batches: Iterable, model: RoutedCTCModel, reporter, options: RoutedTrainerOptions) -> Iterator:
         """The batches of an epoch, up to the last update of the run.
 
-        Before an update it is settled whether the head trains alone; after it, progress is told.
+        Before an update it is settled whether the head trains alone; after it, weights are pruned and progress is told.
         """
         progress = options.progress
+        options.pruner.begin(progress.update)  # only now, when a checkpoint has been loaded
 
         def mean_loss(updates: int) -> float:
             values = [v.value for v in reporter.stats.get("loss", [])[-updates * options.accum_grad :]]
@@ -143,6 +148,7 @@ class RoutedTrainer(Trainer):
             yield batch
             # ESPnet is back for the next batch: it is done with this one
             if number % options.accum_grad == 0:
+                options.pruner.after(progress.update + 1)
                 progress.step(mean_loss)
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from s3router.errors import ConfigError
 from s3router.experiments.grid import Grid, Run
 from s3router.experiments.reading import read_experiment
-from s3router.tuners.methods import METHODS
+from s3router.tuners.methods import METHODS, mask_fields
 
 Argv = list[str]
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
@@ -312,4 +312,5 @@ def targets(run: Run) -> list[str] | None:
         return None
     from s3router.masks import MaskConfig
 
-    return list(MaskConfig.from_dict({"sparsity": run.sparsity, **dict(run.options).get("mask_conf", {})}).targets)
+    given = {"sparsity": run.sparsity, **dict(run.options).get("mask_conf", {})}
+    return list(MaskConfig.from_dict(mask_fields(run.base, given)).targets)

@@ -38,12 +38,15 @@ class _Record:
     input_grad: list[str] = field(default_factory=list)
 
 
-def attach(module: nn.Module, config: MaskConfig) -> list[WeightMask]:
+def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = WeightMask) -> list[WeightMask]:
     """Mask the weights that `config` names, in place.
 
     Everything in `module` is frozen but the scores and what ``config.train`` names, so a head belongs outside of it.
     Below the first masked layer nothing needs gradients, and nothing is kept for a backward pass. (Layers checkpointed
     in the re-entrant way do need an input that requires grad: use the other one, ``use_reentrant=False``.)
+
+    Args:
+        kind: what masks are made of, a class with the same arguments.
 
     Returns:
         the masks, in the order of the model; their scores are parameters called ``….parametrizations.weight.0.scores``.
@@ -75,7 +78,7 @@ def attach(module: nn.Module, config: MaskConfig) -> list[WeightMask]:
         )
         own = config.has_own_sparsity(target.role, target.layer)
         masks.append(
-            WeightMask(
+            kind(
                 scores.to(weight.dtype),
                 sparsity=sparsity,
                 n_m=config.n_m,

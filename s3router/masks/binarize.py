@@ -26,12 +26,14 @@ _SAMPLE = 1 << 15
 _BLOCK = 1 << 18
 
 
-def removed_count(sparsity: float, total: int) -> int:
-    """⌊sparsity · total⌋: how many of `total` scores are removed.
+def exact_share(sparsity: float | Fraction) -> Fraction:
+    """A float as the decimal that was typed: 0.29 is 29/100, although the float is a little below it."""
+    return sparsity if isinstance(sparsity, Fraction) else Fraction(repr(float(sparsity)))
 
-    The sparsity counts as the decimal that was typed: 0.29 of 100 are 29, although the float is a little below it.
-    """
-    return math.floor(Fraction(repr(float(sparsity))) * total)
+
+def removed_count(sparsity: float | Fraction, total: int) -> int:
+    """⌊sparsity · total⌋: how many of `total` scores are removed (`exact_share`)."""
+    return math.floor(exact_share(sparsity) * total)
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:

@@ -37,7 +37,7 @@ class GlobalGroup:
             for member in members:
                 member.take_in()
         scores = [m.averaged if averaged else m.scores for m in members]
-        key = tuple(_version(s) for s in scores)
+        key = tuple(tensor_version(s) for s in scores)
         if key != self._key or None in key:
             self._selections = list(select(scores, removed_count(self.sparsity, sum(s.numel() for s in scores))))
             self._key = key
@@ -157,7 +157,7 @@ class WeightMask(nn.Module):
         """Let the average follow the scores, if they have changed since it last did."""
         if self.averaged is None or self.scores is None:
             return
-        key = _version(self.scores)
+        key = tensor_version(self.scores)
         if self._taken_in is not None and key != self._taken_in:
             self.averaged.lerp_(self.scores, 1 - self.average)
         self._taken_in = key
@@ -192,7 +192,7 @@ class WeightMask(nn.Module):
     def _select(self, deciding: Tensor | None) -> Selection:
         """The current selection by these scores (None: the mask is fixed); made anew where they have changed."""
         self.take_in()
-        key = _version(self.mask if deciding is None else deciding)
+        key = tensor_version(self.mask if deciding is None else deciding)
         shared = self.group is not None and deciding is not None
         if key is not None and key == self._scores_key and not shared:
             return self._selection
@@ -211,7 +211,7 @@ class WeightMask(nn.Module):
 
     def _current(self, weight: Tensor, dtype: torch.dtype, deciding: Tensor | None) -> tuple[Selection, Tensor]:
         """The current selection and the masked weight in `dtype`, made anew where scores or weight have changed."""
-        selection, key = self._select(deciding), _version(weight)
+        selection, key = self._select(deciding), tensor_version(weight)
         if key is None or key != self._weight_key or selection is not self._applied:
             self._masked = {}
             self._weight_key, self._applied = key, selection
@@ -224,7 +224,7 @@ class WeightMask(nn.Module):
         self.take_in()
         self.refresh()  # .to() and its like replace the tensors' data
         super()._apply(fn, recurse)
-        self._taken_in = None if self.scores is None else _version(self.scores)
+        self._taken_in = None if self.scores is None else tensor_version(self.scores)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class WeightMask(nn.Module):
             self.scores = nn.Parameter(torch.empty_like(scores, device=here.device))
         self.refresh()
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._taken_in = None if self.scores is None else _version(self.scores)
+        self._taken_in = None if self.scores is None else tensor_version(self.scores)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         self.take_in()
@@ -269,7 +269,7 @@ def _compatible(first: torch.Size, second: torch.Size) -> bool:
     return len(first) == len(second) and all(a == b or 1 in (a, b) for a, b in zip(first, second, strict=True))
 
 
-def _version(tensor: Tensor) -> tuple[Any, ...] | None:
+def tensor_version(tensor: Tensor) -> tuple[Any, ...] | None:
     """What changes when the tensor does; None where that cannot be known (tensors made in inference mode)."""
     if tensor.is_inference():
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3router.masks import MaskConfig
 from s3router.tuners.attach import attach_method
-from s3router.tuners.methods import METHODS, complete_conf
+from s3router.tuners.methods import METHODS, check_masks, complete_conf, mask_fields
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,9 @@ def mask_config(options: Mapping[str, Any], seed: int) -> MaskConfig:
     given = dict(options.get("mask_conf") or {})
     if options.get("sparsity") is not None:
         given["sparsity"] = options["sparsity"]
-    return MaskConfig.from_dict({"seed": seed, **given})
+    config = MaskConfig.from_dict(mask_fields(options["method"], {"seed": seed, **given}))
+    check_masks(options["method"], options.get("method_conf") or {}, config)
+    return config
 
 
 def patterns(targets: list[str] | tuple[str, ...]) -> tuple[str, ...]:
@@ -39,13 +41,13 @@ def patterns(targets: list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def method_conf(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a method's additions, with targets as patterns of the recogniser's modules; {}: it has none.
+    """The configuration of a method, with targets as patterns of the recogniser's modules; {}: it has none.
 
     Raises:
         ConfigError: as `s3router.tuners.methods.complete_conf`.
     """
     conf = complete_conf(options["method"], options.get("method_conf") or {})
-    return {**conf, "targets": patterns(conf["targets"])} if conf else {}
+    return {**conf, "targets": patterns(conf["targets"])} if "targets" in conf else conf
 
 
 def apply_method(model: nn.Module, options: Mapping[str, Any]) -> None:
@@ -65,6 +67,8 @@ def apply_method(model: nn.Module, options: Mapping[str, Any]) -> None:
         mask = mask_config(options, seed) if METHODS[method].masks else None
         mask = mask and replace(mask, targets=patterns(mask.targets))
         attach_method(model, method, mask, method_conf(options), seed)
-        return
+        if not METHODS[method].prunes:
+            return
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(method == "weight" and not name.startswith(_FIXED))
+        weights = method == "weight" or METHODS[method].prunes
+        parameter.requires_grad_(weights and not name.startswith(_FIXED))

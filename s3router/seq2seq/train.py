@@ -91,6 +91,7 @@ def train(options: argparse.Namespace) -> None:
         options.amp_dtype,
     )
     trainer.train(resume_from_checkpoint=trainer.resume_from())
+    trainer.pruner.end()
     best = trainer.record["best"]
     logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * best["cer"], best["update"])
 

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 
 from s3router.errors import TrainingError
 from s3router.files import replacing, write_json
+from s3router.prune.pruner import Pruner
 from s3router.scoring.error_counts import ErrorCounts
 from s3router.seq2seq.decode import Listening, listen
 from s3router.seq2seq.utterances import WindowSampler
@@ -95,6 +96,7 @@ class RecogniserTrainer(Seq2SeqTrainer):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0, fused=True)
         self.record: dict[str, Any] = {"best": None, "curve": [], "updates": 0, "seconds": 0.0}
         self.told = _Told(self, options["progress_interval"])
+        self.pruner = Pruner(recogniser.model, options["max_updates"])
         super().__init__(
             model=recogniser.model,
             args=arguments(exp),
@@ -199,11 +201,13 @@ class _Told(TrainerCallback):
         self.progress = Progress(args.max_steps, self.interval, state.global_step)
         if best := record["best"]:
             self.progress.best = best["cer"], best["update"]
+        self.trainer.pruner.begin(state.global_step)
         if state.global_step:
             logger.info("resuming at update %d of %d", state.global_step, args.max_steps)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.progress.update = state.global_step
+        self.trainer.pruner.after(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         loss = (logs or {}).get("loss")

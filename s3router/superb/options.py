@@ -17,7 +17,7 @@ from s3router.superb.tasks import TASKS, task
 from s3router.training import command_line
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.training.resume import plain
-from s3router.tuners.methods import METHODS, complete_conf, methods_for
+from s3router.tuners.methods import METHODS, check_masks, complete_conf, mask_fields, methods_for
 
 FROM_SETTINGS = ("batch_size", "accum_grad", "max_updates", "valid_interval", "grad_clip", "max_seconds")
 
@@ -157,7 +157,10 @@ def mask_of(options: argparse.Namespace) -> dict[str, Any]:
     if not isinstance(options.mask_conf, dict):
         raise ConfigError(f"--mask-conf: {options.mask_conf!r} is not an object of MaskConfig's fields")
     given = {} if options.sparsity is None else {"sparsity": options.sparsity}
-    return MaskConfig.from_dict({"seed": options.seed, **options.mask_conf, **given}).to_dict()
+    given = mask_fields(options.method, {"seed": options.seed, **options.mask_conf, **given})
+    config = MaskConfig.from_dict(given)
+    check_masks(options.method, options.method_conf, config)
+    return config.to_dict()
 
 
 def extra_conf(options: argparse.Namespace) -> dict[str, Any]:
@@ -176,6 +179,12 @@ def extra_conf(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed,
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def weight_rate(options: argparse.Namespace) -> float | None:
+    """Learning rate of the upstream's weights; where scores train, too, ``--upstream-lr`` is theirs."""
+    both = METHODS[options.method].prunes and METHODS[options.method].rate == "score_lr"
+    return METHODS["weight"].default_rate if both else options.upstream_lr
 
 
 def pools_ahead(options: argparse.Namespace) -> bool:

@@ -23,19 +23,21 @@ from torch import nn
 
 from s3router.errors import TrainingError
 from s3router.files import clean_unfinished, replacing, write_json
+from s3router.prune.pruner import Pruner
 from s3router.superb.batches import TrainingBatches, in_order, to_device
 from s3router.superb.evaluate import evaluate
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.kind import Kind, Settings
 from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
-from s3router.superb.options import extra_conf, pools_ahead, recorded
+from s3router.superb.options import extra_conf, pools_ahead, recorded, weight_rate
 from s3router.superb.pooled import pooled
 from s3router.superb.tasks import task
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.checkpoints import CHECKPOINT, read_states
 from s3router.training.parameters import load_trained, param_groups, trained_state
 from s3router.training.progress import Progress
+from s3router.tuners.methods import METHODS
 from s3router.upstreams.public import widths
 from s3router.upstreams.s3prl_engine import problem
 
@@ -109,9 +111,10 @@ class Run:
         if self.rank == 0:
             clean_unfinished(self.folder)
         self.update, self.skipped = 0, 0
+        self.pruner = Pruner(task.model, options.max_updates)
         self.best: dict[str, Any] | None = None
 
-        lrs = {"head": options.lr, "scores": options.upstream_lr, "weights": options.upstream_lr}
+        lrs = {"head": options.lr, "scores": options.upstream_lr, "weights": weight_rate(options)}
         conf = {"name": settings.optimizer, "conf": {}}
         self.optimizer = problem(kind.problem).build_optimizer(conf, param_groups(task.model, lrs))
         clips = kind.clips(sets.train, task.encoder, settings, options.max_seconds, options.seed)
@@ -182,7 +185,11 @@ class Run:
         for group in self.optimizer.param_groups:
             count = sum(p.numel() for p in group["params"])
             logger.info("%s: %s parameters train at a learning rate of %g", group["name"], f"{count:,}", group["lr"])
-        parallel = nn.parallel.DistributedDataParallel(self.task) if self.world > 1 else self.task
+        parallel = self.task
+        if self.world > 1:  # weights or scores of S3-Router-P take turns
+            in_turn = {"find_unused_parameters": METHODS[options.method].prunes}
+            parallel = nn.parallel.DistributedDataParallel(self.task, **in_turn)
+        self.pruner.begin(self.update)
         stream = self.batches.starting_at(self.update * options.accum_grad)
         recent: list[float] = []
         with self._board() as board:
@@ -190,6 +197,7 @@ class Run:
                 loss = self._step(parallel, list(itertools.islice(stream, options.accum_grad)))
                 recent.append(loss)
                 self.update = progress.update = self.update + 1
+                self.pruner.after(self.update)
                 if self.update % options.progress_interval == 0 or self.update == options.max_updates:
                     mean = sum(recent) / len(recent)
                     logger.info(progress.line(mean))
@@ -199,6 +207,7 @@ class Run:
                     self._validate(board)
                 elif self.update % options.save_interval == 0:
                     self._save()
+        self.pruner.end()
         logger.info(
             "done: best %s %.2f %% on the validation set, at update %d",
             *(self.kind.metric.replace("_", " "), 100 * self.best[self.kind.metric], self.best["update"]),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from s3router.errors import CheckpointError, ConfigError
+from s3router.prune.schedule import RESTS
 from s3router.tuners.methods import METHODS
 
 if TYPE_CHECKING:
@@ -46,20 +47,19 @@ def apply_method(model: nn.Module, method: str) -> None:
         raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     upstream = model.get_submodule(model.UPSTREAM)
     inside = list(upstream.named_parameters())
-    if METHODS[method].attached:
-        if METHODS[method].rate and not any(p.requires_grad for _, p in inside):
-            raise ConfigError(
-                f"method {method}: nothing was attached to the upstream; it is not the s3prl upstream 's3router', "
-                "or it was not told the method"
-            )
-    else:
+    if METHODS[method].attached and METHODS[method].rate and not any(p.requires_grad for _, p in inside):
+        raise ConfigError(
+            f"method {method}: nothing was attached to the upstream; it is not the s3prl upstream 's3router', "
+            "or it was not told the method"
+        )
+    if METHODS[method].prunes or not METHODS[method].attached:
         from s3router.upstreams.anatomy import Anatomy
 
-        anatomy = Anatomy.of(upstream)
+        anatomy, weights = Anatomy.of(upstream), method == "weight" or METHODS[method].prunes
         for name, parameter in inside:
-            parameter.requires_grad_(method == "scratch" or (method == "weight" and not anatomy.in_front_end(name)))
-        if method == "weight" and anatomy.front_end is None:
-            raise ConfigError("method weight: found no feature extractor to freeze in the upstream")
+            parameter.requires_grad_(method == "scratch" or (weights and not anatomy.in_front_end(name)))
+        if weights and anatomy.front_end is None:
+            raise ConfigError(f"method {method}: found no feature extractor to freeze in the upstream")
     if method != "scratch":
         for module in upstream.modules():
             # HuggingFace's feature encoders otherwise ask for gradients of the waveform, in vain
@@ -70,7 +70,7 @@ def apply_method(model: nn.Module, method: str) -> None:
 def learning_rates(method: str, options: Mapping[str, Any], head: float = 0.0) -> dict[str, float]:
     """(Peak) learning rates of `param_groups` out of ``score_lr``, ``weight_lr`` and ``adapter_lr``.
 
-    Biases and layer norms that train beside masks have ``weight_lr``.
+    Weights, biases and layer norms that train beside masks have ``weight_lr``.
     """
     adapter = METHODS[method].rate == "adapter_lr"
     weights = options["adapter_lr" if adapter else "weight_lr"]
@@ -98,7 +98,7 @@ def trained_names(model: nn.Module) -> Iterator[str]:
     """
     free = False
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad or getattr(parameter, RESTS, False):
             free |= role_of(name, model.UPSTREAM) == "weights"
             yield name
     for name, _ in model.named_buffers():

@@ -12,6 +12,7 @@ from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach, iterate
 from s3router.masks.attach import trainable_names
 from s3router.masks.targets import Target, find_targets
+from s3router.prune.attach import attach_pruning
 from s3router.tuners import bitdelta, houlsby, peft_layers
 from s3router.tuners.methods import METHODS, complete_conf
 
@@ -36,6 +37,8 @@ def attach_method(
 ) -> None:
     """Freeze a model, and attach or free what the method trains.
 
+    With methods that prune, whoever trains the model frees all other weights, too.
+
     Args:
         module: the bare backbone, or a whole recogniser; not the head, which would be frozen.
         method: one of `METHODS` that is ``attached``.
@@ -55,7 +58,10 @@ def attach_method(
         raise ConfigError(f"method {method} {'needs a' if mask is None else 'takes no'} mask configuration")
     filled = complete_conf(method, conf or {})
     if mask is not None:
-        _attach_masks(module, method, mask)
+        if METHODS[method].prunes:
+            attach_pruning(module, method, mask, filled)
+        else:
+            _attach_masks(module, method, mask)
         module.__dict__[RECORD] = {"method": method}
         return
     module.requires_grad_(False)

@@ -16,6 +16,7 @@ from s3router.packs.bits import pack_bits
 from s3router.packs.fingerprint import plain_name
 from s3router.tuners import bitdelta, houlsby, peft_layers
 from s3router.tuners.attach import RECORD
+from s3router.tuners.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Learnt:
 
     Attributes:
         masks: weight's name in the plain model -> bool, the weight's shape, True = kept.
-        delta: parameters that have other values now, by plain name.
+        delta: parameters that have other values now, by plain name; zero where a mask removes them.
         adapter: additions, ``{target}.{part}`` (`s3router.packs.adapters`).
         meta: how they are put to use; {} without additions.
     """
@@ -45,11 +46,15 @@ def learnt(module: nn.Module) -> Learnt:
         adapter = {f"{name}.row_scale": _own(scale) for name, scale in scales.items()}
     meta = {"method": method, **{k: v for k, v in record.items() if k not in ("method", "modules")}} if adapter else {}
     changed = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if changed and not (record or adapter):  # statistics of normalisation move where all weights do
+    everything = METHODS[method].prunes if record else not adapter
+    if changed and everything:  # statistics of normalisation move where all weights do
         state = module.state_dict()
         changed |= {name: buffer for name, buffer in module.named_buffers() if name in state}
     delta = {plain: _own(tensor) for name, tensor in changed.items() if (plain := plain_name(name)) is not None}
-    return Learnt(masks_of(module), delta, adapter, meta)
+    masks = {name: mask.cpu() for name, mask in masks_of(module).items()}
+    for name in delta.keys() & masks.keys():
+        delta[name].masked_fill_(~masks[name], 0)
+    return Learnt(masks, delta, adapter, meta)
 
 
 def _additions(module: nn.Module, method: str | None) -> Iterator[tuple[str, Tensor]]:

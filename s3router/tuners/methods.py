@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3router.errors import ConfigError
+from s3router.prune import schedule
+
+if TYPE_CHECKING:
+    from s3router.masks import MaskConfig
 
 FFN = ("ffn",)
 EVERY_OUTPUT = ("ffn", "attention")
@@ -21,11 +25,14 @@ class Method:
     Attributes:
         what: what it trains, for help texts; the head trains with every method.
         title: its name in tables.
-        rate: the option that is the learning rate of what trains in the upstream; None: nothing trains there.
+        rate: the option that is the learning rate of what trains in the upstream; None: nothing trains there. Where
+            weights train besides scores, theirs is ``weight_lr``.
         default_rate: of SUPERB's ``--upstream-lr``, whose one option is for all methods.
         masks: whether it takes a sparsity and the fields of `s3router.masks.MaskConfig`.
         attached: whether `s3router.tuners.attach` sets it up; the others are a matter of ``requires_grad`` alone.
         conf: the fields of its configuration (``method_conf``) with their defaults; {}: it has none.
+        prunes: whether it is one of `s3router.prune`, with which all weights train but those of the front end.
+        mask: fields of `MaskConfig` whose default is another one with this method.
     """
 
     what: str
@@ -35,6 +42,16 @@ class Method:
     masks: bool = False
     attached: bool = False
     conf: Mapping[str, Any] = field(default_factory=dict)
+    prunes: bool = False
+    mask: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _pruning(
+    name: str, what: str, title: str, rate: str = "weight_lr", default_rate: float = 1e-5, **mask: Any
+) -> Method:
+    """A method of `s3router.prune`; ``mask``: further defaults of its masks."""
+    masks = {"targets": EVERY_OUTPUT, **mask}
+    return Method(what, title, rate, default_rate, True, True, schedule.CONF[name], True, masks)
 
 
 _LORA = {"targets": FFN, "r": None, "lora_alpha": None, "lora_dropout": 0.0}
@@ -80,6 +97,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "router": Method(
             "scores of weight masks on a frozen upstream (S3-Router)", "S3-Router", "score_lr", 1e-3, True, True
         ),
+        "omp": _pruning(
+            "omp", "all weights; halfway those of smallest magnitude are removed (one-shot pruning)", "OMP"
+        ),
+        "imp": _pruning("imp", "the same in several rounds (iterative magnitude pruning)", "IMP"),
+        "parp": _pruning(
+            "parp", "all weights; removed ones may come back, and are removed again (PARP, arXiv 2106.05933)", "PARP"
+        ),
+        "parp_p": _pruning("parp_p", "the same, more of them each time (PARP-P)", "PARP-P"),
+        "router_p": _pruning(
+            "router_p",
+            *("all weights, then scores of masks on the finetuned weights (S3-Router-P)", "S3-Router-P"),
+            *("score_lr", 1e-3),
+            score_init="weight",
+        ),
     }
 )
 """Method -> what it is, in the order in which tables have them."""
@@ -93,7 +124,21 @@ def methods_for(whole: bool = False) -> dict[str, str]:
 def used_rates(method: str, head: bool = True) -> tuple[str, ...]:
     """The options of learning rates that a method uses: of the upstream, and of the ``head`` where there is one."""
     rate = METHODS[method].rate
-    return (*(() if rate is None else (rate,)), *(("head_lr",) if head else ()))
+    both = METHODS[method].prunes and rate != "weight_lr"
+    return (*(() if rate is None else (rate,)), *(("weight_lr",) if both else ()), *(("head_lr",) if head else ()))
+
+
+def mask_fields(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a method's `MaskConfig`: those given, and its own defaults for others."""
+    return {**METHODS[method].mask, **given}
+
+
+def check_masks(method: str, conf: Mapping[str, Any], mask: MaskConfig) -> None:
+    """Refuse masks that do not go with a method and its configuration. Raises ConfigError."""
+    if METHODS[method].prunes:
+        from s3router.prune.attach import check
+
+        check(method, conf, mask)
 
 
 def complete_conf(method: str, given: Any) -> dict[str, Any]:
@@ -112,6 +157,8 @@ def complete_conf(method: str, given: Any) -> dict[str, Any]:
         raise ConfigError(f"method_conf: method {method} has no {', '.join(unknown)}; known: {', '.join(known)}")
     if not known:
         return {}
+    if METHODS[method].prunes:
+        return schedule.complete(method, given)
     conf = {**known, **given}
     if isinstance(conf["targets"], str):
         conf["targets"] = conf["targets"].split(",")

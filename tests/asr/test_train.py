@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
 from pathlib import Path
 
@@ -309,18 +308,3 @@ def test_a_damaged_checkpoint_is_refused(runs, tmp_path):
         ASRExperiment(runs("frozen")).model("nothing.pth")
     with pytest.raises(CheckpointError, match="not an experiment"):
         ASRExperiment(tmp_path)
-
-
-def test_every_configuration_of_the_recipes_is_understood(tmp_path, tokens_file):
-    from s3router.asr import options
-    from s3router.asr.train import routed_task
-
-    paths = sorted(ROOT.glob("egs/*/asr1/conf/train_*.yaml"))
-    assert paths
-    for path in paths:
-        argv = ["--config", str(path), "--method", path.stem.removeprefix("train_"), "--output_dir", str(tmp_path)]
-        argv += ["--train_dir", str(FIVE), "--valid_dir", str(FIVE), "--token_list", os.fspath(tokens_file)]
-        args = routed_task().get_parser().parse_args(argv)
-        options.check(args)
-        options.translate(args)
-        assert args.max_epoch * args.valid_interval >= args.max_updates

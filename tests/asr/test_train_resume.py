@@ -99,6 +99,41 @@ def test_killed_in_mid_save(zygote, whole, tmp_path, where, name, nth, epochs_ke
     assert_same(whole, exp)
 
 
+PRUNING = {
+    "imp": ("rounds=2", "schedule=cubic"),
+    "parp": ("every=2",),
+    "router_p": ("start=finetuned",),  # weights up to update 3, then scores
+}
+
+
+@pytest.mark.parametrize("method", PRUNING)
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_pruning_killed_in_mid_epoch(zygote, tmp_path_factory, tmp_path, method, at):
+    conf = [word for field in PRUNING[method] for word in ("--method_conf", field)]
+    options = ("--method", method, "--sparsity", "0.4", *conf, "--upstream_dropout", "hidden=0.1")
+    whole = tmp_path_factory.getbasetemp() / f"pruned_{method}"
+    if not whole.exists():
+        assert "pruned: " in zygote.run(whole, *options).screen
+    run = zygote.start(tmp_path / "exp", *options)
+    deadline = time.monotonic() + 60
+    while f"update {at}/6" not in run.screen:
+        assert time.monotonic() < deadline, run.screen
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    zygote.run(tmp_path / "exp", *options)
+    assert_same(whole, tmp_path / "exp")
+
+
+def test_another_schedule_is_refused(zygote, tmp_path):
+    options = ("--method", "parp", "--sparsity", "0.4", "--max_updates", "2")
+    zygote.run(tmp_path / "exp", *options)
+    run = zygote.run(tmp_path / "exp", *options, "--method_conf", "every=3", status=1)
+    assert "--method_conf was {}, is {'every': 3}" in run.screen
+    run = zygote.run(tmp_path / "exp", *options, "--sparsity", "0.5", status=1)
+    assert "--sparsity was 0.4, is 0.5" in run.screen
+
+
 def test_a_finished_run_is_left_as_it_is(zygote, whole):
     before = (whole / "checkpoint.pth").stat().st_mtime_ns
     zygote.run(whole, *OPTIONS)

@@ -63,10 +63,20 @@ def test_a_checkpoint_holds_what_trained_and_no_more(options, method):
     assert any("feature_extractor" in name for name in changed) == (method == "scratch")
 
 
-@pytest.mark.parametrize("method", ["frozen", "router"])
+RESUMED = {
+    "frozen": (),
+    "router": (),
+    "imp": ("--method-conf", '{"rounds": 5}'),
+    "parp": ("--method-conf", '{"every": 3}'),
+    "router_p": ("--method-conf", '{"start": "finetuned"}', "--upstream-lr", "1e-2"),
+}
+
+
+@pytest.mark.parametrize("method", RESUMED)
 def test_stopped_and_resumed_is_as_never_stopped(options, method, monkeypatch):
-    whole = train(options("--method", method, "--accum-grad", "2", name="whole"))
-    args = options("--method", method, "--accum-grad", "2", "--save-interval", "1", name="stopped")
+    more = ("--method", method, "--accum-grad", "2", *RESUMED[method])
+    whole = train(options(*more, name="whole"))
+    args = options(*more, "--save-interval", "1", name="stopped")
     step = Run._step
 
     def dies(self, *arguments):
@@ -78,7 +88,7 @@ def test_stopped_and_resumed_is_as_never_stopped(options, method, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(args)
     monkeypatch.setattr(Run, "_step", step)
-    resumed = train(options("--method", method, "--accum-grad", "2", "--save-interval", "1", name="stopped"))
+    resumed = train(options(*more, "--save-interval", "1", name="stopped"))
     for (name, a), b in zip(
         trained_state(whole.task.model).items(), trained_state(resumed.task.model).values(), strict=True
     ):

@@ -1,0 +1,161 @@
+"""Schedules of pruning: after which updates weights are removed, and how many are then. Needs no torch.
+
+A schedule says shares of the way to the final sparsity, as exact fractions: 1 is the final sparsity itself. So tensors
+whose final sparsities differ are pruned at the same updates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+from s3router.errors import ConfigError
+
+METHODS = ("router_p", "omp", "imp", "parp", "parp_p")
+REVIVING = ("parp", "parp_p")
+"""Methods in which all weights train until the next step, so that removed ones may come back."""
+RESTS = "rests"
+"""Attribute of a parameter that trains in another part of a schedule, but not now; checkpoints hold it."""
+SHAPES: Mapping[str, Callable[[Fraction], Fraction]] = MappingProxyType(
+    {
+        "linear": lambda done: done,
+        "cubic": lambda done: 1 - (1 - done) ** 3,  # arXiv 1710.01878, equation 1
+    }
+)
+"""Share of the schedule that is over -> share of the way to the final sparsity; both from 0 to 1."""
+STARTS = ("pretrained", "finetuned")
+
+CONF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "omp": {"at": 0.5},
+        "imp": {"rounds": None, "step": None, "schedule": "linear"},
+        "parp": {"every": 50},
+        "parp_p": {"every": 50, "initial": None, "until": 0.5, "schedule": "linear"},
+        "router_p": {"finetune": None, "start": "pretrained", "together": False},
+    }
+)
+"""Method -> the fields of its configuration (``method_conf``) with their defaults; see `Schedule.of`."""
+ROUNDS = 5
+FINETUNE = 0.5
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What happens to the weights of one training.
+
+    Attributes:
+        steps: update -> share of the way to the final sparsity that is removed once it is done; 0: before the first.
+        switch: the updates in which weights train and nothing is removed, after which they rest and scores train
+            (S3-Router-P); None: there is no such switch.
+    """
+
+    steps: Mapping[int, Fraction]
+    switch: int | None = None
+
+    @classmethod
+    def of(cls, method: str, conf: Mapping[str, Any], sparsity: float, updates: int) -> Schedule:
+        """The schedule of a method.
+
+        - ``omp``: finetune for the share ``at`` of the updates, remove, finetune what is left.
+        - ``imp``: the same in ``rounds`` (5), each after as many updates; or in rounds that remove ``step`` each (0.1 =
+          a tenth of all weights), the last one what is left to the final sparsity.
+        - ``parp`` (arXiv 2106.05933): remove by the pretrained magnitudes before the first update, then again after
+          ``every`` so many, and at the end; in between all weights train.
+        - ``parp_p``: the same from sparsity ``initial`` (half of the final one) on, up to the final one after the share
+          ``until`` of the updates.
+        - ``router_p`` (arXiv 2211.01522): weights train for the share ``finetune`` of the updates (0.5), scores of
+          masks on the finetuned weights in the rest; ``together``: both train all the time.
+
+        Args:
+            conf: as `complete` leaves it.
+            sparsity: the final one.
+            updates: of the whole training.
+        """
+        shape = SHAPES[conf.get("schedule", "linear")]
+        if method == "omp":
+            return cls({_within(Fraction(str(conf["at"])) * updates, updates): Fraction(1)})
+        if method == "imp":
+            rounds = conf["rounds"] or ROUNDS
+            shares = [shape(Fraction(n, rounds)) for n in range(1, rounds + 1)]
+            if conf["step"] is not None and sparsity:
+                each = Fraction(str(conf["step"])) / Fraction(str(sparsity))
+                shares = [min(Fraction(1), n * each) for n in range(1, math.ceil(1 / each) + 1)]
+            every = Fraction(updates, len(shares) + 1)
+            return cls({_within(n * every, updates): share for n, share in enumerate(shares, 1)})
+        if method in REVIVING:
+            first, end = Fraction(1), Fraction(updates)
+            if method == "parp_p":
+                half = conf["initial"] is None
+                first = Fraction(1, 2) if half else Fraction(str(conf["initial"])) / Fraction(str(sparsity or 1))
+                end = Fraction(str(conf["until"])) * updates
+            when = (*range(0, updates, conf["every"]), updates)
+            return cls({n: first + (1 - first) * shape(min(Fraction(1), n / end)) for n in when})
+        if method == "router_p":
+            share = FINETUNE if conf["finetune"] is None else conf["finetune"]
+            return cls({}, switch=None if conf["together"] else int(Fraction(str(share)) * updates))
+        raise ConfigError(f"{method!r} is no method of pruning; known: {', '.join(METHODS)}")
+
+
+def _within(update: Fraction, updates: int) -> int:
+    """The nearest whole update after the first one; what falls on the same one is one step, the later."""
+    return min(max(1, round(update)), updates)
+
+
+def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's configuration with its defaults.
+
+    Raises:
+        ConfigError: a value that cannot be; all problems at once.
+    """
+    conf = {**CONF[method], **given}
+    problems = []
+
+    def number(name: str, fits: Callable[[float], bool], range_: str) -> None:
+        value = conf.get(name)
+        if value is not None and not (type(value) in (int, float) and fits(value)):
+            problems.append(f"{name} must be a number {range_}, found {value!r}")
+
+    def one_of(name: str, known: tuple) -> None:
+        if name in conf and conf[name] not in known:
+            problems.append(f"{name}: {conf[name]!r} is unknown (known: {', '.join(map(str, known))})")
+
+    for name in ("rounds", "every"):
+        value = conf.get(name)
+        if value is not None and not (type(value) is int and value > 0):
+            problems.append(f"{name} must be a whole number above 0, found {value!r}")
+    number("at", lambda v: 0 < v < 1, "between 0 and 1")
+    number("step", lambda v: 0 < v < 1, "between 0 and 1")
+    number("initial", lambda v: 0 <= v < 1, "from 0 up to 1")
+    number("until", lambda v: 0 < v <= 1, "above 0, at most 1")
+    number("finetune", lambda v: 0 <= v < 1, "from 0 up to 1")
+    one_of("schedule", tuple(SHAPES))
+    one_of("start", STARTS)
+    one_of("together", (True, False))
+    if conf.get("rounds") is not None and conf.get("step") is not None:
+        problems.append("rounds and step: the one follows from the other and the sparsity; give one of them")
+    if conf.get("step") is not None and conf["schedule"] != "linear":
+        problems.append("step: rounds that remove as much each are of schedule linear; give rounds instead")
+    if conf.get("together") is True and conf["finetune"] is not None:
+        problems.append("finetune: with together, weights train all the time; leave it out")
+    if conf.get("together") is True and conf["start"] == "finetuned":
+        problems.append("start: with together, there are no finetuned weights to start from; leave it out")
+    if problems:
+        raise ConfigError(f"method_conf of {method}: {'; '.join(problems)}")
+    return conf
+
+
+def check_sparsity(method: str, conf: Mapping[str, Any], sparsity: float) -> None:
+    """Refuse a schedule that does not lead to a sparsity.
+
+    Raises:
+        ConfigError: it starts above where it ends.
+    """
+    if conf.get("initial") is not None and conf["initial"] > sparsity:
+        raise ConfigError(
+            f"method_conf of {method}: initial {conf['initial']:g} is above the sparsity {sparsity:g} at which it "
+            "ends; take a lower one, or a higher --sparsity"
+        )

@@ -1,0 +1,248 @@
+"""Every method on a toy, against slow references that follow the papers' definitions word by word."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from s3router.errors import ConfigError, TrainingError
+from s3router.masks import MaskConfig, masks_of
+from s3router.prune.attach import attach_pruning
+from s3router.prune.magnitude import keep_largest
+from s3router.prune.pruner import Pruner
+from s3router.tuners.learnt import learnt
+from tests.prune.toy import NAMES, RATE, UPDATES, Reference, batch, loss_of, pruned, toy, trained
+
+X = batch(99)[0]
+
+
+def assert_is(model, reference: Reference) -> None:
+    """Same masks, same weights where they keep, same outputs."""
+    masks = masks_of(model)
+    assert list(masks) == NAMES
+    for name in NAMES:
+        assert torch.equal(masks[name], reference.masks[name].bool()), name
+    torch.testing.assert_close(model(X), reference.model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_omp_finetunes_prunes_once_and_finetunes_the_rest():
+    reference = Reference()
+    for update in range(1, 7):
+        reference.update(update)
+    reference.prune(0.5)
+    for update in range(7, 13):
+        reference.update(update, masked=True)
+    assert_is(pruned("omp"), reference)
+
+
+def test_imp_prunes_a_little_in_each_round():
+    reference = Reference()
+    for update in range(1, 13):
+        reference.update(update, masked=True)
+        if update in (3, 6, 9):
+            reference.prune({3: 0.2, 6: 0.4, 9: 0.6}[update])
+    assert_is(pruned("imp", {"rounds": 3}, sparsity=0.6), reference)
+    assert_is(pruned("imp", {"step": 0.2}, sparsity=0.6), reference)
+
+
+def test_imp_on_a_cubic_schedule():
+    reference = Reference()
+    for update in range(1, 13):
+        reference.update(update, masked=True)
+        if update in (4, 8):
+            reference.prune({4: 0.64 * 0.875, 8: 0.64}[update])
+    assert_is(pruned("imp", {"rounds": 2, "schedule": "cubic"}, sparsity=0.64), reference)
+
+
+def test_parp_lets_what_was_removed_come_back_until_it_prunes_again():
+    reference = Reference()
+    reference.prune(0.5)
+    first = copy.deepcopy(reference.masks)
+    for update in range(1, 13):
+        reference.update(update)
+        if update % 5 == 0 or update == 12:
+            reference.prune(0.5)
+    assert_is(pruned("parp", {"every": 5}), reference)
+    back = sum(int(((first[name] == 0) & (reference.masks[name] == 1)).sum()) for name in NAMES)
+    assert back > 20, "nothing has come back, so the test says nothing"
+
+
+def test_parp_p_prunes_more_each_time():
+    reference = Reference()
+    reference.prune(0.3)
+    for update in range(1, 13):
+        reference.update(update)
+        if update in (3, 6, 9, 12):
+            reference.prune({3: 0.45, 6: 0.6, 9: 0.6, 12: 0.6}[update])
+    assert_is(pruned("parp_p", {"every": 3, "initial": 0.3, "until": 0.5}, sparsity=0.6), reference)
+
+
+@pytest.mark.parametrize("start", ["pretrained", "finetuned"])
+def test_router_p_learns_masks_on_finetuned_weights(start):
+    reference = Reference()
+    for update in range(1, 7):
+        reference.update(update)
+    source = reference.model if start == "finetuned" else reference.start
+    before = by_magnitude(source)
+    scores = {name: (source.get_parameter(name).detach() / 2).requires_grad_() for name in NAMES}
+    weights = dict(reference.model.named_parameters())
+
+    def masked() -> dict[str, torch.Tensor]:
+        found = dict(weights)
+        for name, score in scores.items():
+            order = score.detach().abs().flatten().argsort(stable=True)
+            mask = torch.ones(score.numel())
+            mask[order[: score.numel() // 2]] = 0
+            reference.masks[name] = mask.view_as(score)
+            through = reference.masks[name] + score.abs() - score.abs().detach()  # straight-through
+            found[name] = through * weights[name].detach()
+        return found
+
+    optimizer = torch.optim.Adam(scores.values(), lr=RATE)
+    for update in range(7, 13):
+        optimizer.zero_grad()
+        x, target = batch(update)
+        (functional_call(reference.model, masked(), (x,)) - target).square().mean().backward()
+        optimizer.step()
+    for name, weight in masked().items():
+        reference.model.get_parameter(name).data.copy_(weight.detach())
+    assert_is(pruned("router_p", {"start": start}, init_scale=2.0), reference)
+    moved = sum(int((reference.masks[name] != mask).sum()) for name, mask in before.items())
+    assert moved > 20, "no mask has moved, so the test says nothing"
+
+
+def by_magnitude(model) -> dict[str, torch.Tensor]:
+    return {name: keep_largest([model.get_parameter(name)], 0.5)[0] for name in NAMES}
+
+
+def test_router_p_trains_masks_and_all_weights_together():
+    model = pruned("router_p", {"together": True})
+    plain = dict(toy().named_parameters())
+    found = learnt(model)
+    assert found.masks.keys() == set(NAMES)
+    assert found.delta.keys() == plain.keys()
+    assert all(not torch.equal(found.delta[name], plain[name]) for name in plain)
+    assert any(not torch.equal(found.masks[name], mask) for name, mask in by_magnitude(toy()).items())
+
+
+@pytest.mark.parametrize("method", ["omp", "imp", "parp", "parp_p", "router_p"])
+@pytest.mark.parametrize("scope", ["tensor", "global"])
+@pytest.mark.parametrize("sparsity", [0.1, 0.29, 0.7])
+def test_shares_are_exact(method, scope, sparsity):
+    masks = masks_of(pruned(method, sparsity=sparsity, scope=scope))
+    removed = [(int((~mask).sum()), mask.numel()) for mask in masks.values()]
+    exact = round(100 * sparsity)
+    if scope == "tensor":
+        assert [count for count, _ in removed] == [exact * size // 100 for _, size in removed]
+    else:
+        total = sum(size for _, size in removed)
+        assert sum(count for count, _ in removed) == exact * total // 100
+        assert len({count / size for count, size in removed}) > 2
+
+
+def test_sparsities_of_layers_and_roles_of_their_own():
+    masks = masks_of(pruned("imp", role_sparsity={"attention": 0.25}, layer_sparsity={1: 0.75}))
+    assert [int((~mask).sum()) for mask in masks.values()] == [9, 9, 30, 30, 27, 27, 45, 45]
+
+
+@pytest.mark.parametrize("method", ["omp", "imp", "parp", "parp_p", "router_p"])
+def test_in_evaluation_it_is_as_sparse_as_in_the_end_from_the_start(method):
+    """What validation sees is a model of the final size, so the best checkpoint is one, too."""
+    model = toy()
+    mask = MaskConfig(targets=("ffn", "attention"), sparsity=0.5, score_init="weight")
+    attach_pruning(model, method, mask, {})
+    model.requires_grad_(True)
+    pruner = Pruner(model, UPDATES)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    pruner.begin(0)
+    for update in range(1, UPDATES + 1):
+        model.eval()
+        for name, keep in masks_of(model).items():
+            assert int((~keep).sum()) == keep.numel() // 2
+            owner, _, parameter = name.rpartition(".")
+            assert not model.get_submodule(owner).weight[~keep].any(), parameter
+        model.train()
+        optimizer.zero_grad()
+        loss_of(model, update).backward()
+        optimizer.step()
+        pruner.after(update)
+
+
+@pytest.mark.parametrize("method", ["omp", "imp", "parp", "parp_p", "router_p"])
+def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(method):
+    conf = {"start": "finetuned"} if method == "router_p" else {"every": 5} if method.startswith("parp") else {}
+    mask = MaskConfig(targets=("ffn", "attention"), sparsity=0.5, score_init="weight")
+
+    def made():
+        model = toy()
+        attach_pruning(model, method, mask, conf)
+        model.requires_grad_(True)
+        return model, Pruner(model, UPDATES), torch.optim.Adam(model.parameters(), lr=RATE)
+
+    whole = trained(made()[0]).state_dict()
+    model, pruner, optimizer = made()
+    pruner.begin(0)
+    for update in range(1, UPDATES + 1):
+        model.train()
+        optimizer.zero_grad()
+        loss_of(model, update).backward()
+        optimizer.step()
+        pruner.after(update)
+        states = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        model, pruner, optimizer = made()
+        model.load_state_dict(states[0])
+        optimizer.load_state_dict(states[1])
+        pruner.begin(update)
+    assert whole.keys() == model.state_dict().keys()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_what_is_learnt_is_zero_where_it_is_removed():
+    model = pruned("parp", {"every": 4})
+    found, plain = learnt(model), toy()
+    assert not found.adapter
+    for name, mask in found.masks.items():
+        assert not found.delta[name][~mask].any()
+    plain.load_state_dict(found.delta)
+    torch.testing.assert_close(plain(X), model(X))
+
+
+def test_the_end_is_checked():
+    model = pruned("router_p")
+    model.layers[0].fc1.parametrizations.weight[0].sparsity = 0.4
+    model.layers[0].fc1.parametrizations.weight[0].refresh()
+    with pytest.raises(TrainingError, match="24 of 60 are removed, and 30 should be"):
+        Pruner(model, UPDATES).end()
+
+
+def test_what_was_removed_stays_removed_and_counts():
+    weight = torch.tensor([5.0, -1.0, 0.0, 3.0, 2.0, -4.0])
+    first = torch.tensor([False, True, True, True, True, True])
+    assert keep_largest([weight], 0.5, [first])[0].tolist() == [False, False, False, True, True, True]
+    assert keep_largest([weight], 0.1, [first])[0].tolist() == first.tolist()  # more is removed than is asked for
+    assert keep_largest([weight], 0.5)[0].tolist() == [True, False, False, True, False, True]
+    one, other = keep_largest([weight, 10 * weight[:4]], 0.5)
+    assert (one.tolist(), other.tolist()) == ([True, False, False, False, False, True], [True, True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("method", "conf", "mask", "message"),
+    [
+        ("omp", {}, {"granularity": "output"}, "granularity 'output' was asked for; leave it out, or take .*router_p"),
+        ("parp", {}, {"granularity": "2:4"}, "removes single weights"),
+        ("imp", {}, {"train": ("bias",)}, "all weights train anyway"),
+        ("parp_p", {"initial": 0.9}, {}, "initial 0.9 is above the sparsity 0.5"),
+        (
+            "router_p",
+            {"start": "finetuned"},
+            {"score_init": "ori"},
+            "finetuned is for score_init weight, not ori",
+        ),
+    ],
+)
+def test_what_does_not_go_together(method, conf, mask, message):
+    with pytest.raises(ConfigError, match=message):
+        pruned(method, conf, **mask)
