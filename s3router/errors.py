@@ -23,6 +23,10 @@ class DataError(S3RouterError):
     """A data directory, transcript or audio file is missing, broken or inconsistent."""
 
 
+class TooLongError(DataError):
+    """A recording is longer than whoever reads it allows."""
+
+
 class PackError(S3RouterError):
     """A mask pack is damaged, from a newer format, or made for another backbone."""
 

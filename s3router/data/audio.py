@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import math
 import os
 import re
 import signal
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from s3router.errors import ConfigError, DataError
+from s3router.errors import ConfigError, DataError, TooLongError
 from s3router.files import replacing
 
 if TYPE_CHECKING:
@@ -40,6 +42,12 @@ PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
 _HEADERLESS = (".g722", ".gsm")  # known by their suffix alone, which is their format's name, too
+# What ffmpeg may take a file for. Playlists (hls, dash, concat, sdp …) are not among them: a file in such a format
+# names others, which ffmpeg would open, on the disk and on the network.
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,nist,"
+    "ogg,tta,w64,wav,wv"
+)
 _STREAMED = 0x7FFFF000  # RIFF data sizes from here on (and 0) are what encoders write when the length is not known
 
 
@@ -105,6 +113,25 @@ def read_audio(source: str | os.PathLike, sample_rate: int | None = SAMPLE_RATE)
     return samples if sample_rate is None or rate == sample_rate else resample(samples, rate, sample_rate)
 
 
+def read_bytes(
+    content: bytes, name: str, sample_rate: int = SAMPLE_RATE, max_seconds: Seconds = math.inf
+) -> np.ndarray:
+    """As `read_audio`, of a file's content. Nothing is opened, whatever the content or the name say.
+
+    Args:
+        name: names it in messages; its suffix tells what formats without a header are (``.g722``, ``.gsm``).
+        max_seconds: longer recordings are not decoded to their end.
+
+    Raises:
+        TooLongError: it is longer than that.
+        DataError: as `read_audio`.
+    """
+    if not content:
+        raise DataError(f"{name}: the file is empty; fetch or make it again")
+    samples, rate = _checked(name, *_mono(*_decode_file(io.BytesIO(content), name, max_seconds)))
+    return samples if rate == sample_rate else resample(samples, rate, sample_rate)
+
+
 def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
     """As `read_audio`, at the source's own rate: (float32 (samples,), rate in Hz)."""
     source, start, end = split_stretch(os.fspath(source))
@@ -113,6 +140,10 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
     else:
         samples, rate = _decode_cached(source)
         samples = cut(samples, rate, start, end, source)
+    return _checked(source, samples, rate)
+
+
+def _checked(source: str, samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
     if samples.size == 0:
         raise DataError(f"{source}: no audio in it; fetch or make the recording again, or remove it from wav.scp")
     if not np.isfinite(samples).all():
@@ -345,23 +376,26 @@ def _wav_at(path: Path, offset: int) -> bytes:
         return head + archive.read(length) if 0 < length < _STREAMED else b""
 
 
-def _decode_file(file: BinaryIO, source: str) -> tuple[np.ndarray, int]:
+def _decode_file(file: BinaryIO, source: str, max_seconds: Seconds = math.inf) -> tuple[np.ndarray, int]:
     """float32 (samples,) or (samples, channels) and the rate."""
     import soundfile
 
     if (suffix := Path(source).suffix.lower()) in _HEADERLESS:
-        return _decode_av(file, source, suffix[1:])
+        return _decode_av(file, source, suffix[1:], max_seconds)
     _check_riff(file, source)
     try:
         with soundfile.SoundFile(file) as opened:
-            samples = opened.read(dtype="float32") if opened.seekable() else _read_on(opened)
             frames, rate = opened.frames, opened.samplerate
+            most = -1 if max_seconds == math.inf else int(max_seconds * rate) + 1
+            samples = opened.read(most, dtype="float32") if opened.seekable() else _read_on(opened)
     except soundfile.LibsndfileError as error:
         file.seek(0)
         if file.read(4) in (b"RIFF", b"fLaC"):
             raise DataError(f"{source}: damaged or truncated ({error}); fetch or make it again") from error
         file.seek(0)
-        return _decode_av(file, source)
+        return _decode_av(file, source, None, max_seconds)
+    if len(samples) > max_seconds * rate:
+        raise _too_long(source, max_seconds)
     if 0 < len(samples) < frames < 2**62:
         raise DataError(f"{source}: truncated ({len(samples)} of {frames} samples); fetch or make it again")
     return samples, rate
@@ -375,16 +409,26 @@ def _read_on(opened: soundfile.SoundFile) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _decode_av(file: BinaryIO, source: str, container: str | None = None) -> tuple[np.ndarray, int]:
+def _too_long(source: str, max_seconds: Seconds) -> TooLongError:
+    return TooLongError(f"{source}: longer than {max_seconds:g} s; cut it into shorter recordings")
+
+
+def _decode_av(file: BinaryIO, source: str, container: str | None, max_seconds: Seconds) -> tuple[np.ndarray, int]:
     import av
 
+    blocks, samples = [], 0
     try:
-        with av.open(file, format=container) as opened:
+        with av.open(file, format=container, options={"format_whitelist": _CONTAINERS}) as opened:
             if not opened.streams.audio:
                 raise DataError(f"{source}: no audio in it")
             rate = opened.streams.audio[0].rate
             mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            blocks = [b for frame in opened.decode(audio=0) for b in mono.resample(frame)] + list(mono.resample(None))
+            for frame in itertools.chain(opened.decode(audio=0), (None,)):
+                for block in mono.resample(frame):
+                    blocks.append(block)
+                    samples += block.samples
+                if samples > max_seconds * rate:
+                    raise _too_long(source, max_seconds)
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"{source}: not audio that can be decoded, or damaged ({error}); convert it to wav") from error
     if not blocks:

@@ -5,7 +5,9 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import av
 import kaldiio
 import numpy as np
 import pytest
@@ -18,13 +20,14 @@ from s3router.data.audio import (
     join_stretch,
     probe,
     read_audio,
+    read_bytes,
     read_native,
     resample,
     split_stretch,
     write_audio,
 )
 from s3router.data.kaldi import DataDir
-from s3router.errors import ConfigError, DataError
+from s3router.errors import ConfigError, DataError, TooLongError
 
 
 @pytest.fixture
@@ -129,8 +132,6 @@ def test_an_archive_of_features_is_not_audio(tmp_path):
 
 
 def write_g722(path, samples: np.ndarray) -> None:
-    import av
-
     with av.open(str(path), "w", format="g722") as out:
         stream = out.add_stream("g722", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray((samples[None] * 32767).astype(np.int16), format="s16", layout="mono")
@@ -262,3 +263,51 @@ def test_a_flac_file_that_was_cut_off_is_found_without_decoding(tmp_path, speech
         (tmp_path / "a.flac").write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(DataError, match=r"a\.flac: damaged or truncated"):
             probe(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.g722", "whatever", "../../etc/passwd"])
+def test_bytes_are_read_as_files_are(tmp_path, speech, name):
+    path = tmp_path / Path(name).name
+    if path.suffix == ".g722":
+        write_g722(path, speech)
+    else:
+        soundfile.write(path, speech, 16000, format=path.suffix[1:].upper() or "WAV")
+    np.testing.assert_array_equal(read_bytes(path.read_bytes(), name), read_audio(path))
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "mp4", "g722"])
+def test_long_recordings_are_refused_before_they_are_decoded(tmp_path, speech, format):
+    path = tmp_path / f"a.{format.lower()}"
+    if format == "mp4":
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("aac", rate=16000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(speech[None], format="flt", layout="mono")
+            frame.sample_rate = 16000
+            file.mux([*stream.encode(frame), *stream.encode(None)])
+    elif format == "g722":
+        write_g722(path, speech)
+    else:
+        soundfile.write(path, speech, 16000)
+    assert len(read_bytes(path.read_bytes(), path.name, max_seconds=2)) >= len(speech)
+    with pytest.raises(TooLongError, match=r"longer than 1 s; cut it"):
+        read_bytes(path.read_bytes(), path.name, max_seconds=1)
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "ffconcat version 1.0\nfile {path}\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{path}\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_files_that_name_other_files_are_not_followed(tmp_path, speech, playlist, monkeypatch):
+    """ffmpeg opens what playlists name, if it may; the first of these two would be read."""
+    monkeypatch.chdir(tmp_path)
+    write_audio(tmp_path / "secret.wav", speech, 16000)
+    content = playlist.format(path="secret.wav").encode()
+    with pytest.raises(DataError, match="not audio that can be decoded"):
+        read_bytes(content, "a.m3u8")
+    (tmp_path / "list.m3u8").write_bytes(content)
+    with pytest.raises(DataError, match="not audio that can be decoded"):
+        read_audio(tmp_path / "list.m3u8")
