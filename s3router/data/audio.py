@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import math
 import os
 import re
 import signal
-import struct
 import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s3router.errors import ConfigError, DataError, TooLongError
+from s3router.data.audio_content import HEADERLESS, STREAMED, Seconds, check_riff, decode_file, to_mono
+from s3router.errors import ConfigError, DataError
 from s3router.files import replacing
 
 if TYPE_CHECKING:
-    import soundfile
+    pass
 
-Seconds = float
 SAMPLE_RATE = 16000
 """Sample rate of the audio that upstreams take, in Hz."""
 PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
@@ -41,14 +39,6 @@ PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
 
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
-_HEADERLESS = (".g722", ".gsm")  # known by their suffix alone, which is their format's name, too
-# What ffmpeg may take a file for. Playlists (hls, dash, concat, sdp …) are not among them: a file in such a format
-# names others, which ffmpeg would open, on the disk and on the network.
-_CONTAINERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,nist,"
-    "ogg,tta,w64,wav,wv"
-)
-_STREAMED = 0x7FFFF000  # RIFF data sizes from here on (and 0) are what encoders write when the length is not known
 
 
 def split_stretch(source: str) -> tuple[str, Seconds | None, Seconds | None]:
@@ -128,7 +118,7 @@ def read_bytes(
     """
     if not content:
         raise DataError(f"{name}: the file is empty; fetch or make it again")
-    samples, rate = _checked(name, *_mono(*_decode_file(io.BytesIO(content), name, max_seconds)))
+    samples, rate = _checked(name, *to_mono(*decode_file(io.BytesIO(content), name, max_seconds)))
     return samples if rate == sample_rate else resample(samples, rate, sample_rate)
 
 
@@ -195,11 +185,11 @@ def probe(source: str | os.PathLike) -> AudioInfo:
     """
     source = os.fspath(source)
     path = file_of(source)
-    if path is not None and not is_in_archive(source) and path.suffix.lower() not in _HEADERLESS:
+    if path is not None and not is_in_archive(source) and path.suffix.lower() not in HEADERLESS:
         import soundfile
 
         with open(_existing(path), "rb") as file:
-            _check_riff(file, source)
+            check_riff(file, source)
         try:
             info = soundfile.info(source)
         except soundfile.LibsndfileError:
@@ -264,12 +254,12 @@ def _decode_cached(source: str) -> tuple[np.ndarray, int]:
 
 def _decode(source: str) -> tuple[np.ndarray, int]:
     if is_pipe(source):
-        return _mono(*_decode_file(io.BytesIO(_run(source)), source))
+        return to_mono(*decode_file(io.BytesIO(_run(source)), source))
     path, offset = _place(source)
     if offset is not None:
         return _decode_ark(source, path, offset)
     with open(_existing(path), "rb") as file:
-        return _mono(*_decode_file(file, source))
+        return to_mono(*decode_file(file, source))
 
 
 def _existing(path: Path) -> Path:
@@ -350,7 +340,7 @@ def _decode_ark(source: str, path: Path, offset: int) -> tuple[np.ndarray, int]:
 
     _existing(path)
     if wav := _wav_at(path, offset):
-        return _mono(*_decode_file(io.BytesIO(wav), source))
+        return to_mono(*decode_file(io.BytesIO(wav), source))
     try:
         loaded = kaldiio.load_mat(source)
     except Exception as error:  # kaldiio has no errors of its own: struct, value, assertion, soundfile …
@@ -359,7 +349,7 @@ def _decode_ark(source: str, path: Path, offset: int) -> tuple[np.ndarray, int]:
     rate, samples = pair if isinstance(pair[0], int) else pair[::-1]
     if not isinstance(rate, int):
         raise DataError(f"{source}: a matrix, not audio; wav.scp needs archives of recordings (wav-copy)")
-    return _mono(_to_float(np.asarray(samples)), rate)
+    return to_mono(_to_float(np.asarray(samples)), rate)
 
 
 def _wav_at(path: Path, offset: int) -> bytes:
@@ -373,96 +363,10 @@ def _wav_at(path: Path, offset: int) -> bytes:
         if len(head) < 8 or head[:4] != b"RIFF":
             return b""
         length = int.from_bytes(head[4:], "little")
-        return head + archive.read(length) if 0 < length < _STREAMED else b""
-
-
-def _decode_file(file: BinaryIO, source: str, max_seconds: Seconds = math.inf) -> tuple[np.ndarray, int]:
-    """float32 (samples,) or (samples, channels) and the rate."""
-    import soundfile
-
-    if (suffix := Path(source).suffix.lower()) in _HEADERLESS:
-        return _decode_av(file, source, suffix[1:], max_seconds)
-    _check_riff(file, source)
-    try:
-        with soundfile.SoundFile(file) as opened:
-            frames, rate = opened.frames, opened.samplerate
-            most = -1 if max_seconds == math.inf else int(max_seconds * rate) + 1
-            samples = opened.read(most, dtype="float32") if opened.seekable() else _read_on(opened)
-    except soundfile.LibsndfileError as error:
-        file.seek(0)
-        if file.read(4) in (b"RIFF", b"fLaC"):
-            raise DataError(f"{source}: damaged or truncated ({error}); fetch or make it again") from error
-        file.seek(0)
-        return _decode_av(file, source, None, max_seconds)
-    if len(samples) > max_seconds * rate:
-        raise _too_long(source, max_seconds)
-    if 0 < len(samples) < frames < 2**62:
-        raise DataError(f"{source}: truncated ({len(samples)} of {frames} samples); fetch or make it again")
-    return samples, rate
-
-
-def _read_on(opened: soundfile.SoundFile) -> np.ndarray:
-    """All samples of a file in which libsndfile cannot seek, such as GSM 6.10 in wav."""
-    blocks = [opened.read(1 << 16, dtype="float32")]
-    while len(blocks[-1]):
-        blocks.append(opened.read(1 << 16, dtype="float32"))
-    return np.concatenate(blocks)
-
-
-def _too_long(source: str, max_seconds: Seconds) -> TooLongError:
-    return TooLongError(f"{source}: longer than {max_seconds:g} s; cut it into shorter recordings")
-
-
-def _decode_av(file: BinaryIO, source: str, container: str | None, max_seconds: Seconds) -> tuple[np.ndarray, int]:
-    import av
-
-    blocks, samples = [], 0
-    try:
-        with av.open(file, format=container, options={"format_whitelist": _CONTAINERS}) as opened:
-            if not opened.streams.audio:
-                raise DataError(f"{source}: no audio in it")
-            rate = opened.streams.audio[0].rate
-            mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            for frame in itertools.chain(opened.decode(audio=0), (None,)):
-                for block in mono.resample(frame):
-                    blocks.append(block)
-                    samples += block.samples
-                if samples > max_seconds * rate:
-                    raise _too_long(source, max_seconds)
-    except (av.FFmpegError, ValueError) as error:
-        raise DataError(f"{source}: not audio that can be decoded, or damaged ({error}); convert it to wav") from error
-    if not blocks:
-        raise DataError(f"{source}: no audio in it; fetch or make it again")
-    return np.concatenate([b.to_ndarray().reshape(-1) for b in blocks]), rate
-
-
-def _check_riff(file: BinaryIO, source: str) -> None:
-    """Refuse a wav file whose data ends before its header says so: decoders read it in silence. Rewinds the file."""
-    file.seek(0, os.SEEK_END)
-    size = file.tell()
-    file.seek(0)
-    head = file.read(12)
-    position = 12
-    while head[:4] == b"RIFF" and head[8:] == b"WAVE" and position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"data":
-            if 0 < length < _STREAMED and position + 8 + length > size:
-                raise DataError(
-                    f"{source}: truncated ({size - position - 8} of {length} bytes of audio); fetch or make it again"
-                )
-            break
-        position += 8 + length + length % 2
-    file.seek(0)
+        return head + archive.read(length) if 0 < length < STREAMED else b""
 
 
 def _to_float(samples: np.ndarray) -> np.ndarray:
     if np.issubdtype(samples.dtype, np.integer):
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     return samples.astype(np.float32)
-
-
-def _mono(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    return np.ascontiguousarray(samples, dtype=np.float32), int(rate)
