@@ -27,11 +27,12 @@ def window_of(samples: int, step: Seconds = STEP) -> int:
     return min(WINDOW, -(-(samples + TAIL) // size) * size)
 
 
-def cut(wave: Tensor) -> list[Tensor]:
-    """(samples,) -> pieces of 30 s at most, in their order. A long recording is cut where it is quiet."""
+def cut(wave: Tensor, longest: int = WINDOW) -> list[Tensor]:
+    """(samples,) -> pieces of ``longest`` samples at most, in their order; the cuts lie where it is quiet."""
     pieces = []
-    while len(wave) > WINDOW:
-        place = _quietest(wave[WINDOW - _SEARCH : WINDOW]) + WINDOW - _SEARCH
+    while len(wave) > longest:
+        begin = max(longest - _SEARCH, longest // 2)
+        place = _quietest(wave[begin:longest]) + begin
         pieces.append(wave[:place])
         wave = wave[place:]
     return [*pieces, wave]
@@ -39,6 +40,7 @@ def cut(wave: Tensor) -> list[Tensor]:
 
 def _quietest(wave: Tensor) -> int:
     """The middle of the stretch with the least energy."""
+    quiet = min(_QUIET, len(wave))
     energy = wave.double().square()
     sums = torch.cat((energy.new_zeros(1), energy.cumsum(0)))
-    return int((sums[_QUIET:] - sums[:-_QUIET]).argmin()) + _QUIET // 2
+    return int((sums[quiet:] - sums[:-quiet]).argmin()) + quiet // 2

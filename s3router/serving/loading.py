@@ -18,6 +18,24 @@ def load_routes(
 ) -> RoutedModel:
     """The backbone with these routes.
 
+    Args: as of `load_backbone`.
+
+    Raises:
+        PackError: a pack is for another backbone.
+        ConfigError: two sources have one route, or an experiment has no backbone that could be shared.
+        Others: as `load_backbone`.
+    """
+    model = load_backbone(sources, upstream, ckpt, device)
+    for source in sources:
+        model.add(pack_of_folder(source) if Path(source).is_dir() else source)
+    return model.eval()
+
+
+def load_backbone(
+    sources: Sequence[str | os.PathLike], upstream: str | None = None, ckpt: str | None = None, device: str = "cpu"
+) -> RoutedModel:
+    """The model that these routes are for, without any; the whole recogniser if one of them needs its decoder.
+
     Args:
         sources: mask packs; or experiment folders, whose routes are called as the folders are.
         upstream: the backbone's name; by default the one that the first source names.
@@ -25,10 +43,9 @@ def load_routes(
         device: "cpu", "cuda", "cuda:1".
 
     Raises:
-        PackError: a pack is damaged, or for another backbone.
+        PackError: a pack is damaged.
         CheckpointError: a folder holds no experiment, or a damaged one.
-        ConfigError: no sources are given, two have one route, an experiment has no backbone that could be shared, or
-            there is no such device.
+        ConfigError: no sources are given, or there is no such device.
     """
     if not sources:
         raise ConfigError("no packs given; name at least one .pack file")
@@ -39,12 +56,8 @@ def load_routes(
     upstream, ckpt = backbone_of(sources[0], upstream, ckpt)
     whole = next((source for source in sources if is_whole(source)), None)
     if whole is None:
-        model = RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
-    else:
-        model = whole_model(upstream, ckpt, str(whole)).to(device)
-    for source in sources:
-        model.add(pack_of_folder(source) if Path(source).is_dir() else source)
-    return model.eval()
+        return RoutedModel(build(ckpt=ckpt, upstream=upstream)).to(device)
+    return whole_model(upstream, ckpt, str(whole)).to(device)
 
 
 def whole_model(upstream: str, ckpt: str | None, where: str) -> RoutedModel:

@@ -196,13 +196,13 @@ def write_experiment(
 
 def _calibrated(path: str | os.PathLike, pack: MaskPack, backbone: nn.Module) -> tuple[MaskPack, Written]:
     """The pack with the usual confidence that a pack of the same model in its place has, if it has none itself."""
-    if not os.path.exists(path) or "confidence" in validation_metrics(pack):
+    if not os.path.exists(path) or "confidence" in validation_metrics(pack.meta):
         return pack, Written()
     try:
         old = read_pack(path, backbone, fingerprint=pack.meta.fingerprint)
     except PackError:
         return pack, Written()
-    value = validation_metrics(old).get("confidence")
+    value = validation_metrics(old.meta).get("confidence")
     if value is None or old.route != pack.route:
         return pack, Written()
     if not _same_model(old, pack):

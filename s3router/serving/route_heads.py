@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError, PackError
-from s3router.packs import MaskPack
+from s3router.packs import MaskPack, PackMeta
 
 MAX_GAIN_DB = 200
 
@@ -95,7 +95,7 @@ class CTCHead(RouteHead):
             self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
         except (ConfigError, RuntimeError) as error:  # the latter is all that sentencepiece says of a damaged model
             raise PackError(f"route {pack.route!r}: its tokens cannot be read ({error}); pack it again") from None
-        self.usual_confidence, self.error_rate = dev_figures(pack)
+        self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
     def forward(self, hidden: Sequence[Tensor], frames: Tensor) -> Tensor:
         return self.log_softmax(self.features(hidden))
@@ -157,25 +157,24 @@ def route_head(pack: MaskPack) -> RouteHead:
     return ClassHead(pack) if pack.tokens is None else CTCHead(pack)
 
 
-def dev_figures(pack: MaskPack) -> tuple[float | None, float | None]:
+def dev_figures(meta: PackMeta) -> tuple[float | None, float | None]:
     """Usual confidence and error rate (of phones or characters, else words) on the validation set, as far as known."""
-    dev = validation_metrics(pack)
+    dev = validation_metrics(meta)
     return dev.get("confidence"), next((dev[name] for name in ("per", "cer", "wer") if name in dev), None)
 
 
-def validation_metrics(pack: MaskPack) -> dict[str, Any]:
+def validation_metrics(meta: PackMeta) -> dict[str, Any]:
     """The pack's metrics on its validation set; those of a set ``dev`` where it says none of them."""
-    metrics = pack.meta.metrics
-    return dict(metrics.get("dev", {})) | dict(metrics.get(validation_set(pack), {}))
+    return dict(meta.metrics.get("dev", {})) | dict(meta.metrics.get(validation_set(meta), {}))
 
 
 def with_confidence(pack: MaskPack, value: float) -> MaskPack:
     """The pack with this usual confidence among the metrics of its validation set."""
     metrics = {name: dict(values) for name, values in pack.meta.metrics.items()}
-    metrics.setdefault(validation_set(pack), {})["confidence"] = value
+    metrics.setdefault(validation_set(pack.meta), {})["confidence"] = value
     return dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, metrics=metrics))
 
 
-def validation_set(pack: MaskPack) -> str:
+def validation_set(meta: PackMeta) -> str:
     """The name of its validation set among the pack's metrics: ``dev`` where it does not say another."""
-    return str(pack.meta.training.get("valid_set", "dev"))
+    return str(meta.training.get("valid_set", "dev"))

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +49,7 @@ class Transcript:
         route: the language: the one given, or the surest.
         text: the transcript under that route.
         seconds: length of the recording.
+        heard: what that route made of it.
         scores: route -> confidence less the route's offset, of every route that was tried, the best first (see
             `Ranking`); minus infinity where it wrote nothing.
     """
@@ -57,6 +59,7 @@ class Transcript:
     route: str
     text: str
     seconds: Seconds
+    heard: Hypothesis
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -68,11 +71,14 @@ class Hypothesis:
         tokens: ids of a CTC route's tokens; none for a whole recogniser.
         confidence: log probability per token, of the best path; -inf where nothing was written.
         text: of a whole recogniser.
+        path: of CTC, (frames, 2): the best token of each frame and its log probability; see
+            `s3router.serving.words`.
     """
 
     tokens: list[int]
     confidence: float
     text: str | None = None
+    path: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def transcribe(
@@ -108,7 +114,7 @@ def transcribe(
         text = heard[best].text
         if text is None:
             text = model.ctc_head(best).tokens.decode(heard[best].tokens)
-        yield index, Transcript(utt.utt, utt.source, best, text, utt.duration, scores)
+        yield index, Transcript(utt.utt, utt.source, best, text, utt.duration, heard[best], scores)
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,13 @@ class Ranking:
 def ranking_of(model: RoutedModel, routes: Sequence[str]) -> Ranking:
     """As the packs say: usual confidences if all of them have one; else error rates, if all of them have one."""
     heads = {route: model.text_head(route) for route in routes}
-    usual = {route: head.usual_confidence for route, head in heads.items()}
-    errors = {route: head.error_rate for route, head in heads.items()}
+    return ranking_by({route: (head.usual_confidence, head.error_rate) for route, head in heads.items()})
+
+
+def ranking_by(figures: Mapping[str, tuple[float | None, float | None]]) -> Ranking:
+    """As `ranking_of`, from route -> usual confidence and error rate (`s3router.serving.route_heads.dev_figures`)."""
+    usual = {route: confidence for route, (confidence, _) in figures.items()}
+    errors = {route: rate for route, (_, rate) in figures.items()}
     weak = {route: rate for route, rate in errors.items() if rate is not None and rate > WEAK}
     if None not in usual.values():
         return Ranking(usual, True, weak)
@@ -156,13 +167,18 @@ def hear(
     routes: Sequence[str],
     options: BatchOptions | None = None,
     bad: dict[int, str] | None = None,
+    read: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
-    """As `transcribe`, with what every route makes of a recording: route -> hypothesis."""
+    """As `transcribe`, with what every route makes of a recording: route -> hypothesis.
+
+    Args:
+        read: index -> float32 (samples,) at 16 kHz, of one frame at least; by default from where the recordings are.
+    """
     if not routes:
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
     heads = {route: model.text_head(route) for route in routes}
     by_ctc = [route for route, head in heads.items() if isinstance(head, CTCHead)]
-    read, options = WaveReader(recordings, model.receptive_field, bad), options or BatchOptions()
+    read, options = read or WaveReader(recordings, model.receptive_field, bad), options or BatchOptions()
     streams = [_by_whole(model, route, recordings, read, options) for route in heads if route not in by_ctc]
     if by_ctc:
         streams.append(_by_ctc(model, by_ctc, recordings, read, options))
@@ -178,7 +194,11 @@ def hear(
 
 
 def _by_ctc(
-    model: RoutedModel, routes: list[str], recordings: Sequence[Utterance], read: WaveReader, options: BatchOptions
+    model: RoutedModel,
+    routes: list[str],
+    recordings: Sequence[Utterance],
+    read: Callable[[int], np.ndarray],
+    options: BatchOptions,
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
     """What routes of CTC hear; the convolutions run once for all of them."""
     seconds = [utt.duration for utt in recordings]
@@ -188,7 +208,11 @@ def _by_ctc(
 
 
 def _by_whole(
-    model: RoutedModel, route: str, recordings: Sequence[Utterance], read: WaveReader, options: BatchOptions
+    model: RoutedModel,
+    route: str,
+    recordings: Sequence[Utterance],
+    read: Callable[[int], np.ndarray],
+    options: BatchOptions,
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
     """What a route of the whole recogniser hears."""
     for index, heard in model.whole.hear(route, model.text_head(route), recordings, read, options):
@@ -240,7 +264,7 @@ class _BestTokens:
         return log_probs
 
     def finish(self, frames: Tensor) -> list[Hypothesis]:
-        return [Hypothesis(*best_path(route)) for route in frames.unbind(1)]
+        return [Hypothesis(*best_path(route), path=route) for route in frames.unbind(1)]
 
     def confidence(self, frames: Tensor) -> None:
         """Each hypothesis has its own."""

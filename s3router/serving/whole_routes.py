@@ -52,7 +52,7 @@ class WholeHead(nn.Module):
             recogniser.prompt(self.listening.language)
         except ConfigError as error:
             raise PackError(f"route {pack.route!r}: {error}") from None
-        self.usual_confidence, self.error_rate = dev_figures(pack)
+        self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
 
 def listening_of(pack: MaskPack) -> Listening:
