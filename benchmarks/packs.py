@@ -1,4 +1,4 @@
-"""Mask packs of a wav2vec2-base-sized backbone (24 FFN weights of 3072 x 768): size and load time of both codecs.
+"""Mask packs of a wav2vec2-base-sized backbone (24 FFN weights of 3072 x 768): size and load time of all codecs.
 
 The masks are made up: each weight's score is c times its rank of magnitude plus 1 - c times a random number, and the
 smallest are removed. c = 0 is a mask at random, c = 1 magnitude pruning. Where trained masks lie depends on the
@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from common import ROOT, add_common, settle, write
 from torch import Tensor, nn
+
+from s3router.packs.contents import CODECS
 
 MARKERS = "<!-- benchmarks/packs.py writes from here -->", "<!-- to here -->"
 
@@ -87,7 +89,7 @@ def measure(args: argparse.Namespace, backbone: nn.Module, c: float, folder: Pat
     pack = make_pack(backbone, correlated_masks(backbone, args.sparsity, c))
     known = pack.meta.fingerprint
     row: dict = {"c": c}
-    for codec in ("bits", "coded"):
+    for codec in CODECS:
         path = folder / f"{codec}.pack"
         write = seconds(lambda path=path, codec=codec: write_pack(path, pack, codec, backbone), 1)
         load = seconds(lambda path=path: read_pack(path, backbone, fingerprint=known), args.repeats)
@@ -113,7 +115,7 @@ def table(rows: list[dict], sparsity: float, fingerprint_seconds: float) -> str:
     ]
     for row in rows:
         name = {0: "at random (c = 0)", 1: "by magnitude (c = 1)"}.get(row["c"], f"c = {row['c']:g}")
-        for codec in ("bits", "coded"):
+        for codec in CODECS:
             r = row[codec]
             times = f"{r['load_seconds']:.2f} | {r['write_seconds']:.2f}"
             lines.append(f"| {name} | {codec} | {r['bits_per_weight']:.4f} | {r['bytes']:,} | {times} |")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.errors import ConfigError
+from s3router.packs.contents import CODECS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     add("exp_dir", type=Path, metavar="EXP_DIR", help="what s3router train, seq2seq-train or superb-train wrote")
     add("-o", "--output", type=Path, required=True, help="the pack, for example es.pack")
     add("--route", help="name of the language or task (default: the pack's name without its ending)")
-    add("--codec", choices=("bits", "coded"), default="bits", help="coded: smaller, slower to load (%(default)s)")
+    what = "coded: the smallest; gaps: nearly as small, and faster to load; bits: needs no backbone (%(default)s)"
+    add("--codec", choices=CODECS, default="bits", help=what)
     wide = "keep trained weights and adapters in float32 (default: float16, half the bytes)"
     add("--float32", action="store_true", help=wide)
     add("--checkpoint", help="a file in EXP_DIR, or a path (default: the best one on the validation set)")

@@ -40,7 +40,7 @@ def encode(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[
     codings = {}
     for name, mask in masks.items():
         removed = (~mask).cpu().numpy()
-        unit, symbols = _reduce(removed)
+        unit, symbols = reduce_units(removed)
         if unit == "weight":
             edges = _choose_edges(symbols, magnitudes := _magnitudes(weights[name]))
             order, sizes = _by_bin(magnitudes, edges)
@@ -93,7 +93,7 @@ def decode(
         raise Malformed("more code than masks")
 
 
-def _reduce(removed: np.ndarray) -> tuple[str, np.ndarray]:
+def reduce_units(removed: np.ndarray) -> tuple[str, np.ndarray]:
     """The unit that is removed as a whole, and the removals of these units."""
     if (removed == removed[:, :1]).all():
         return "row", removed[:, 0]

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-FORMAT_VERSION = 2  # the newest that is read: 1 has masks and further tensors, 2 an adapter besides
+FORMAT_VERSION = 2  # the newest that is read: 1 has masks and further tensors, 2 adapters and the codec gaps besides
 WHOLE = "seq2seq"  # ``kind`` among the preprocessing of packs of whole recognisers
-CODECS = ("bits", "coded")  # one bit per weight; range coding, which needs the backbone
+CODECS = ("bits", "coded", "gaps")
+"""One bit per weight; range coding; Huffman-coded gaps. The last two need the backbone."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ class PackMeta:
     licence: str = ""
     date: str = ""
     adapter: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def format_version(self) -> int:
-        """Of the file: packs without an adapter are as they were before there were any."""
-        return 2 if self.adapter else 1
 
     @property
     def whole(self) -> bool:

@@ -42,6 +42,11 @@ class Description:
     masks_digest: str
     meta: PackMeta
 
+    @property
+    def format_version(self) -> int:
+        """Of the file: packs that have nothing newer are as they were before there was any."""
+        return 2 if self.meta.adapter or self.codec == "gaps" else 1
+
 
 class Malformed(ValueError):
     """A description that this package would not write; the message says where."""
@@ -50,8 +55,8 @@ class Malformed(ValueError):
 def to_json(description: Description) -> dict[str, Any]:
     """The mapping that is written into the file."""
     meta = {field.name: getattr(description.meta, field.name) for field in fields(PackMeta)}
-    if not description.meta.adapter:
-        del meta["adapter"]  # as in format 1
+    if description.format_version == 1:
+        del meta["adapter"]
     meta["labels"] = None if description.meta.labels is None else list(description.meta.labels)
     entries = description.masks.items()
     return {
@@ -78,7 +83,7 @@ def from_json(values: Mapping[str, Any], version: int) -> Description:
     if codec not in CODECS:
         raise Malformed(f"unknown codec {codec!r} (known: {', '.join(CODECS)})")
     masks = _mapping(values["masks"], "masks")
-    return Description(
+    found = Description(
         route=check_route(values["route"]),
         codec=codec,
         tokens=_names(values["tokens"], "tokens"),
@@ -86,6 +91,9 @@ def from_json(values: Mapping[str, Any], version: int) -> Description:
         masks_digest=_hex(values["masks_digest"], "masks_digest"),
         meta=_meta(_mapping(values["meta"], "meta"), version),
     )
+    if found.format_version != version:
+        raise Malformed(f"its content is of format {found.format_version}, and it says {version}")
+    return found
 
 
 def check_route(route: Any) -> str:
@@ -111,7 +119,7 @@ def _entry(name: str, values: Any, codec: str) -> MaskEntry:
 def _meta(values: Mapping[str, Any], version: int) -> PackMeta:
     _keys(values, {field.name for field in fields(PackMeta)} - ({"adapter"} if version == 1 else set()), "meta")
     adapter = _mapping(values.get("adapter", {}), "adapter")
-    if version > 1 and (problem := settings_problem(adapter)):
+    if adapter and (problem := settings_problem(adapter)):
         raise Malformed(f"adapter: {problem}")
     checkpoint = values["checkpoint"]
     metrics = _mapping(values["metrics"], "metrics")

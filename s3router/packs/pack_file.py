@@ -27,6 +27,7 @@ _PARTS = ("delta", "featurizer", "head", "adapter")
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _FLOATS.items()}
 _BITS, _BPE, _STREAM = "masks.", "bpe_model", "coded"
+_STREAMS = ("gaps", "flags")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,8 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
 
     Args:
         path: the file; one that exists is replaced.
-        codec: ``bits`` (one bit per weight) or ``coded`` (range coding; needs the backbone, as does reading it).
+        codec: ``bits`` (one bit per weight), ``coded`` (range coding: the smallest) or ``gaps`` (within a few percent
+            of it, and read several times as fast); the last two need the backbone, as does reading them.
         backbone: as for `read_pack`.
 
     Returns:
@@ -57,12 +59,12 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
 
     Raises:
         PackError: the pack is inconsistent, or not for this backbone.
-        ConfigError: unknown codec, or no backbone for ``coded``.
+        ConfigError: unknown codec, or no backbone for those that need one.
     """
     if codec not in CODECS:
         raise ConfigError(f"unknown pack codec {codec!r}; known: {', '.join(CODECS)}")
-    if codec == "coded" and backbone is None:
-        raise ConfigError("the codec 'coded' needs the backbone that the masks belong to; give it, or use 'bits'")
+    if codec != "bits" and backbone is None:
+        raise ConfigError(f"the codec {codec!r} needs the backbone that the masks belong to; give it, or use 'bits'")
     if bad := [name for name, mask in pack.masks.items() if mask.dtype != torch.bool or mask.dim() != 2]:
         raise PackError(f"{path}: masks are bool matrices; {', '.join(bad[:5])} are not")
     packed = {name: pack_bits(mask) for name, mask in pack.masks.items()}
@@ -77,6 +79,11 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
 
         codings, stream = coding.encode(pack.masks, weights)
         tensors[_STREAM] = "U32", stream
+    elif codec == "gaps":
+        from s3router.packs import gaps
+
+        codings, streams = gaps.encode(pack.masks, weights)
+        tensors |= {name: ("U8", stream) for name, stream in streams.items()}
     else:
         tensors |= {_BITS + name: ("U8", bits) for name, bits in packed.items()}
     for part in _PARTS:
@@ -89,14 +96,15 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
     }
     digest = masks_digest((name, entry.shape, packed[name]) for name, entry in entries.items())
     description = Description(pack.route, codec, pack.tokens, entries, digest, pack.meta)
+    version = description.format_version
     try:
         text = to_json(description)
-        from_json(text, pack.meta.format_version)
+        from_json(text, version)
         json.dumps(text, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:  # Malformed, and what JSON cannot say
         raise PackError(printable(f"{path}: not written: {error}. Correct the pack.")) from None
     _check_contents(path, pack, weights)
-    return write_container(path, tensors, pack.meta.format_version, text)
+    return write_container(path, tensors, version, text)
 
 
 def read_pack(
@@ -106,8 +114,8 @@ def read_pack(
 
     Args:
         path: the file.
-        backbone: the plain backbone: its fingerprint, names and shapes must be the pack's. The codec ``coded`` needs
-            it.
+        backbone: the plain backbone: its fingerprint, names and shapes must be the pack's. All codecs but
+            ``bits`` need it.
         fingerprint: the backbone's fingerprint where it is known already (it is not computed then).
 
     Raises:
@@ -153,8 +161,7 @@ def read_parts(path: str | os.PathLike) -> Parts:
     except Malformed as error:
         refuse(path, f"its description is damaged ({error})")
     kinds = {_BPE: "U8"} | {_BITS + name: "U8" for name in description.masks if description.codec == "bits"}
-    if description.codec == "coded":
-        kinds[_STREAM] = "U32"
+    kinds |= {"coded": {_STREAM: "U32"}, "gaps": dict.fromkeys(_STREAMS, "U8")}.get(description.codec, {})
     lacking = [name for name in kinds if name not in tensors and name != _BPE]
     for name, (dtype, array) in tensors.items():
         if not _belongs(name, dtype, kinds, description) or (name in kinds and array.ndim != 1):
@@ -177,13 +184,16 @@ def _belongs(name: str, dtype: str, kinds: Mapping[str, str], description: Descr
 
 def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] | None) -> Iterable[tuple[str, Tensor]]:
     entries = parts.description.masks
-    if parts.description.codec == "coded":
+    if parts.description.codec != "bits":
         if weights is None:
             refuse(path, "its masks are coded relative to their backbone", "Give the backbone, too (--upstream).")
-        from s3router.packs import coding
+        from s3router.packs import coding, gaps
 
         try:
-            yield from coding.decode(entries, parts.tensors[_STREAM][1], weights)
+            if parts.description.codec == "coded":
+                yield from coding.decode(entries, parts.tensors[_STREAM][1], weights)
+            else:
+                yield from gaps.decode(entries, {name: parts.tensors[name][1] for name in _STREAMS}, weights)
         except Malformed as error:
             refuse(path, f"damaged: {error}")
         return

@@ -17,7 +17,7 @@ from s3router.packs.description import Description, MaskEntry
 from s3router.packs.pack_file import Parts, read_parts
 
 _IN_DECODER = re.compile(r"(?:^|(?<=\.))decoder\.")
-_PARTS = {"masks": "masks", "coded": "masks", "bpe_model": "sentencepiece model"}
+_PARTS = {"masks": "masks", "coded": "masks", "gaps": "masks", "flags": "masks", "bpe_model": "sentencepiece model"}
 
 
 def entropy(share: float) -> float:
@@ -42,7 +42,7 @@ def figures(path: str | os.PathLike) -> dict[str, Any]:
         "route": found.route,
         "kind": _kind(found),
         "codec": found.codec,
-        "format_version": found.meta.format_version,
+        "format_version": found.format_version,
         "bytes": sizes,
         "masks": {
             "tensors": len(found.masks),

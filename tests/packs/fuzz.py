@@ -65,6 +65,7 @@ NASTY += [
     "U8",
     "F32",
     "coded",
+    "gaps",
     "bits",
     "row",
 ]
@@ -210,7 +211,8 @@ def base_files(folder: Path) -> tuple[torch.nn.Module, list[bytes], list[dict]]:
     }
     near = conftest.random_masks(backbone, 0.2, correlation=0.8)
     files, masks = [], []
-    kinds = [("bits", pack.masks, None), ("coded", near, None), ("coded", rows, None)]
+    kinds = [("bits", pack.masks, None)]
+    kinds += [(codec, masks, None) for codec in ("coded", "gaps") for masks in (near, rows)]
     kinds += [("bits", {}, method) for method in conftest.ADAPTERS]
     for number, (codec, changed, method) in enumerate(kinds):
         path = folder / f"{number}.pack"

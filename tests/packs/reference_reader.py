@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import struct
+import zlib
 
 from numpy.random import PCG64
 
@@ -13,7 +14,7 @@ from numpy.random import PCG64
 def read(path, weights=None):
     """(description, {mask name: rows of 0 and 1}, {tensor name: (dtype, shape, bytes)}).
 
-    `weights`: name -> the backbone's matrix as a list of all its float32 values, for the codec "coded".
+    `weights`: name -> the backbone's matrix as a list of all its float32 values, for "coded" and "gaps".
     """
     with open(path, "rb") as file:
         content = file.read()
@@ -34,8 +35,10 @@ def read(path, weights=None):
     assert ("adapter" in description["meta"]) == (metadata["format_version"] == "2")
     if description["codec"] == "bits":
         flat = {name: unpack(tensors[f"masks.{name}"][2], entry) for name, entry in description["masks"].items()}
-    else:
+    elif description["codec"] == "coded":
         flat = decode(tensors["coded"][2], description["masks"], weights)
+    else:
+        flat = gaps(tensors["gaps"][2], tensors["flags"][2], description["masks"], weights)
     digest = hashlib.blake2b(digest_size=32)
     masks = {}
     for name, bits in flat.items():
@@ -139,6 +142,48 @@ def decode(data, entries, weights):
                 units[row if entry["unit"] == "row" else column] for row in range(rows) for column in range(columns)
             ]
         flat[name] = bits
+    return flat
+
+
+def gaps(gap_bytes, flag_bytes, entries, weights):
+    runs, bins = [], {}
+    for name, entry in entries.items():
+        rows, columns = entry["shape"]
+        bins[name] = [0] * {"weight": rows * columns, "row": rows, "column": columns}[entry["unit"]]
+        if entry["edges"]:
+            keys = [struct.unpack("<I", struct.pack("<f", abs(w)))[0] >> 16 for w in weights[name]]
+            bins[name] = [sum(key >= edge for edge in entry["edges"]) for key in keys]
+        for number, (removed, _) in enumerate(entry["runs"]):
+            size = bins[name].count(number)
+            few = min(removed, size - removed)
+            runs.append((65536 * few // max(size, 1), len(runs), name, number, size, removed, few))
+    streams = [iter(zlib.decompress(data, -15)) for data in (gap_bytes, flag_bytes)]
+    symbols = {}
+    for _, _, name, number, size, removed, few in sorted(runs):
+        rare = 1 if 2 * removed <= size else 0
+        if 4 * few <= size:
+            found = [1 - rare] * size
+            place = -1
+            for _ in range(few):
+                place += 1
+                while (byte := next(streams[0])) == 255:
+                    place += 255
+                place += byte
+                found[place] = rare
+        else:
+            found = unpack(bytes(next(streams[1]) for _ in range(-(-size // 8))), {"shape": [1, size]})
+        assert sum(found) == removed
+        symbols[name, number] = iter(found)
+    assert all(next(stream, None) is None for stream in streams)
+    flat = {}
+    for name, entry in entries.items():
+        rows, columns = entry["shape"]
+        units = [1 - next(symbols[name, number]) for number in bins[name]]
+        if entry["unit"] == "row":
+            units = [units[row] for row in range(rows) for _ in range(columns)]
+        elif entry["unit"] == "column":
+            units = units * rows
+        flat[name] = units
     return flat
 
 
