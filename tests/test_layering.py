@@ -36,10 +36,11 @@ BELOW = {
     "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters
     "experiments": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission", "serving"},
     "analysis": FIRST | {"upstreams", "serving", "experiments"},  # of the last, Markdown
+    "server": FIRST | {"upstreams", "asr", "serving"},
     "cli": {"*"},
     "__main__": {"cli"},
 }
-HEAVY = {"torch", "torchaudio", "espnet2", "s3prl", "transformers", "jiwer", "av", "matplotlib", "sklearn"}
+HEAVY = {"torch", "torchaudio", "espnet2", "s3prl", "transformers", "jiwer", "av", "matplotlib", "sklearn", "fastapi"}
 MASKS_NEED = {"torch", "numpy"}  # numpy comes with torch
 
 

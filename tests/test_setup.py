@@ -122,7 +122,7 @@ def test_own_environment_is_not_changed(clone: Path):
 def test_refusals(clone: Path):
     unknown = setup(clone, "--with-ml")
     assert unknown.returncode == 1
-    assert "--with-lm --with-onnx --with-all --check --help" in unknown.stderr
+    assert "--with-lm --with-onnx --with-serve --with-all --check --help" in unknown.stderr
     absent = setup(clone, S3ROUTER_VENV="/nonexistent")
     assert absent.returncode == 1
     assert "S3ROUTER_VENV=/nonexistent" in absent.stderr
@@ -181,11 +181,15 @@ def test_extras_by_interpreter(clone: Path):
     (clone / "tools/venv/bin/python3.13").unlink()
     assert setup(clone, "--with-all").returncode == 0
     assert any("--with-onnx" in call or "--with-lm" in call for call in calls(clone))
-    assert setup(clone, "--with-all").returncode == setup(clone, "--with-lm", "--with-onnx").returncode == 0
+    assert (
+        setup(clone, "--with-all").returncode
+        == setup(clone, "--with-lm", "--with-onnx", "--with-serve").returncode
+        == 0
+    )
     assert calls(clone) == []
 
 
-@pytest.mark.parametrize("extra", ["lm", "onnx"])
+@pytest.mark.parametrize("extra", ["lm", "onnx", "serve"])
 def test_an_extra_is_installed_on_demand_only(clone: Path, extra: str):
     packages = [p for p in (TOOLS / f"requirements-{extra}.txt").read_text().splitlines() if not p.startswith("#")]
     pins = clone / "tools/venv/.pins.txt"
@@ -206,7 +210,7 @@ def test_help(clone: Path):
 
 def test_everything_asked_for_is_pinned(check_install):
     pins = {re.sub(r"[-_.]+", "-", name).lower() for name in check_install.read_pins(TOOLS / "constraints.txt")}
-    for file in ("requirements.txt", "requirements-lm.txt", "requirements-onnx.txt"):
+    for file in ("requirements.txt", "requirements-lm.txt", "requirements-onnx.txt", "requirements-serve.txt"):
         for line in (TOOLS / file).read_text().splitlines():
             if line and not line.startswith("#"):
                 assert re.sub(r"[-_.]+", "-", line).lower() in pins

@@ -226,6 +226,23 @@ def onnxruntime_relu() -> str:
     return "a graph of one node"
 
 
+def fastapi_application() -> str:
+    import fastapi
+    import prometheus_client
+    import python_multipart
+    import uvicorn
+
+    app = fastapi.FastAPI()
+
+    @app.post("/")
+    def answer(text: str = fastapi.Form()) -> str:  # a form, which needs python-multipart
+        return text
+
+    config = uvicorn.Config(app)
+    config.load()
+    return f"a form, on uvicorn {uvicorn.__version__}, {prometheus_client.__name__}, {python_multipart.__name__}"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "torch": torch_bf16,
     "torchaudio": torchaudio_resample,
@@ -246,7 +263,8 @@ CHECKS: dict[str, Callable[[], str]] = {
 }
 LM_CHECKS = {"flashlight-text": flashlight_kenlm}
 ONNX_CHECKS = {"onnxruntime": onnxruntime_relu}
-ONNX_NEEDS = {"onnx", "flatbuffers", "ml_dtypes"}
+SERVE_CHECKS = {"fastapi": fastapi_application}
+OPTIONAL = {"lm": LM_CHECKS, "onnx": ONNX_CHECKS, "serve": SERVE_CHECKS}
 DISTRIBUTIONS = {"s3prl": "espnet-s3prl"}  # where the check is not named as the package
 
 
@@ -262,6 +280,12 @@ def read_pins(path: Path) -> dict[str, str]:
             raise ValueError(f"{path}:{number}: expected name==version, found {line!r}")
         pins[match[1]] = match[2]
     return pins
+
+
+def packages_of(extra: str) -> list[str]:
+    """What an extra brings, its own requirements included."""
+    path = Path(__file__).with_name(f"requirements-{extra}.txt")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 
 
 def wrong_versions(pins: dict[str, str], optional: set[str]) -> list[str]:
@@ -316,15 +340,15 @@ def run_check(name: str) -> tuple[bool, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constraints", type=Path, help="compare every version with this file, and run pip check")
-    parser.add_argument("--with-lm", action="store_true", help="check the n-gram decoder too")
-    parser.add_argument("--with-onnx", action="store_true", help="check the ONNX runtime too")
+    for extra, what in (("lm", "n-gram decoder"), ("onnx", "ONNX runtime"), ("serve", "HTTP server")):
+        parser.add_argument(f"--with-{extra}", action="store_true", help=f"check the {what} too")
     parser.add_argument(
         "--repair", action="store_true", help="forget half-installed packages, so that pip installs them"
     )
-    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS, *ONNX_CHECKS], help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS, *ONNX_CHECKS, *SERVE_CHECKS], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print({**CHECKS, **LM_CHECKS, **ONNX_CHECKS}[args.one]())
+        print({**CHECKS, **LM_CHECKS, **ONNX_CHECKS, **SERVE_CHECKS}[args.one]())
         return 0
     if args.repair:
         for name, folder in damaged().items():
@@ -336,9 +360,10 @@ def main() -> int:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"check_install: CPython 3.12 or 3.13 is needed, {sys.executable} is {found}", file=sys.stderr)
         return 1
-    optional = (set() if args.with_lm else set(LM_CHECKS)) | (set() if args.with_onnx else {*ONNX_CHECKS, *ONNX_NEEDS})
+    wanted = {extra for extra in OPTIONAL if vars(args)[f"with_{extra}"]}
+    optional = {package for extra in OPTIONAL.keys() - wanted for package in packages_of(extra)}
     problems = [*wrong_versions(read_pins(args.constraints), optional), *unmet()] if args.constraints else []
-    for name in [*CHECKS, *(LM_CHECKS if args.with_lm else ()), *(ONNX_CHECKS if args.with_onnx else ())]:
+    for name in [*CHECKS, *(name for extra, checks in OPTIONAL.items() if extra in wanted for name in checks)]:
         works, detail = run_check(name)
         try:
             version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))

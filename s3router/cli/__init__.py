@@ -34,6 +34,7 @@ COMMANDS = {
     "bake": ("s3router.cli.bake", "a pack or an experiment as a plain model (HuggingFace, s3prl, ONNX)"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "classify": ("s3router.cli.classify", "label recordings by mask packs of trained classifiers"),
+    "serve": ("s3router.cli.serve", "an HTTP server with OpenAI's API for transcription"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "experiment": ("s3router.cli.experiment", "many runs from one YAML grid: sweeps, seeds, tables, figures"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),

@@ -1,0 +1,1 @@
+"""An HTTP server for routes (``s3router serve``): OpenAI's API for transcription."""

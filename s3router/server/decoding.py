@@ -1,0 +1,119 @@
+"""Audio decoding in processes of its own, so that what crashes a decoder, or hangs in it, harms one request only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from s3router.data.audio import Seconds
+from s3router.server.decoder import READY, REPLY, REQUEST, SAMPLES, TOO_LONG
+from s3router.server.refusal import Refusal
+
+NAME_CHARACTERS = 100  # of a file's name, in messages
+
+
+class Decoders:
+    """A number of `s3router.server.decoder` processes; recordings wait for one that is free.
+
+    Args:
+        count: processes.
+        on_death: called whenever one has died, or had to be ended.
+    """
+
+    def __init__(self, count: int, on_death: Callable[[], None]):
+        self._count, self._on_death = count, on_death
+        self._idle: asyncio.Queue[_Child | None] = asyncio.Queue()
+        self._killed: list[_Child] = []
+
+    async def start(self) -> None:
+        """Start all; raises ChildProcessError if they do not come up."""
+        for child in await asyncio.gather(*(_Child.start() for _ in range(self._count))):
+            self._idle.put_nowait(child)
+
+    async def stop(self) -> None:
+        """End all; none may be at work."""
+        for _ in range(self._count):
+            child = await self._idle.get()
+            if child is not None:
+                await child.end()
+        await asyncio.gather(*(child.process.wait() for child in self._killed))
+
+    async def decode(self, content: bytes, name: str, max_seconds: Seconds) -> np.ndarray:
+        """The content of an audio file of any format -> float32 (samples,) at 16 kHz.
+
+        Args:
+            name: what the file is called; for messages, and for formats that only a suffix tells. It is not opened.
+
+        Raises:
+            Refusal: not audio, or too long.
+        """
+        name = "".join(c if c.isprintable() else "?" for c in os.path.basename(name))[-NAME_CHARACTERS:] or "the file"
+        child = await self._idle.get()
+        alive = None
+        try:
+            child = child or await _Child.start()
+            kind, payload = await child.ask(content, name, max_seconds)
+            alive = child
+        except (OSError, EOFError):  # EOFError: asyncio's IncompleteReadError
+            message = f"{name}: not audio that can be decoded; convert it to wav"
+            raise Refusal(400, message, "audio_not_decodable", "file") from None
+        finally:
+            if alive is None:  # dead, or in the middle of an answer that nobody waits for
+                self._on_death()
+                if child is not None:
+                    child.kill()
+                    self._killed = [c for c in self._killed if c.process.returncode is None] + [child]
+            self._idle.put_nowait(alive)
+        if kind == SAMPLES:
+            return np.frombuffer(payload, np.float32).copy()  # which may be written to, as torch wants it
+        if kind == TOO_LONG:
+            raise Refusal(413, payload.decode(), "audio_too_long", "file")
+        raise Refusal(400, payload.decode(), "audio_not_decodable", "file")
+
+
+class _Child:
+    def __init__(self, process: asyncio.subprocess.Process):
+        self.process = process
+
+    @classmethod
+    async def start(cls) -> _Child:
+        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each takes address space
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "s3router.server.decoder"),
+            **{"stdin": pipe, "stdout": pipe, "stderr": nothing, "env": environment, "start_new_session": True},
+        )
+        child = cls(process)
+        try:
+            if await process.stdout.read(1) != READY:
+                raise ChildProcessError(f"{sys.executable} -m s3router.server.decoder does not start; run it by hand")
+        except BaseException:
+            child.kill()
+            raise
+        return child
+
+    async def ask(self, content: bytes, name: str, max_seconds: Seconds) -> tuple[int, bytes]:
+        encoded = name.encode(errors="replace")
+        self.process.stdin.write(REQUEST.pack(len(encoded), len(content), max_seconds) + encoded)
+        self.process.stdin.write(content)
+        await self.process.stdin.drain()
+        kind, size = REPLY.unpack(await self.process.stdout.readexactly(REPLY.size))
+        return kind, await self.process.stdout.readexactly(size)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    async def end(self) -> None:
+        self.process.stdin.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), 5)
+        except TimeoutError:
+            self.kill()
+            await self.process.wait()

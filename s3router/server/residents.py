@@ -1,0 +1,78 @@
+"""The routes in memory: loaded at first use, loaded again when their file has changed, evicted by a budget of bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+
+from s3router.errors import PackError
+from s3router.packs import read_pack
+from s3router.server.catalogue import Found, Stamp
+from s3router.server.metrics import Metrics
+from s3router.serving.routed_model import RoutedModel
+from s3router.upstreams.memory import give_back_memory
+
+logger = logging.getLogger(__name__)
+
+
+class Residents:
+    """Used by one thread, which also runs the model.
+
+    Args:
+        model: without routes.
+        budget: bytes of packs in memory; the route in use stays, whatever its size.
+    """
+
+    def __init__(self, model: RoutedModel, budget: int, metrics: Metrics):
+        self._model, self._budget, self._metrics = model, budget, metrics
+        self._held: OrderedDict[str, tuple[Stamp, int]] = OrderedDict()  # the one used last at the end
+
+    @property
+    def nbytes(self) -> dict[str, int]:
+        """Route -> bytes in memory."""
+        return {route: size for route, (_, size) in list(self._held.items())}
+
+    def bring(self, found: Found) -> None:
+        """Have a route in memory, as its file is.
+
+        Raises:
+            PackError: the file is damaged, and nothing of the route is in memory.
+        """
+        held = self._held.get(found.route)
+        if held is not None and held[0] == found.stamp:
+            self._held.move_to_end(found.route)
+            self._metrics.pack_hits.inc()
+            return
+        try:
+            backbone, fingerprint = self._model.backbone_for(found.meta.whole, str(found.path))
+            pack = read_pack(found.path, backbone, fingerprint=fingerprint)
+            if pack.route != found.route:
+                raise PackError(f"{found.path}: it is of route {pack.route!r} now, and was of {found.route!r}")
+        except PackError as error:
+            if held is None:
+                raise
+            logger.warning("pack not replaced", extra={"fields": {"route": found.route, "reason": str(error)}})
+            self._held[found.route] = (found.stamp, held[1])  # do not read it again for every request
+            return
+        if held is not None:
+            self.drop(found.route)
+        before = self._weights()
+        self._model.add(pack)
+        head = sum(tensor.nbytes for tensor in self._model.head(found.route).buffers())
+        self._held[found.route] = (found.stamp, self._weights() - before + head)
+        del pack
+        self._metrics.pack_loads.inc()
+        while len(self._held) > 1 and sum(self.nbytes.values()) > self._budget:
+            self.drop(next(iter(self._held)))
+            self._metrics.pack_evictions.inc()
+        give_back_memory()
+
+    def drop(self, route: str) -> None:
+        """Forget a route that is in memory."""
+        del self._held[route]
+        self._model.remove(route)
+
+    def _weights(self) -> int:
+        """Bytes of what is kept of all routes besides their heads."""
+        whole = 0 if self._model.whole is None else self._model.whole.routes.nbytes["routes"]
+        return whole + self._model.upstream.routes.nbytes["routes"]

@@ -1,0 +1,210 @@
+"""A server from packs and options: loaded, bound to an address, run until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from s3router.asr.ctc_decode import BatchOptions
+from s3router.data.audio import Seconds
+from s3router.errors import ConfigError
+from s3router.packs import write_pack
+from s3router.server.app import Service, create_app
+from s3router.server.catalogue import Catalogue, packs_in
+from s3router.server.decoding import Decoders
+from s3router.server.engine import Engine
+from s3router.server.limits import Limits
+from s3router.server.metrics import Metrics
+from s3router.serving.loading import backbone_of, load_backbone, pack_of_folder
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server runs.
+
+    Attributes:
+        sources: packs, folders of packs, experiment folders.
+        upstream, ckpt, device: of the backbone, as of `s3router.serving.loading.load_routes`.
+        batches: how pieces are put together; ``batch_seconds`` 0 computes each by itself.
+        wait: seconds that the queue waits for others to come.
+        pack_mb: packs in memory, in units of 1e6 bytes.
+        working_copies: routes whose changed weights are kept at a time.
+        key, loading: as of `s3router.server.app.Service`.
+        limits: of requests.
+    """
+
+    sources: Sequence[Path]
+    upstream: str | None = None
+    ckpt: str | None = None
+    device: str = "cpu"
+    batches: BatchOptions = field(default_factory=lambda: BatchOptions(batch_seconds=0))
+    wait: Seconds = 0.01
+    pack_mb: float = 1000.0
+    working_copies: int = 1
+    key: str | None = None
+    loading: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.wait <= 1:
+            raise ConfigError(f"{1000 * self.wait:g} ms of waiting for others: expected 0 to 1000")
+        if not self.pack_mb > 0:
+            raise ConfigError(f"{self.pack_mb:g} MB of packs: expected a number above 0")
+        if self.working_copies < 1:
+            raise ConfigError(f"{self.working_copies} working copies: expected 1 at least")
+
+
+@contextlib.contextmanager
+def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
+    """What `s3router.server.app.create_app` takes; experiments are packed for the length of the block.
+
+    Raises:
+        As `s3router.serving.loading.load_backbone` and `Catalogue`.
+    """
+    with tempfile.TemporaryDirectory(prefix="s3router-") as folder:
+        sources = [_packed(path, Path(folder)) if _is_experiment(path) else path for path in settings.sources]
+        packs = packs_in(sources)
+        if not packs:
+            raise ConfigError(f"no pack in {', '.join(map(str, sources))}; write one with s3router pack")
+        named = settings.sources[0] if _is_experiment(settings.sources[0]) else packs[0]
+        upstream, ckpt = backbone_of(named, settings.upstream, settings.ckpt)
+        model = load_backbone(packs, upstream, ckpt, settings.device).eval()
+        fingerprints = {False: model.upstream.backbone_fingerprint}
+        model.upstream.routes.working_copies = settings.working_copies
+        if model.whole is not None:
+            fingerprints[True] = model.whole.fingerprint
+            model.whole.routes.working_copies = settings.working_copies
+        metrics = Metrics()
+        yield Service(
+            Engine(model, round(settings.pack_mb * 1e6), metrics, settings.wait, settings.batches),
+            Catalogue(sources, fingerprints.get),
+            Decoders(settings.limits.decoders, metrics.decoder_deaths.inc),
+            settings.limits,
+            upstream,
+            settings.key,
+            (*LOOPBACK, "[::1]") if host in LOOPBACK else None,
+            settings.loading,
+        )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket on an address; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        raise ConfigError(f"{host}:{port}: cannot be listened on ({error.strerror}); take another --port") from None
+    return sock
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]):
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+class Server:
+    """An HTTP server around a `Service`.
+
+    Args:
+        given: what to serve.
+        sock: where (`bind`).
+        ready: called with the address as soon as requests are answered.
+    """
+
+    def __init__(self, given: Service, sock: socket.socket, ready: Callable[[str], None] = lambda url: None):
+        config = uvicorn.Config(
+            create_app(given),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(given.limits.timeout),
+        )
+        host, port = sock.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._server, self._sock = _Uvicorn(config, lambda: ready(self.url)), sock
+
+    def run(self) -> None:
+        """Serve until a signal comes, or `stop`. What was accepted until then is answered."""
+        try:
+            self._server.run(sockets=[self._sock])
+        except (KeyboardInterrupt, SystemExit):  # uvicorn raises the signal again after it has stopped
+            if not self._server.should_exit:
+                raise
+        if not self._server.started:
+            raise ConfigError("the server did not start; its log says why")
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[str]:
+        """Serve in a thread for the length of the block, which gets the address."""
+        thread = threading.Thread(target=self.run, name="server")
+        thread.start()
+        try:
+            while not self._server.started:
+                if not thread.is_alive():
+                    raise ConfigError("the server did not start; the log says why")
+                thread.join(0.02)
+            yield self.url
+        finally:
+            self.stop()
+            thread.join()
+
+    def stop(self) -> None:
+        """Take no more requests, answer those that are there, and end."""
+        self._server.should_exit = True
+
+
+class JsonLines(logging.Formatter):
+    """A log record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, event; the record's ``fields``; a traceback if there is one."""
+        when = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        values = {"time": when, "level": record.levelname.lower(), "event": record.getMessage()}
+        values |= getattr(record, "fields", {})
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, ensure_ascii=False)
+
+
+def log_to_stderr() -> None:
+    """All of this package's records of level info, and warnings of others, as lines of JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    handler.addFilter(lambda record: record.name.startswith("s3router.server") or record.levelno >= logging.WARNING)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def _is_experiment(path: Path) -> bool:
+    return path.is_dir() and not any(path.glob("*.pack"))
+
+
+def _packed(folder: Path, into: Path) -> Path:
+    pack = pack_of_folder(folder)
+    path = into / f"{pack.route}.pack"
+    if path.exists():
+        raise ConfigError(f"{folder}: there is another experiment of that name; pack both, with other names")
+    write_pack(path, pack)
+    return path

@@ -1,0 +1,91 @@
+"""One transcription: decoded, cut, heard piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from s3router.asr.ctc_decode import BatchOptions
+from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.errors import S3RouterError
+from s3router.server.decoding import Decoders
+from s3router.server.engine import Engine, Piece
+from s3router.server.formats import Segment
+from s3router.server.limits import Limits
+from s3router.server.refusal import Refusal
+from s3router.server.wanted import Wanted
+from s3router.serving.pauses import pieces_of
+
+logger = logging.getLogger(__name__)
+
+LONGEST: Seconds = BatchOptions().max_seconds
+"""Of a piece: what the model takes at once, and Whisper's window."""
+
+
+@dataclass
+class Transcription:
+    """A transcription under way.
+
+    Attributes:
+        seconds: length of the recording.
+        pieces: what it was cut into.
+        timing: milliseconds: ``decoding`` of the audio; of all pieces together ``queue`` and ``inference``.
+    """
+
+    wanted: Wanted
+    seconds: Seconds
+    pieces: list[tuple[int, Piece]]
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    async def begin(cls, wanted: Wanted, decoders: Decoders, engine: Engine, limits: Limits) -> Transcription:
+        """Decode the recording, and put its pieces into the queue.
+
+        Raises:
+            Refusal: not audio, too long, too short for one frame; or too much waits already.
+        """
+        started = time.monotonic()
+        content, name = await wanted.upload.read(), wanted.upload.filename or ""
+        wave = await decoders.decode(content, name, limits.audio_seconds)
+        took = time.monotonic() - started
+        engine.metrics.decoding.observe(took)
+        seconds, least = len(wave) / SAMPLE_RATE, engine.model.receptive_field
+        if len(wave) < least:
+            message = f"{1000 * seconds:.0f} ms of audio; the model needs {1000 * least / SAMPLE_RATE:.0f}"
+            raise Refusal(400, message, "audio_too_short", "file")
+        waiting = engine.waiting_seconds
+        if waiting and waiting + seconds > limits.waiting_seconds:
+            raise Refusal(429, f"{waiting:.0f} s of audio wait already; try again later", "queue_full", retry_after=10)
+        places = await asyncio.to_thread(pieces_of, wave, LONGEST, wanted.pause)
+        pieces = [(start, Piece(wave[start:stop], wanted.routes, n)) for n, (start, stop) in enumerate(places)]
+        for _, piece in pieces:
+            engine.submit(piece)
+        engine.metrics.audio.inc(seconds)
+        return cls(wanted, seconds, pieces, {"decoding": 1000 * took, "queue": 0.0, "inference": 0.0})
+
+    async def segments(self) -> AsyncIterator[Segment]:
+        """What was heard, piece by piece, as soon as it is there and all before it.
+
+        Raises:
+            Refusal: a pack cannot be read any more.
+        """
+        try:
+            for start, piece in self.pieces:
+                heard = await asyncio.wrap_future(piece.future)
+                self.timing["queue"] += 1000 * heard.queued
+                self.timing["inference"] += 1000 * heard.computed
+                yield Segment(start / SAMPLE_RATE, start / SAMPLE_RATE + piece.seconds, heard)
+        except S3RouterError as error:  # with paths in it, which are nobody's business
+            logger.warning("not transcribed", extra={"fields": {"reason": str(error)}})
+            message = "a pack cannot be read; the server's log says why"
+            raise Refusal(503, message, "pack_not_readable", "model") from None
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Take what is left from the queue."""
+        for _, piece in self.pieces:
+            piece.future.cancel()

@@ -1,0 +1,272 @@
+"""What holds when things go wrong or change under a server: packs, decoders, clients, queues, signals."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s3router.asr.ctc_decode import BatchOptions
+from s3router.errors import ConfigError, PackError
+from s3router.packs import MaskPack, read_pack, write_pack
+from s3router.server.catalogue import Catalogue
+from s3router.server.engine import Engine, Piece
+from s3router.server.limits import Limits
+from s3router.server.metrics import Metrics
+from s3router.serving.loading import load_backbone
+from tests.server.conftest import AUDIO, ROOT, serving
+from tests.server.test_api import get, in_turn, upload
+
+pytestmark = pytest.mark.usefixtures("upstream_in_place")
+
+WAVE = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+
+
+@pytest.fixture
+def folder(packs, tmp_path) -> Path:
+    """A copy of the packs, which a test may change."""
+    return Path(shutil.copytree(packs, tmp_path / "packs"))
+
+
+@pytest.fixture
+def look_at_once(monkeypatch):
+    monkeypatch.setattr("s3router.server.catalogue.RESCAN", 0.0)
+
+
+def text(url: str, model: str) -> str | None:
+    status, found = upload(url, ("model", model), content=AUDIO[0].read_bytes())
+    return found["text"] if status == 200 else found["error"]["code"]
+
+
+def count(url: str, name: str) -> float:
+    lines = get(f"{url}/metrics")[1].decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def renamed(path: Path, route: str) -> MaskPack:
+    pack = read_pack(path)
+    return MaskPack(**{**vars(pack), "route": route})
+
+
+def test_packs_come_go_and_change_on_disk(folder, look_at_once):
+    with serving(folder) as (url, _):
+        it, ru = text(url, "it"), text(url, "ru")
+        assert it != ru
+        assert count(url, "s3router_pack_loads_total") == 2
+        write_pack(folder / "new.pack", renamed(folder / "ru.pack", "xx"))
+        assert text(url, "xx") == ru
+        write_pack(folder / "it.pack", renamed(folder / "ru.pack", "it"))
+        assert text(url, "it") == ru
+        (folder / "new.pack").unlink()
+        assert text(url, "xx") == "model_not_found"
+
+
+def test_a_damaged_replacement_leaves_what_is_in_memory(folder, look_at_once):
+    with serving(folder, loading=True) as (url, _):
+        it = text(url, "it")
+        for name in ("it.pack", "es.pack"):
+            (folder / name).write_bytes(b"garbage" * 100)
+        assert text(url, "it") == it
+        assert text(url, "es") == "pack_not_readable"  # known, but never read
+        assert text(url, "auto") == "pack_not_readable"  # not answered by the others in silence
+        _, found = upload(url, ("model", "es"), content=AUDIO[0].read_bytes())
+        assert str(folder) not in found["error"]["message"]
+        assert text(url, "ru")
+
+
+def test_packs_are_evicted_by_a_budget_and_come_back(folder):
+    with serving(folder) as (url, given):
+        alone = {route: text(url, route) for route in ("es", "fr.CA", "it", "ru")}
+        sizes = dict(given.engine.resident)
+    assert set(sizes) == set(alone)
+    with serving(folder, pack_mb=1.01 * max(sizes.values()) / 1e6) as (url, given):
+        for _ in range(2):
+            for route, expected in alone.items():
+                assert text(url, route) == expected
+                assert sum(given.engine.resident.values()) <= 1.01 * max(sizes.values())
+                assert route in given.engine.resident
+        assert count(url, "s3router_pack_evictions_total") >= 4
+        assert text(url, "auto") in alone.values()  # more candidates than fit at a time
+
+
+def test_packs_that_cannot_be_served_are_left_out_or_refused(folder, packs, caplog, tmp_path):
+    fingerprint = read_pack(folder / "it.pack").meta.fingerprint
+    known = {False: fingerprint}.get
+    (folder / "bad.pack").write_bytes(b"nothing")
+    with caplog.at_level(logging.WARNING):
+        assert set(Catalogue([folder], known).routes) == {"es", "fr.CA", "it", "ru"}
+    assert any("bad.pack" in record.fields["reason"] for record in caplog.records)
+    with pytest.raises(PackError, match=r"bad\.pack"):
+        Catalogue([folder / "bad.pack", folder / "it.pack"], known)
+    with pytest.raises(PackError, match=r"none\.pack: no such pack"):
+        Catalogue([folder / "none.pack", folder / "it.pack"], known)
+    with pytest.raises(PackError, match="for another backbone"):
+        Catalogue([folder / "it.pack"], {False: "0" * 32}.get)
+    with pytest.raises(ConfigError, match="both of route 'it'"):
+        Catalogue([folder / "it.pack", packs / "it.pack"], known)
+    with pytest.raises(ConfigError, match="no pack in"):
+        Catalogue([tmp_path], known)
+    write_pack(folder / "auto.pack", renamed(folder / "it.pack", "auto"))
+    with pytest.raises(PackError, match="its route is called auto"):
+        Catalogue([folder / "auto.pack"], known)
+
+
+def decoders(url: str) -> list[int]:
+    """The processes that decode for a server in this process."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for task in Path("/proc/self/task").iterdir():
+        children += (task / "children").read_text().split()
+    named = {int(pid) for pid in children if b"s3router.server.decoder" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return sorted(named)
+
+
+def test_a_decoder_that_dies_is_replaced(folder):
+    with serving(folder, limits=Limits(decoders=1)) as (url, _):
+        expected = text(url, "it")
+        for _ in range(2):
+            (pid,) = decoders(url)
+            os.kill(pid, signal.SIGKILL)
+            assert text(url, "it") == "audio_not_decodable"
+            assert text(url, "it") == expected
+        assert count(url, "s3router_decoder_deaths_total") == 2
+
+
+def test_time_is_limited_also_in_a_decoder_that_hangs(folder):
+    with serving(folder, limits=Limits(decoders=1, timeout=1.0)) as (url, _):
+        expected = text(url, "it")
+        os.kill(decoders(url)[0], signal.SIGSTOP)
+        assert text(url, "it") == "timeout"
+        for _ in range(20):  # the next one starts when it is needed
+            if (found := text(url, "it")) == expected:
+                break
+        assert found == expected
+
+
+def slow(engine: Engine, seconds: float) -> Future:
+    """Keep the engine's thread busy."""
+    return engine._task(lambda: time.sleep(seconds))
+
+
+def test_a_full_queue_refuses_and_recovers(folder):
+    with serving(folder, limits=Limits(requests=3)) as (url, given), ThreadPoolExecutor(6) as pool:
+        slow(given.engine, 1.5)
+        answers = list(pool.map(lambda _: upload(url, ("model", "it"), content=AUDIO[0].read_bytes()), range(6)))
+        assert sorted(status for status, _ in answers) == [200] * 3 + [429] * 3
+        assert {found["error"]["code"] for status, found in answers if status == 429} == {"queue_full"}
+        assert text(url, "it") == next(found["text"] for status, found in answers if status == 200)
+    with serving(folder, limits=Limits(waiting_seconds=1)) as (url, given), ThreadPoolExecutor(2) as pool:
+        slow(given.engine, 1.0)
+        answers = list(pool.map(lambda _: upload(url, ("model", "it"), content=in_turn(*AUDIO[:2])), range(2)))
+        assert sorted(status for status, _ in answers) == [200, 429]
+
+
+def test_who_goes_away_frees_its_place(folder):
+    with serving(folder, limits=Limits(requests=1)) as (url, given):
+        slow(given.engine, 1.5)
+        host, port = url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port))
+        body = b'--X\r\nContent-Disposition: form-data; name="model"\r\n\r\nit\r\n--X\r\n'
+        body += b'Content-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + AUDIO[0].read_bytes()
+        kind = {"Content-Type": "multipart/form-data; boundary=X"}
+        connection.request("POST", "/v1/audio/transcriptions", body + b"\r\n--X--\r\n", kind)
+        while count(url, "s3router_waiting_pieces") < 1:
+            time.sleep(0.02)
+        connection.close()
+        for _ in range(50):
+            if text(url, "it") != "queue_full":
+                break
+            time.sleep(0.05)
+        assert count(url, "s3router_pieces_total") == 1  # the other was never computed
+        assert count(url, 's3router_requests_total{model="it",status="499"}') == 1
+
+
+def test_a_piece_that_fails_harms_no_other(folder, upstream_in_place):
+    """Among pieces of one route, one that the model cannot take."""
+    model = load_backbone([folder / "it.pack"]).eval()
+    catalogue = Catalogue([folder], {False: model.upstream.backbone_fingerprint}.get)
+    engine = Engine(model, 10**9, Metrics(), 0.01, BatchOptions(batch_seconds=100))
+    it = catalogue.route("it")
+    futures = [engine.submit(Piece(wave, [it])) for wave in (WAVE, np.zeros((2, 2, 2), np.float32), WAVE[:4000])]
+    engine.start()
+    assert futures[0].result(20).route == futures[2].result(20).route == "it"
+    with pytest.raises(Exception, match=r"."):
+        futures[1].result(20)
+    engine.stop()
+    assert not engine.alive
+
+
+def test_later_pieces_of_a_long_recording_let_short_ones_pass(folder, upstream_in_place, monkeypatch):
+    monkeypatch.setattr("s3router.server.engine.ROUND", 1)
+    model = load_backbone([folder / "it.pack"]).eval()
+    catalogue = Catalogue([folder], {False: model.upstream.backbone_fingerprint}.get)
+    engine = Engine(model, 10**9, Metrics(), 0.0, BatchOptions(batch_seconds=0))
+    it, order = catalogue.route("it"), []
+    pieces = [(f"long {n}", Piece(WAVE, [it], n)) for n in range(4)] + [("short", Piece(WAVE, [it]))]
+    for name, piece in pieces:
+        piece.future.add_done_callback(lambda _, name=name: order.append(name))
+        engine.submit(piece)
+    engine.start()
+    engine.stop()
+    assert order == ["long 0", "short", "long 1", "long 2", "long 3"]
+
+
+def test_the_command_answers_what_it_has_accepted_and_logs_no_content(packs, small_upstream, tmp_path):
+    environment = {**os.environ, "S3ROUTER_TINY": str(small_upstream), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "s3router", "serve", "--routes", str(packs), "--port", "0", "--wait-ms", "1000"]
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        url = process.stdout.readline().split()[0]
+        answers: list = []
+        asking = threading.Thread(
+            target=lambda: answers.append(
+                upload(url, ("model", "it"), content=AUDIO[0].read_bytes(), name="private.flac")
+            )
+        )
+        asking.start()
+        while count(url, "s3router_requests_in_flight") < 1:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        asking.join(20)
+        assert process.wait(20) == 0
+        process.stdout.close()
+        log.seek(0)
+        lines = [json.loads(line) for line in log]
+    (status, found), *_ = answers
+    assert status == 200
+    (line,) = [line for line in lines if line["event"] == "transcription"]
+    assert (line["status"], line["model"], line["pieces"]) == (200, "it", 1)
+    assert line["seconds"] == pytest.approx(1.6, abs=1)
+    written = json.dumps(lines, ensure_ascii=False)
+    assert found["text"]
+    assert found["text"] not in written
+    assert "private" not in written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "lets other machines in: set S3ROUTER_API_KEY"),
+        (["--timeout", "0"], "--timeout 0.0: expected a number above 0"),
+        (["--pack-mb", "-1"], "-1 MB of packs"),
+        (["--wait-ms", "5000"], "5000 ms of waiting"),
+        (["--port", "1", "--host", "203.0.113.1", "--without-key"], "203.0.113.1:1: cannot be listened on"),
+        (["--device", "gpu"], "no such device"),
+    ],
+)
+def test_wrong_options(packs, options, message, capsys):
+    from s3router.cli import main
+
+    assert main(["serve", "--routes", str(packs), *options]) == 1
+    assert message in capsys.readouterr().err
