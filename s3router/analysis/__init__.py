@@ -1,5 +1,6 @@
 """Analysis: what learnt masks say about languages, tasks and layers.
 
-`mask_set` lays packs side by side as bits; `similarity`, `cuts`, `relations` (Mantel test), `typology`, `cka` and
-`arrange` compute on them. Importing this package imports nothing.
+Begin at `report.analyse`. `mask_set` lays packs side by side as bits; `similarity`, `cuts`, `relations` (Mantel test),
+`typology`, `cka`, `representation` and `arrange` compute on them; `inside` and `outside` make tables and figures of it,
+`page` writes these. Importing this package imports nothing.
 """

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from s3router.analysis.mask_set import MaskSet, Weight, removed_words, unpack
-from s3router.analysis.similarity import hypergeometric_variance
+from s3router.analysis.similarity import Overlap, hypergeometric_variance
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach, detach, masks_of
 from s3router.packs.contents import PackMeta
@@ -120,23 +120,54 @@ class InitialMasks:
             detach(self._backbone)
 
 
-def from_initial(masks: MaskSet, initial: InitialMasks) -> np.ndarray:
-    """How far masks have left their initial ones.
+@dataclass(frozen=True)
+class FromInitial:
+    """Masks against the initial ones of their trainings: float64 (matrices, sources), NaN where these are not known.
 
-    Returns:
-        float64 (matrices, sources): the share of the removed weights that the initial mask kept; NaN where that is not
-        known, or nothing is removed.
+    Attributes:
+        masks: the set.
+        initial: weights that the initial mask removes.
+        common: weights that both remove.
     """
+
+    masks: MaskSet
+    initial: np.ndarray
+    common: np.ndarray
+
+    def changed(self, rows: np.ndarray) -> np.ndarray:
+        """Over these matrices, (sources,): the share of the removed weights that the initial mask kept."""
+        removed = self.masks.counts[rows].sum(0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(removed > 0, 1 - self.common[rows].sum(0) / removed, np.nan)
+
+    def over(self, rows: np.ndarray) -> Overlap:
+        """Over these matrices, arrays (sources,): each mask (`first`) and its initial one; chance is that of single
+        weights."""
+        sizes, counts = self.masks.sizes[rows][:, None].astype(np.float64), self.masks.counts[rows].astype(np.float64)
+        initial = self.initial[rows]
+        return Overlap(
+            np.full(counts.shape[1], sizes.sum()),
+            counts.sum(0),
+            initial.sum(0),
+            self.common[rows].sum(0),
+            (counts * initial / sizes).sum(0),
+            hypergeometric_variance(sizes, counts, initial).sum(0),
+        )
+
+
+def from_initial(masks: MaskSet, initial: InitialMasks) -> FromInitial:
+    """Hold each mask against the one that its training began with."""
     names = tuple(weight.name for weight in masks.weights)
-    found = np.full((len(masks.weights), len(masks.sources)), np.nan)
-    counts = masks.counts
+    shape = len(masks.weights), len(masks.sources)
+    removed, common = np.full(shape, np.nan), np.full(shape, np.nan)
     for column, source in enumerate(masks.sources):
         first = initial.of(source.meta, names)
+        if first is None:
+            continue
         for row, name in enumerate(names):
-            if first is not None and counts[row, column]:
-                common = np.bitwise_count(masks.removed[row][column] & first[name]).sum(dtype=np.int64)
-                found[row, column] = 1 - common / counts[row, column]
-    return found
+            removed[row, column] = np.bitwise_count(first[name]).sum(dtype=np.int64)
+            common[row, column] = np.bitwise_count(masks.removed[row][column] & first[name]).sum(dtype=np.int64)
+    return FromInitial(masks, removed, common)
 
 
 @dataclass(frozen=True)

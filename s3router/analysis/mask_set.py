@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +87,12 @@ class MaskSet:
         """Of the sources."""
         return tuple(source.label for source in self.sources)
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """int64 (matrices, sources): weights removed."""
         return np.stack([np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in self.removed])
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """int64 (matrices,): weights in each."""
         return np.array([weight.count for weight in self.weights], np.int64)
@@ -183,7 +184,7 @@ def read_sources(sources: Sequence[str | os.PathLike], backbone: object = None) 
 
 def is_coded(source: str | os.PathLike) -> bool:
     """Whether a source can be read with its backbone only. Raises PackError where it is damaged."""
-    return not Path(source).is_dir() and read_parts(source).description.codec == "coded"
+    return not Path(source).is_dir() and read_parts(source).description.codec != "bits"
 
 
 def _check(path: str, pack: MaskPack, first: tuple[str, MaskPack] | None) -> None:

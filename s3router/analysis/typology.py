@@ -37,7 +37,7 @@ MEANING = {
     "phonology_knn": "cosine of phonological features, gaps predicted from related languages",
     "syntax_knn": "cosine of syntactic features, gaps predicted from related languages",
     "family": "cosine of the families that languages belong to",
-    "geography": "closeness on the globe, 1 - distance / half the circumference",
+    "geography": "closeness on the globe (0: opposite ends)",
 }
 DEFAULT = ("inventory", "phonology", "syntax", "family", "geography")
 _UNKNOWN = -1.0

@@ -31,6 +31,7 @@ COMMANDS = {
     "results": ("s3router.cli.results", "the WER/CER table of trained models"),
     "pack": ("s3router.cli.pack", "write what an experiment has learnt into one small file, a mask pack"),
     "inspect": ("s3router.cli.inspect", "the contents of mask packs: sizes, sparsity by layer, metrics"),
+    "analyze": ("s3router.cli.analyze", "what the masks of packs say about languages, tasks and layers: one page"),
     "bake": ("s3router.cli.bake", "a pack or an experiment as a plain model (HuggingFace, s3prl, ONNX)"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "classify": ("s3router.cli.classify", "label recordings by mask packs of trained classifiers"),

@@ -46,9 +46,13 @@ def test_how_far_masks_have_left_it(backbone):
     moved, there = make(backbone, "es"), make(backbone, "it", correlation=1.0)
     masks = mask_set([("a", moved), ("b", there), ("c", with_mask(make(backbone, "ru"), targets=["nothing.*"]))])
     found = from_initial(masks, InitialMasks(backbone))
-    assert found[:, 1] == pytest.approx(0)
-    assert found[:, 0] == pytest.approx(0.9, abs=0.1)  # at random: a tenth is among the smallest tenth
-    assert np.isnan(found[:, 2]).all()
+    changed = found.changed(np.arange(6))
+    assert changed[:2] == pytest.approx([0.9, 0], abs=0.02)  # at random: a tenth is among the smallest tenth
+    assert np.isnan(changed[2])
+    overlap = found.over(np.arange(6))
+    assert overlap.above_chance[:2] == pytest.approx([0, 1], abs=0.02)
+    assert abs(overlap.z[0]) < 4
+    assert overlap.cosine[1] == pytest.approx(1)
 
 
 def test_magnitudes(backbone):

@@ -1,0 +1,55 @@
+"""What may and what may not be concluded from each figure: the sentences under them."""
+
+from __future__ import annotations
+
+SIMILARITY = (
+    "0 is what independent masks of these sparsities reach, 1 are equal masks; the tree joins what is alike (average "
+    "linkage).{least} A large z-score says that two masks are not independent, not that they are alike: all masks "
+    "begin at the same small weights of one backbone. Hold the values against those of two seeds of one route and of "
+    "the initial masks (table above)."
+)
+MAP = (
+    "Near points have similar masks. Axes have no meaning of their own; where the seeds of one route lie as far apart "
+    "as different routes, the map shows chance."
+)
+LAYER_SIMILARITY = (
+    "Where bars are high, routes remove the same weights. That they need the same thing there does not follow: layers "
+    "whose masks have moved little from their common start are alike, too (see the next figure)."
+)
+LAYER_CHANGED = (
+    "The share of the removed weights that the initial mask kept, mean over packs. It grows with the learning rate of "
+    "the scores and with the updates, so it compares layers of one training, not trainings of different settings."
+)
+LAYER_REMOVED = (
+    "Means over packs. With one sparsity for every matrix all bars would be equal; they differ where thresholds are "
+    "shared, or set by layer or role."
+)
+MAGNITUDES = (
+    "An initial mask by magnitude removes all on the left and nothing else; a level line would be a mask that does "
+    "not care for magnitudes. How much of a mask its weights' ranks explain stands in the table of packs."
+)
+SHARED = (
+    "At least one pack keeps {used:,} of {total:,} weights ({share:.2f} %), and all of them {kept:,}. Bars above "
+    "chance on the right are weights that all do without; where magnitudes alone predict as many, that is a trait of "
+    "the backbone, not of the languages."
+)
+RELATION = (
+    "The p-value permutes routes, since pairs share them. A correlation over few languages is one observation of this "
+    "sample, and says nothing of causes: recordings, speakers and amounts of speech differ between languages, too."
+)
+FEW = "With {permutations} permutations no p below {least} can come out. "
+REPRESENTATIONS = (
+    "Linear CKA, unbiased, on {frames:,} frames of {recordings} recordings ({seconds:.0f} s). 1: the same up to "
+    "rotation and scale. CKA is ruled by the directions of largest variance: a small change of it can matter much to "
+    "a head, and a large one little."
+)
+LAYER_WEIGHTS = (
+    "Where the head reads. All weights begin equal and move slowly, and layers differ in scale, so a small weight "
+    "does not say that a layer is of no use."
+)
+NO_SEEDS = (
+    "No route has two seeds, so there is no upper reference: how alike two trainings of one language are is not known."
+)
+NO_LANG2VEC = "Languages were not held against typology: lang2vec is not installed (pip install lang2vec)."
+NO_BACKBONE = "The backbone was left out, and with it initial masks, magnitudes, attention heads and representations."
+NO_AUDIO = "Representations were not compared: no audio was given (--audio)."

@@ -1,0 +1,178 @@
+"""The masks against the world: typology and other measures of pairs, and what they do to representations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from s3router.analysis import captions, figures, typology
+from s3router.analysis.drawing import number
+from s3router.analysis.figures import Figure
+from s3router.analysis.mask_set import read_sources
+from s3router.analysis.relations import Correlation, mantel
+from s3router.analysis.representation import Alignment, align
+from s3router.analysis.work import Work, mean
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something known of pairs of routes.
+
+    Attributes:
+        title: what it is, in words.
+        routes: that it is known of.
+        values: float64 (routes, routes), symmetric; NaN: not known of this pair.
+        missing: routes of which nothing is known.
+        features: int64 (routes, routes), what each value rests on; None: it does not say.
+    """
+
+    title: str
+    routes: tuple[str, ...]
+    values: np.ndarray
+    missing: tuple[str, ...]
+    features: np.ndarray | None = None
+
+
+def relations(work: Work) -> None:
+    """Correlations with typology and with measures that were given."""
+    similarity = _by_route(work)
+    rows, pairs = [], []
+    for name, measure in _measures(work).items():
+        names, values = measure.routes, measure.values
+        if len(names) < 3:
+            work.notes.append(f"{name}: known of {len(names)} routes only; a correlation needs three.")
+            continue
+        places = [work.routes.index(route) for route in names]
+        here = similarity[np.ix_(places, places)]
+        found = mantel(here, values, work.job.permutations, work.job.seed)
+        rows.append(_relation_row(name, measure, found))
+        known = [(a, b) for a, b in zip(*np.triu_indices(len(names), 1), strict=True) if not np.isnan(values[a, b])]
+        for a, b in known:
+            pair = {"measure": name, "a": names[a], "b": names[b], "value": values[a, b], "above_chance": here[a, b]}
+            pairs.append(pair | {"features": None if measure.features is None else int(measure.features[a, b])})
+        drawn = [(f"{names[a]}–{names[b]}", float(values[a, b]), float(here[a, b])) for a, b in known]
+        title, said = f"Masks and {measure.title}", _relation_caption(measure, found)
+        work.draw(figures.scatter(f"relation_{name}", title, drawn, found, measure.title, said))
+    work.add("relations", rows)
+    work.add("relation_pairs", pairs)
+
+
+def _relation_caption(measure: Measure, found: Correlation) -> str:
+    few, left = "", ""
+    if found.exhaustive and found.permutations < 200:
+        few = captions.FEW.format(permutations=found.permutations, least=number(1 / found.permutations))
+    if measure.missing:
+        left = f" Left out, since nothing is known of them: {', '.join(measure.missing)}."
+    return few + captions.RELATION + left
+
+
+def _measures(work: Work) -> dict[str, Measure]:
+    found = {}
+    if work.wanted and (others := [route for route in work.routes if route not in work.codes]):
+        work.notes.append(f"No language is known for {', '.join(others)} (--language ROUTE=CODE says it).")
+    names = tuple(work.codes)
+    for name in work.wanted if names else ():
+        table = typology.features(name, [work.codes[route] for route in names], typology.needed_folder())
+        values, features = table.similarity()
+        known = [n for n, route in enumerate(names) if work.codes[route] not in table.missing]
+        found[name] = _measure(typology.MEANING[name], names, known, values, features)
+    for name, values in work.relate.items():
+        known = [n for n in range(len(work.routes)) if np.isfinite(np.delete(values[n], n)).any()]
+        found[name] = _measure(name, work.routes, known, values, None)
+    return found
+
+
+def _measure(
+    title: str, routes: Sequence[str], known: Sequence[int], values: np.ndarray, features: np.ndarray | None
+) -> Measure:
+    """Of the routes at these places."""
+    grid = np.ix_(known, known)
+    missing = tuple(route for n, route in enumerate(routes) if n not in known)
+    return Measure(
+        title, tuple(routes[n] for n in known), values[grid], missing, None if features is None else features[grid]
+    )
+
+
+def _by_route(work: Work) -> np.ndarray:
+    """Similarity above chance (routes, routes), means over their packs."""
+    members = {route: [n for n, s in enumerate(work.masks.sources) if s.route == route] for route in work.routes}
+    return np.array([[mean(work.above[np.ix_(a, b)]) for b in members.values()] for a in members.values()])
+
+
+def _relation_row(name: str, measure: Measure, found: Correlation) -> dict[str, Any]:
+    return {
+        "measure": name,
+        "routes": found.items,
+        "pairs": found.pairs,
+        "spearman": found.spearman,
+        "spearman_p": found.p_spearman,
+        "spearman_lowest_without_one": found.low,
+        "spearman_highest_without_one": found.high,
+        "pearson": found.pearson,
+        "pearson_p": found.p_pearson,
+        "permutations": found.permutations,
+        "missing": " ".join(measure.missing),
+        "meaning": measure.title,
+    }
+
+
+def representation(work: Work) -> None:
+    """What the weighted sums of layers take, and CKA on the audio that was given."""
+    _layer_weights(work)
+    if not work.job.recordings:
+        work.notes.append(captions.NO_AUDIO)
+        return
+    work.tell(f"comparing representations on {len(work.job.recordings)} recordings")
+    packs = read_sources(work.job.sources, work.resident.module)
+    named = [(label, pack) for label, (_, pack) in zip(work.masks.labels, packs, strict=True)]
+    found = align(work.resident, named, work.job.recordings, work.job.frames, work.job.seed)
+    rows = [
+        {"a": found.labels[a], "b": found.labels[b], "layer": layer, "cka": found.cka[layer, a, b]}
+        for layer in range(len(found.cka))
+        for a, b in zip(*np.triu_indices(len(found.labels), 1), strict=True)
+    ]
+    work.add("representations", rows)
+    work.draw(_cka_figure(found, [source.route for source in work.masks.sources]))
+
+
+def _layer_weights(work: Work) -> None:
+    weighted = [source for source in work.masks.sources if source.layer_weights is not None]
+    if not weighted:
+        return
+    count = len(weighted[0].layer_weights)
+    work.add(
+        "layer_weights",
+        [
+            {"pack": source.label, "hidden_state": n, "weight": source.layer_weights[n], "uniform": 1 / count}
+            for source in weighted
+            for n in range(count)
+        ],
+    )
+    work.draw(
+        figures.curves(
+            "layer_weights",
+            "What the weighted sum of layers takes",
+            list(range(count)),
+            {source.label: source.layer_weights for source in weighted},
+            ("hidden state (0 enters the transformer)", "weight"),
+            captions.LAYER_WEIGHTS,
+            level=("at the start", 1 / count),
+            groups=[source.route for source in weighted],
+        )
+    )
+
+
+def _cka_figure(found: Alignment, routes: Sequence[str]) -> Figure:
+    return figures.curves(
+        "representations",
+        "Routed against frozen representations",
+        list(range(len(found.cka))),
+        {label: found.cka[:, 0, n] for n, label in enumerate(found.labels[1:], 1)},
+        ("hidden state (0 enters the transformer)", "CKA with the frozen upstream"),
+        captions.REPRESENTATIONS.format(**vars(found)),
+        zero=False,
+        groups=list(routes),
+    )

@@ -1,0 +1,108 @@
+"""Tidy tables: a row for each observation, a column for each variable."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3router.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values.
+
+    Attributes:
+        name: of its file, without the ending.
+        columns: names, in order.
+        rows: values in this order; None and NaN are not known.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @classmethod
+    def of(cls, name: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+        """From mappings with the same keys."""
+        rows = list(rows)
+        columns = tuple(rows[0]) if rows else ()
+        return cls(name, columns, tuple(tuple(map(_plain, row.values())) for row in rows))
+
+    def csv(self) -> str:
+        """As comma-separated values; what is not known is empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_cell(value) for value in row] for row in self.rows)
+        return out.getvalue()
+
+    def where(self, **wanted: Any) -> Table:
+        """The rows with these values, without these columns."""
+        keep = [n for n, column in enumerate(self.columns) if column not in wanted]
+        rows = (row for row in self.rows if all(row[self.columns.index(name)] == v for name, v in wanted.items()))
+        return Table(
+            self.name, tuple(self.columns[n] for n in keep), tuple(tuple(row[n] for n in keep) for row in rows)
+        )
+
+    def only(self, columns: Sequence[str]) -> Table:
+        """These columns."""
+        places = [self.columns.index(column) for column in columns]
+        return Table(self.name, tuple(columns), tuple(tuple(row[n] for n in places) for row in self.rows))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read_pairs(path: Path, known: Sequence[str]) -> np.ndarray:
+    """A measure of pairs from a table with the columns ``a``, ``b`` and ``value``.
+
+    Args:
+        path: comma-separated values, with a header; both orders of a pair, such as in a matrix of transfer, are
+            averaged.
+        known: the names that `a` and `b` may have.
+
+    Returns:
+        float64 (known, known), symmetric; NaN where the table says nothing.
+
+    Raises:
+        DataError: no such columns, unknown names, or values that are no numbers.
+        OSError: no such file.
+    """
+    sums, counts = (np.zeros((len(known), len(known))) for _ in range(2))
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"a", "b", "value"} <= set(reader.fieldnames or ()):
+            raise DataError(
+                f"{path}: the columns a, b and value are needed, found {', '.join(reader.fieldnames or ['none'])}"
+            )
+        for number, row in enumerate(reader, 2):
+            unknown = [row[side] for side in "ab" if row[side] not in known]
+            if unknown:
+                raise DataError(f"{path}:{number}: no route {unknown[0]!r} among the packs; known: {', '.join(known)}")
+            try:
+                value = float(row["value"])
+            except (TypeError, ValueError):
+                value = math.nan
+            if not math.isfinite(value):
+                raise DataError(f"{path}:{number}: {row['value']!r} is no number")
+            one, other = known.index(row["a"]), known.index(row["b"])
+            for a, b in {(one, other), (other, one)}:
+                sums[a, b] += value
+                counts[a, b] += 1
+    with np.errstate(invalid="ignore"):
+        return np.where(counts > 0, sums / counts, np.nan)

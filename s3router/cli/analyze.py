@@ -1,0 +1,95 @@
+"""``s3router analyze``: what the masks of packs say about languages, tasks and layers, on one page.
+
+s3router analyze es.pack it.pack ru.pack -o analysis
+s3router analyze exp/packs/*.pack -o analysis --language lid=eng --audio data/dev --markdown ANALYSIS.md
+
+The folder gets index.html, which is readable offline, the figures as SVG, and every number as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3router.errors import ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    result = argparse.ArgumentParser(
+        prog="s3router analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = result.add_argument
+    add("packs", nargs="+", type=Path, metavar="PACK", help="mask packs of one backbone, or experiment folders")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the page, figures and tables")
+    add("--markdown", type=Path, metavar="FILE", help="a page for a repository, too, that shows the figures in DIR")
+    add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
+    add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
+    without = "leave the backbone out: no initial masks, magnitudes, heads, representations"
+    add("--bits-only", action="store_true", help=without)
+    languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639)"
+    add("--language", nargs="+", default=[], metavar="ROUTE=CODE", help=languages)
+    sets = "typological features of lang2vec, or none (default: inventory phonology syntax family geography)"
+    add("--typology", nargs="+", metavar="SET", help=sets)
+    relate = (
+        "another measure of pairs: a table with the columns a, b (routes) and value, such as error rates of transfer"
+    )
+    add("--relate", nargs="+", default=[], metavar="NAME=CSV", help=relate)
+    audio = (
+        "recordings, folders, wav.scp files or data directories that frozen and routed representations are compared on"
+    )
+    add("--audio", nargs="+", default=[], metavar="INPUT", help=audio)
+    add("--frames", type=int, default=512, help="frames of each batch of audio that are compared (%(default)s)")
+    add("--permutations", type=int, default=9_999, help="of the Mantel test, above eight routes (%(default)s)")
+    add("--seed", type=int, default=0, help="of permutations and frames (%(default)s)")
+    return result
+
+
+def pairs(given: Sequence[str], option: str, example: str) -> dict[str, str]:
+    """``["yo=yor"]`` -> {"yo": "yor"}; raises ConfigError."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if not name or not value or name in found:
+            raise ConfigError(f"{option} {text}: expected NAME=VALUE, each name once, as in {example}")
+        found[name] = value
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the packs, compute, write; what is done is said on stderr."""
+    args = parser().parse_args(argv)
+    for option, value, least in (("--frames", args.frames, 4), ("--permutations", args.permutations, 1)):
+        if value < least:
+            raise ConfigError(f"{option} {value}: at least {least} are needed")
+    if args.output.exists() and not args.output.is_dir():
+        raise ConfigError(f"{args.output}: a file; name a folder")
+    typology = None if args.typology is None else tuple(name for name in args.typology if name != "none")
+    languages = pairs(args.language, "--language", "yoruba=yor")
+    relate = {name: Path(path) for name, path in pairs(args.relate, "--relate", "transfer=transfer.csv").items()}
+    from s3router.analysis.page import write
+    from s3router.analysis.report import Job, analyse
+    from s3router.data.recordings import find_recordings
+
+    job = Job(
+        sources=tuple(args.packs),
+        upstream=args.upstream,
+        ckpt=args.upstream_ckpt,
+        bits_only=args.bits_only,
+        languages=languages,
+        typology=typology,
+        relate=relate,
+        recordings=find_recordings(args.audio) if args.audio else (),
+        frames=args.frames,
+        permutations=args.permutations,
+        seed=args.seed,
+    )
+    found = analyse(job, lambda text: print(text, file=sys.stderr))
+    written = write(found, args.output, shlex.join(["s3router", "analyze", *argv]), args.markdown)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{args.output / 'index.html'} and {len(written) - 1} more files")
+    return 0

@@ -1,0 +1,296 @@
+"""The command: what it writes, that the page holds together, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from s3router import cli
+from s3router.analysis import typology
+from s3router.packs import read_pack, write_pack
+
+FIVE = "tests/fixtures/five"
+needs_lang2vec = pytest.mark.skipif(typology.data_folder() is None, reason="lang2vec is not installed")
+
+
+def run(*words: object) -> int:
+    return cli.main(["analyze", *map(str, words)])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def relatedness(path: Path, routes: list[str]) -> Path:
+    lines = [f"{a},{b},{n}" for n, (a, b) in enumerate((a, b) for a in routes for b in routes if a < b)]
+    path.write_text("\n".join(["a,b,value", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(packs, tmp_path_factory) -> Path:
+    """The folder of an analysis with everything that there is, and a page of Markdown beside it."""
+    folder = tmp_path_factory.mktemp("analysis")
+    table = relatedness(folder / "families.csv", ["es", "it", "fr", "ru"])
+    more = ("--relate", f"families={table}", "--markdown", folder / "ANALYSIS.md")
+    languages = ("--language", "mboshi=mdw") if typology.data_folder() else ()
+    assert run(*packs, "-o", folder / "out", "--audio", FIVE, "--typology", *sets(), *more, *languages) == 0
+    return folder
+
+
+def sets() -> tuple[str, ...]:
+    return ("inventory", "family") if typology.data_folder() else ("none",)
+
+
+def test_the_tables_say_what_the_packs_are(made, packs):
+    found = rows(made / "out/packs.csv")
+    assert [row["pack"] for row in found] == ["es, seed 0", "es, seed 1", "fr", "it", "mboshi", "ru"]
+    masks = [read_pack(path).masks for path in packs]
+    for row, mask in zip(found, masks, strict=True):
+        assert int(row["removed"]) == sum(int((~m).sum()) for m in mask.values())
+        assert 0.7 < float(row["changed_from_initial"]) < 0.9  # at random: a fifth is where it began
+        assert abs(float(row["explained_by_magnitude"])) < 0.05
+    every = [row for row in rows(made / "out/pairs.csv") if row["scope"] == "all"]
+    assert len(every) == 15
+    first = {name: ~m.reshape(-1).numpy() for name, m in masks[0].items()}
+    second = {name: ~m.reshape(-1).numpy() for name, m in masks[1].items()}
+    common = sum(int((first[name] & second[name]).sum()) for name in first)
+    assert int(float(every[0]["removed_by_both"])) == common
+    assert [row["same_route"] for row in every].count("True") == 1
+    assert all(abs(float(row["z"])) < 5 for row in every)
+    assert {row["pairs_of"] for row in rows(made / "out/references.csv")} == {
+        "a mask and its initial one",
+        "different routes",
+        "same route, another seed",
+    }
+
+
+def test_shared_and_layers_and_heads(made):
+    shared = rows(made / "out/shared.csv")
+    assert len(shared) == 7
+    assert sum(float(row["share"]) for row in shared) == pytest.approx(1)
+    assert float(shared[1]["share"]) == pytest.approx(float(shared[1]["expected_by_chance"]), rel=0.1)
+    layers = rows(made / "out/layers.csv")
+    assert {(row["layer"], row["role"]) for row in layers} == {(n, r) for n in "01" for r in ("ffn", "attention")}
+    heads = rows(made / "out/heads.csv")
+    assert {row["head"] for row in heads} == {"0", "1"}
+    assert len(heads) == 6 * 2 * 4 * 2  # packs, layers, matrices, heads
+
+
+def test_representations(made):
+    found = rows(made / "out/representations.csv")
+    assert len(found) == 3 * 7 * 6 // 2
+    assert {float(row["cka"]) for row in found if row["layer"] == "0"} == {1.0}
+    weights = rows(made / "out/layer_weights.csv")
+    assert sum(float(row["weight"]) for row in weights if row["pack"] == "ru") == pytest.approx(1, abs=1e-5)
+
+
+def test_relations(made):
+    found = {row["measure"]: row for row in rows(made / "out/relations.csv")}
+    assert found["families"]["routes"] == "4"
+    assert found["families"]["missing"] == "mboshi"
+    assert found["families"]["permutations"] == "24"
+    assert 1 / 24 - 1e-6 <= float(found["families"]["spearman_p"]) <= 1
+
+
+@needs_lang2vec
+def test_typology(made):
+    found = {row["measure"]: row for row in rows(made / "out/relations.csv")}
+    assert (found["inventory"]["routes"], found["inventory"]["missing"]) == ("4", "mboshi")
+    assert found["family"]["routes"] == "5"
+    assert {row["language"] for row in rows(made / "out/packs.csv")} == {"spa", "fra", "ita", "mdw", "rus"}
+    assert "Left out, since nothing is known of them: mboshi" in (made / "out/index.html").read_text()
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, and collects what a page has."""
+
+    VOID = frozenset(("meta", "link", "br"))
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        given = dict(attrs)
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        self.ids |= {given["id"]} if "id" in given else set()
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(made):
+    text = (made / "out/index.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert all(link.startswith("#") or link == "data:," for link in page.links)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
+    assert page.counts["figure"] == page.counts["figcaption"] == page.counts["svg"] >= 8
+    assert page.counts["th"] == page.counts["button"]
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "s3router analyze" in text
+
+
+def test_every_figure_is_a_document_of_its_own(made):
+    found = sorted((made / "out").glob("*.svg"))
+    assert {path.stem for path in found} >= {
+        "similarity",
+        "map",
+        "shared",
+        "magnitudes",
+        "layer_similarity",
+        "representations",
+    }
+    for path in found:
+        root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        for node in root.iter():
+            if node.tag.endswith(("}circle", "}rect")):
+                x = float(node.attrib.get("cx") or node.attrib["x"])
+                y = float(node.attrib.get("cy") or node.attrib["y"])
+                assert 0 <= x <= width, (path.name, node.attrib)
+                assert 0 <= y <= height, (path.name, node.attrib)
+        assert "nan" not in path.read_text(encoding="utf-8")
+
+
+def test_markdown(made):
+    text = (made / "ANALYSIS.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]+\]\((\S+)\)", text)
+    assert len(pictures) >= 8
+    assert all((made / path).is_file() for path in pictures)
+    assert "| pairs of" in text
+    assert "```sh\ns3router analyze" in text
+
+
+def test_the_same_again_and_without_what_is_gone(made, packs, tmp_path):
+    for _ in range(2):
+        assert run(*packs, "-o", tmp_path / "out", "--typology", "none", "--audio", FIVE) == 0
+        before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        (tmp_path / "out/own.csv").write_text("kept\n")
+    assert run(*packs, "-o", tmp_path / "out", "--typology", "none") == 0
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert after.pop("own.csv") == b"kept\n"
+    assert before.keys() - after.keys() == {"own.csv", "representations.csv", "representations.svg"} & before.keys()
+    same = before.keys() & after.keys() - {"index.html"}
+    assert {name: before[name] for name in same} == {name: after[name] for name in same}
+    assert "no audio was given" in after["index.html"].decode()
+
+
+def test_without_the_backbone(packs, tmp_path, capsys):
+    assert run(*packs[:3], "-o", tmp_path, "--bits-only", "--typology", "none", "--upstream-ckpt", "/nowhere") == 0
+    captured = capsys.readouterr()
+    assert "loading" not in captured.err
+    assert "The backbone was left out" in captured.err
+    assert not (tmp_path / "magnitudes.csv").exists()
+    assert "z_given_magnitude" not in rows(tmp_path / "pairs.csv")[0]
+
+
+def test_coded_packs(packs, tmp_path, capsys):
+    from s3router.upstreams.hub import build
+
+    backbone = build(upstream="tiny").backbone
+    for path, codec in zip(packs[:2], ("coded", "gaps"), strict=True):
+        write_pack(tmp_path / path.name, read_pack(path), codec, backbone)
+    coded = sorted(tmp_path.glob("*.pack"))
+    assert run(*coded, "-o", tmp_path / "coded", "--typology", "none") == 0
+    assert run(*packs[:2], "-o", tmp_path / "bits", "--typology", "none") == 0
+    assert (tmp_path / "coded/pairs.csv").read_bytes() == (tmp_path / "bits/pairs.csv").read_bytes()
+    assert run(*coded, "-o", tmp_path / "x", "--bits-only") == 1
+    assert "is coded relative to its backbone" in capsys.readouterr().err
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """refused(words, part of the message): one line on stderr, and nothing written."""
+
+    def check(words: list[object], *parts: str) -> None:
+        assert run(*words, "-o", tmp_path / "out") == 1
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("s3router analyze: error: ")]
+        assert len(errors) == 1
+        for part in parts:
+            assert part in errors[0]
+        assert not (tmp_path / "out").exists()
+
+    return check
+
+
+def test_bad_input(packs, refused, tmp_path, monkeypatch):
+    refused([packs[0]], "is the only pack: name at least two")
+    other, bare, damaged = (tmp_path / f"{name}.pack" for name in ("other", "bare", "damaged"))
+    pack = read_pack(packs[2])
+    write_pack(other, replace(pack, meta=replace(pack.meta, fingerprint="0" * 32)))
+    refused([packs[0], other], "other.pack: made for another backbone")
+    refused([packs[0], other, "--bits-only"], "other.pack: for another backbone", "analyse them apart")
+    write_pack(bare, replace(pack, masks={}, delta={"layer_norm.bias": pack.featurizer["weights"]}))
+    refused([packs[0], bare, "--bits-only"], "bare.pack: it holds no masks (router)", "leave it out")
+    damaged.write_bytes(packs[0].read_bytes()[:-9])
+    refused([packs[0], damaged], "damaged.pack")
+    refused([packs[0], tmp_path / "none.pack"], "none.pack: no such pack")
+    refused([packs[0], packs[0]], "two packs are both called es, es0")
+    refused([packs[0], packs[1], "--language", "xx=spa"], "--language: no pack has the route xx; known: es")
+    refused([packs[0], packs[1], "--language", "es"], "--language es: expected NAME=VALUE")
+    refused([packs[0], packs[1], "--typology", "sounds"], "no typological features sounds; known: inventory, ")
+    refused([packs[0], packs[1], "--frames", "3"], "--frames 3: at least 4")
+    refused([packs[0], packs[1], "--audio", tmp_path / "none.wav"], "none.wav: no such file")
+    refused([packs[0], packs[1], "--bits-only", "--audio", FIVE], "leave --bits-only out")
+    monkeypatch.setattr(typology, "data_folder", lambda: None)
+    refused([packs[0], packs[1], "--typology", "family"], "pip install lang2vec")
+
+
+def test_a_file_in_the_place_of_the_folder(packs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(*packs, "-o", tmp_path / "file") == 1
+    assert "file: a file; name a folder" in capsys.readouterr().err
+
+
+@needs_lang2vec
+def test_an_unknown_language(packs, refused):
+    refused([packs[0], packs[2], "--language", "es=qqq"], "lang2vec knows no language es=qqq")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("a,b\nes,it\n", ("the columns a, b and value are needed, found a, b",)),
+        ("a,b,value\nes,xx,1\n", (":2: no route 'xx' among the packs; known: es, fr",)),
+        ("a,b,value\nes,fr,1\nes,fr,much\n", (":3: 'much' is no number",)),
+    ],
+)
+def test_bad_tables_of_pairs(packs, refused, tmp_path, content, parts):
+    (tmp_path / "t.csv").write_text(content)
+    refused([packs[0], packs[2], "--relate", f"family_tree={tmp_path / 't.csv'}"], *parts)
+    refused([packs[0], packs[2], "--relate", f"a/b={tmp_path / 't.csv'}"], "a name of letters, digits")
+    refused([packs[0], packs[2], "--relate", f"inventory={tmp_path / 't.csv'}"], "that no typology has")
+
+
+def test_experiment_folders_are_taken(zygote, tmp_path):
+    made = [
+        zygote.run(tmp_path / name, "--sparsity", "0.2", "--seed", str(n)).exp for n, name in enumerate(("aa", "bb"))
+    ]
+    assert run(*made, "-o", tmp_path / "out", "--typology", "none") == 0
+    found = rows(tmp_path / "out/packs.csv")
+    assert [row["pack"] for row in found] == ["aa", "bb"]
+    assert all(0 <= float(row["changed_from_initial"]) < 0.5 for row in found)  # six updates from the start
+    assert all(not math.isnan(float(row["above_chance_to_initial"])) for row in found)
+    assert np.mean([float(row["explained_by_magnitude"]) for row in found]) > 0.3
