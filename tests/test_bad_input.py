@@ -359,6 +359,7 @@ def files(place: Path) -> Path:
         "inspect {}",
         "inspect --json {}",
         "bake {} -o out",
+        "shrink {} -o out",
         "transcribe --routes {} -- a.wav",
         "classify --routes {} -- a.wav",
     ],

@@ -137,10 +137,10 @@ def variance_of(
 
     Args:
         granularities: of the two masks. Where one is unstructured it is the one that is drawn at random; of two that
-            are structured differently no law is known here (NaN).
+            are structured differently no law is known here, nor of groups, whose size masks do not tell (NaN).
     """
     one, other = granularities
-    if one != other and "unstructured" not in granularities:
+    if (one != other and "unstructured" not in granularities) or one == other == "group":
         return np.full(np.broadcast_shapes(np.shape(first), np.shape(second)), np.nan)
     strata, units, weight = law(shape, one if one == other else "unstructured")
     drawn = (np.asarray(removed) / (strata * weight) for removed in (first, second))

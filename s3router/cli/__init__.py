@@ -33,6 +33,7 @@ COMMANDS = {
     "inspect": ("s3router.cli.inspect", "the contents of mask packs: sizes, sparsity by layer, metrics"),
     "analyze": ("s3router.cli.analyze", "what the masks of packs say about languages, tasks and layers: one page"),
     "bake": ("s3router.cli.bake", "a pack or an experiment as a plain model (HuggingFace, s3prl, ONNX)"),
+    "shrink": ("s3router.cli.shrink", "the same without the hidden units and attention heads that masks remove"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "classify": ("s3router.cli.classify", "label recordings by mask packs of trained classifiers"),
     "serve": ("s3router.cli.serve", "an HTTP server with OpenAI's API for transcription"),

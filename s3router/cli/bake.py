@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(command: str = "bake", description: str | None = __doc__) -> argparse.ArgumentParser:
     """The options of the subcommand."""
     result = argparse.ArgumentParser(
-        prog="s3router bake", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"s3router {command}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = result.add_argument
     add("source", type=Path, metavar="PACK|EXP_DIR", help="a mask pack, or the folder of an experiment")
@@ -29,18 +29,27 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Bake, and say what was written."""
-    args = parser().parse_args(argv)
+    return written(parser().parse_args(argv))
+
+
+def written(args: argparse.Namespace, smaller: bool = False) -> int:
+    """Write the folder and say what is in it; ``smaller``: as of `s3router.serving.bake.bake`."""
     from s3router.serving.bake import TOLERANCE, bake
 
-    report = bake(args.source, args.output, args.upstream, args.upstream_ckpt, args.onnx, args.checkpoint)
+    report = bake(args.source, args.output, args.upstream, args.upstream_ckpt, args.onnx, args.checkpoint, smaller)
+    made = f"a model for {report['class']}" if report.get("class") else "a model"
     kinds = {
         "ctc": "a model for transformers.AutoModelForCTC",
-        "backbone": f"a model for {report.get('class')}, its head, and a program that joins them",
+        "backbone": f"{made}, its head, and a program that joins them",
         "recogniser": "a model for transformers.WhisperForConditionalGeneration, with tokenizer and preprocessor",
         "s3prl": "a checkpoint for s3prl, and the head",
     }
     zeros = f", {report['zeros']:,} of them zero" if report["zeros"] else ""
     print(f"{args.output}: {kinds[report['kind']]}: {', '.join(report['files'])}")
+    if smaller:
+        from s3router.prune.shrink import layers_in_words
+
+        print(f"{layers_in_words(report['shrunk'])}: {report['parameters_before']:,} parameters before")
     print(f"{report['bytes']:,} bytes; {report['parameters']:,} parameters{zeros}")
     print(f"outputs are the router's within {TOLERANCE:g} (found {report['difference']:.1e})")
     if "onnx_difference" in report:

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from s3router.errors import ConfigError
 from s3router.masks.config import MaskConfig
 from s3router.masks.functions import FrozenLinear
+from s3router.masks.groups import Group, find_groups, group_magnitudes
 from s3router.masks.scores import initial_scores
 from s3router.masks.targets import Target, find_targets
 from s3router.masks.weight_mask import GlobalGroup, WeightMask
@@ -56,6 +57,10 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
     """
     _refuse_attached(module)
     targets = find_targets(module, config)
+    groups: dict[str, Group] = {}
+    if config.granularity == "group":
+        groups = {group.weight: group for group in find_groups(module, [target.name for target in targets])}
+        targets = [target for target in targets if target.name in groups]
     modules = dict(module.named_modules())
     group = GlobalGroup(config.sparsity) if config.scope == "global" else None
     masks: list[WeightMask] = []
@@ -75,6 +80,7 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
             granularity=config.granularity,
             sparsity=sparsity,
             seed=config.seed,
+            values=group_magnitudes(module, groups[target.name]) if groups else None,
         )
         own = config.has_own_sparsity(target.role, target.layer)
         masks.append(
@@ -87,6 +93,7 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
                 average=config.score_average,
                 gradient_dropout=config.gradient_dropout,
                 rows=weight.shape[0] if "row_scale" in config.train else None,
+                block=groups[target.name].size if groups else None,
             )
         )
     masked = {target.name for target in targets}

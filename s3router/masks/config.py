@@ -11,7 +11,7 @@ from typing import Any
 from s3router.errors import ConfigError
 
 ROLES = ("ffn", "attention", "projection")
-GRANULARITIES = ("unstructured", "output", "input")
+GRANULARITIES = ("unstructured", "output", "input", "group")
 SCOPES = ("tensor", "global")
 ESTIMATORS = ("straight_through", "sigmoid")
 TRAINABLE = ("bias", "layer_norm", "row_scale", "pos_conv", "feature_projection", "mask_embedding", "weights")
@@ -38,8 +38,9 @@ class MaskConfig:
         targets: roles (``ffn``, ``attention``, ``projection``) and/or shell patterns of weight or module names
             (``encoder.layers.*.fc1``).
         layers: only these transformer layers (0-based). Targets outside any layer (the projection) stay included.
-        granularity: ``unstructured`` (one score per weight), ``output`` (one per row), ``input`` (one per column) or
-            ``N:M`` (of each M neighbours along the input, N are kept).
+        granularity: ``unstructured`` (one score per weight), ``output`` (one per row), ``input`` (one per column),
+            ``group`` (one per hidden unit or attention head, `s3router.masks.groups`; what is removed can go for good)
+            or ``N:M`` (of each M neighbours along the input, N are kept).
         scope: ``tensor`` (one threshold per tensor, as in the paper) or ``global`` (one threshold for all targets that
             have no sparsity of their own).
         layer_sparsity: layer index -> sparsity; goes before `role_sparsity` and `sparsity`.
@@ -206,6 +207,8 @@ def _problems(config: MaskConfig) -> list[str]:
             problems.append(f"{name}: {getattr(config, name)} is out of range (a share from 0 up to 1)")
     for name in config.train:
         one_of("train", name, TRAINABLE)
+    if config.granularity == "group" and "row_scale" in config.train:
+        problems.append("train: row_scale does not go with granularity group; leave it out")
     if not (config.init_scale > 0 and math.isfinite(config.init_scale)):
         problems.append(f"init_scale: {config.init_scale} (must be above 0)")
     return problems + _n_m_problems(config)

@@ -81,6 +81,24 @@ class MaskedLinear(torch.autograd.Function):
         return input_grad, bias_grad, weight_grad, score_grad, None, None, None
 
 
+class Gate(torch.autograd.Function):
+    """Hand out 0 or 1 for each unit (1, units); send the gradient straight through to the scores (1, units)."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, gate: Tensor, estimator: str, dropout: float = 0.0) -> Tensor:
+        ctx.save_for_backward(scores)
+        ctx.estimator, ctx.dropout = estimator, dropout
+        return gate.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (scores,) = ctx.saved_tensors
+        out = grad.to(scores.dtype, copy=True)
+        _through_magnitude(out, scores, ctx.estimator)
+        return F.dropout(out, ctx.dropout, inplace=True) if ctx.dropout else out, None, None, None
+
+
 def _score_gradient(grad: Tensor, weight: Tensor, scores: Tensor, estimator: str, dropout: float = 0.0) -> Tensor:
     """d loss/d scores from d loss/d(masked weight), (rows, columns), in any float dtype; a share of it dropped out."""
     if scores.shape == weight.shape:
@@ -120,9 +138,13 @@ class FrozenLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, columns) -> (…, rows)"""
-        casts = torch.is_autocast_enabled(input.device.type) and torch.is_grad_enabled() and input.requires_grad
-        if not casts or self.weight.requires_grad:
-            return F.linear(input, self.weight, self.bias)
-        dtype = compute_dtype(self.weight)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        return MaskedLinear.apply(input.to(dtype), bias, self.weight, None, Whole(), "")
+        return frozen_linear(input, self.weight, self.bias)
+
+
+def frozen_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear`` as `FrozenLinear` has it: (…, columns) -> (…, rows)."""
+    casts = torch.is_autocast_enabled(input.device.type) and torch.is_grad_enabled() and input.requires_grad
+    if not casts or weight.requires_grad:
+        return F.linear(input, weight, bias)
+    dtype = compute_dtype(weight)
+    return MaskedLinear.apply(input.to(dtype), None if bias is None else bias.to(dtype), weight, None, Whole(), "")

@@ -151,10 +151,22 @@ def unit_magnitudes(weight: Tensor, granularity: str) -> Tensor:
 
 
 def initial_scores(
-    weight: Tensor, name: str, *, init: str, init_scale: float, granularity: str, sparsity: float, seed: int
+    weight: Tensor,
+    name: str,
+    *,
+    init: str,
+    init_scale: float,
+    granularity: str,
+    sparsity: float,
+    seed: int,
+    values: Tensor | None = None,
 ) -> Tensor:
-    """Initial scores of one weight, on its device: (rows, columns), (rows, 1) or (1, columns), float32."""
+    """Initial scores of one weight, on its device: (rows, columns), (rows, 1) or (1, columns), float32.
+
+    Args:
+        values: what they rank, where it is not the weight's own magnitudes; the scores have its shape.
+    """
     fan_out, fan_in = weight.shape
-    values = unit_magnitudes(weight, granularity)
+    values = unit_magnitudes(weight, granularity) if values is None else values
     scores = SCORE_INITS[init](values, fan_in, fan_out, sparsity, generator_for(seed, name))
     return (scores / init_scale).to(weight.device)

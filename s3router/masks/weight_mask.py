@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from s3router.errors import CheckpointError
 from s3router.masks.binarize import Fixed, Selection, removed_count, select, select_n_m
-from s3router.masks.functions import Masked, MaskedLinear, compute_dtype
+from s3router.masks.functions import Gate, Masked, MaskedLinear, compute_dtype, frozen_linear
 
 
 class GlobalGroup:
@@ -69,6 +69,7 @@ class WeightMask(nn.Module):
 
     Attributes:
         scores: float parameter of shape (rows, columns), (rows, 1) or (1, columns); None while the mask is fixed.
+        block: columns that a score stands for, where it stands for several; the scores are (1, columns / block) then.
         averaged: buffer of the scores' shape, or None.
         row_scale: float parameter (rows, 1) that the masked weight is multiplied by, or None.
         mask: bool buffer of a fixed mask, in the weight's shape or the scores', True = kept; None while scores decide.
@@ -89,6 +90,7 @@ class WeightMask(nn.Module):
         average: float = 0.0,
         gradient_dropout: float = 0.0,
         rows: int | None = None,
+        block: int | None = None,
     ) -> None:
         super().__init__()
         self.sparsity = sparsity
@@ -99,6 +101,7 @@ class WeightMask(nn.Module):
         self.register_buffer("mask", mask)
         self.average = average
         self.gradient_dropout = gradient_dropout
+        self.block = block
         self.register_buffer("averaged", scores.detach().clone() if average and scores is not None else None)
         scale = None if rows is None else nn.Parameter(scores.new_ones(rows, 1))
         self.register_parameter("row_scale", scale)
@@ -109,6 +112,8 @@ class WeightMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns), in the dtype of `weight` or the lower one that autocast computes in."""
+        if self._gates:
+            return weight * self.gate(weight.dtype)
         records = self._records(weight)
         selection, masked = self._current(weight, compute_dtype(weight), self._deciding(records))
         if records:
@@ -117,6 +122,8 @@ class WeightMask(nn.Module):
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``F.linear(input, self(weight), bias)`` with less memory: (…, columns) -> (…, rows)."""
+        if self._gates:
+            return frozen_linear(input * self.gate(input.dtype), weight, bias)
         dtype = compute_dtype(weight)
         if torch.is_autocast_enabled(weight.device.type):
             input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
@@ -135,6 +142,20 @@ class WeightMask(nn.Module):
         return MaskedLinear.apply(input, bias, weight, self.scores, selection, self.estimator, self._dropout)
 
     @property
+    def _gates(self) -> bool:
+        """Whether inputs are multiplied by 0 or 1, which takes less than weights: where a score stands for columns."""
+        return self.block is not None and self.scores is not None
+
+    def gate(self, dtype: torch.dtype) -> Tensor:
+        """0 or 1 for each column (columns,); its gradient goes to the scores of the blocks."""
+        records = self.scores.requires_grad and torch.is_grad_enabled()
+        deciding = self._deciding(records)
+        gate = self._select(deciding).keep(deciding).to(dtype)
+        if records:
+            gate = Gate.apply(self.scores, gate, self.estimator, self._dropout)
+        return gate.repeat_interleave(self.block, 1).squeeze(0)
+
+    @property
     def _dropout(self) -> float:
         return self.gradient_dropout if self.training else 0.0
 
@@ -144,7 +165,15 @@ class WeightMask(nn.Module):
         return trained and torch.is_grad_enabled()
 
     def keep(self) -> Tensor:
-        """The current mask, a new bool tensor in the shape of the scores (or of the weight, if fixed): True = kept."""
+        """The current mask, a new bool tensor: True = kept.
+
+        (rows, columns), or (rows, 1) or (1, columns) where it is the same for all columns or rows.
+        """
+        units = self.keep_units()
+        return units.repeat_interleave(self.block, 1) if self._gates else units
+
+    def keep_units(self) -> Tensor:
+        """The same in the shape of the scores (of the weight, if fixed)."""
         deciding = self._deciding(False)
         return self._select(deciding).keep(deciding).clone()
 

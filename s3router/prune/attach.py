@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach
+from s3router.masks.groups import find_groups
 from s3router.prune.pruned_weight import Pool, PrunedWeight
 from s3router.prune.schedule import REVIVING, check_sparsity, complete
 
@@ -34,6 +35,14 @@ class Pruning:
     mask: MaskConfig
     pools: list[Pool]
 
+    def values(self, member: PrunedWeight) -> Tensor:
+        """What a member's scores rank at the start of the second part of S3-Router-P, in their shape."""
+        magnitudes = member.magnitudes(self.mask.granularity)
+        if self.conf["start"] != "importance" or not bool(member.importance.any()):
+            return magnitudes
+        # of the same size on average, so that init_scale and the learning rate mean the same
+        return member.importance * (magnitudes.mean() / member.importance.mean())
+
     @property
     def members(self) -> list[PrunedWeight]:
         """All pruned weights, in the order of the model."""
@@ -55,8 +64,14 @@ def check(method: str, conf: Mapping[str, Any], mask: MaskConfig) -> dict[str, A
             f"method {method} removes single weights, and granularity {mask.granularity!r} was asked for; leave it "
             "out, or take method router_p"
         )
-    if filled.get("start") == "finetuned" and mask.score_init != "weight":
-        raise ConfigError(f"method {method}: start finetuned is for score_init weight, not {mask.score_init}")
+    start = filled.get("start", "pretrained")
+    if start != "pretrained" and mask.score_init != "weight":
+        raise ConfigError(f"method {method}: start {start} is for score_init weight, not {mask.score_init}")
+    if start == "importance" and mask.granularity != "group":
+        raise ConfigError(
+            f"method {method}: start importance is for granularity group, not {mask.granularity}; the importance of "
+            "single weights would take as much memory as the weights"
+        )
     return filled
 
 
@@ -69,11 +84,15 @@ def attach_pruning(module: nn.Module, method: str, mask: MaskConfig, conf: Mappi
     filled = check(method, conf, mask)
     scored = method == "router_p"
     members: list[PrunedWeight] = attach(module, mask if scored else replace(mask, score_init="one"), PrunedWeight)
-    for owner in module.modules():
-        for parameter, chain in getattr(owner, "parametrizations", {}).items():
-            if parametrize.is_parametrized(owner) and isinstance(chain[0], PrunedWeight):
-                chain[0].place(owner, parameter)
+    groups = {group.weight: group for group in find_groups(module)} if mask.granularity == "group" else {}
+    for name, owner in module.named_modules():
+        for parameter, chain in owner.parametrizations.items() if parametrize.is_parametrized(owner) else ():
+            if isinstance(chain[0], PrunedWeight):
+                chain[0].place(owner, parameter, module, groups.get(f"{name}.{parameter}"))
                 chain.original.requires_grad_(True)
+    if filled.get("start") == "importance":
+        for member in members:
+            member.importance = torch.zeros_like(member.scores.detach())
     shared = [member for member in members if member.group is not None]
     own = [[member] for member in members if member.group is None]
     pools = [Pool(shared, mask.sparsity)] if shared else []

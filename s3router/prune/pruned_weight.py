@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s3router.masks.binarize import Fixed, Selection
+from s3router.masks.groups import Group, group_magnitudes
+from s3router.masks.scores import unit_magnitudes
 from s3router.masks.weight_mask import WeightMask, tensor_version
 from s3router.prune.magnitude import keep_largest
 
@@ -54,6 +56,8 @@ class PrunedWeight(WeightMask):
 
     Attributes:
         dense: see above.
+        importance: buffer of the scores' shape (1, units), where it is wanted: the sum over batches of the first-order
+            estimate of how much the loss changes if a unit goes, |Σ gradient · weight| (arXiv 1906.10771, unsquared).
         pool: the weights that share its threshold.
         owner, parameter: the module and the name in it of the weight.
     """
@@ -61,24 +65,45 @@ class PrunedWeight(WeightMask):
     dense = False
     pool: Pool | None = None
 
-    def place(self, owner: nn.Module, parameter: str) -> None:
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("importance", None)
+
+    def place(self, owner: nn.Module, parameter: str, model: nn.Module, group: Group | None = None) -> None:
         """Say which weight it is of. (In a tuple, so that the owner does not become a part of its own part.)"""
-        self._place = (owner, parameter)
+        self._place = (owner, parameter, model, group)
 
     @property
     def weight(self) -> Tensor:
         """The weight that trains (rows, columns)."""
-        owner, parameter = self._place
+        owner, parameter, *_ = self._place
         return owner.parametrizations[parameter].original
+
+    def magnitudes(self, granularity: str) -> Tensor:
+        """Of what each score stands for, in the scores' shape."""
+        *_, model, group = self._place
+        return unit_magnitudes(self.weight, granularity) if group is None else group_magnitudes(model, group)
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns)"""
-        return weight if self.training and self.dense else super().forward(weight)
+        if not (self.training and self.dense):
+            return super().forward(weight)
+        return weight if self.importance is None else weight * self._observed(weight.dtype)
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.training and self.dense:
-            return F.linear(input, weight, bias)
-        return super().linear(input, weight, bias)
+        if not (self.training and self.dense):
+            return super().linear(input, weight, bias)
+        return F.linear(input if self.importance is None else input * self._observed(input.dtype), weight, bias)
+
+    def _observed(self, dtype: torch.dtype) -> Tensor:
+        """Ones (columns,) whose gradients, the sum of gradient · weight over each unit, add up in ``importance``."""
+        ones = torch.ones(self.importance.numel() * self.block, dtype=dtype, device=self.importance.device)
+        if torch.is_grad_enabled():
+            ones.requires_grad_(True).register_hook(self._add)
+        return ones
+
+    def _add(self, grad: Tensor) -> None:
+        self.importance += grad.float().view(-1, self.block).sum(1).abs()
 
     def _select(self, deciding: Tensor | None) -> Selection:
         if deciding is None and self.pool is not None and not self.training:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from s3router.errors import TrainingError
 from s3router.masks.binarize import exact_share, removed_count
-from s3router.masks.scores import unit_magnitudes
 from s3router.prune.attach import Pruning, pruning_of
 from s3router.prune.magnitude import keep_largest
 from s3router.prune.schedule import RESTS, REVIVING, Schedule
@@ -42,7 +41,7 @@ class Pruner:
         own = {id(score) for score in scores}
         weights = [p for p in backbone.parameters() if p.requires_grad and id(p) not in own]
         self._turns = (weights, scores)
-        self._follows = conf.get("start") == "finetuned"
+        self._follows = conf.get("start") in ("finetuned", "importance")
 
     def begin(self, update: int) -> None:
         """Bring the model to where it is after so many updates."""
@@ -83,7 +82,7 @@ class Pruner:
         for member in self.members:
             member.eval()
         for pool in self.pruning.pools:
-            masks = [member.keep() for member in pool.members]  # of single weights, rows or columns
+            masks = [member.keep_units() for member in pool.members]
             removed, units = sum(int((~mask).sum()) for mask in masks), sum(mask.numel() for mask in masks)
             n_m = self.pruning.mask.n_m
             wanted = units // n_m[1] * (n_m[1] - n_m[0]) if n_m else removed_count(pool.sparsity, units)
@@ -121,10 +120,9 @@ class Pruner:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Scores that will start from the finetuned weights are these until then, for validation to see."""
-        mask = self.pruning.mask
+        """Scores that will start from what the first part leaves are so until then, for validation to see."""
         for member in self.members:
-            member.scores.copy_(unit_magnitudes(member.weight, mask.granularity) / mask.init_scale)
+            member.scores.copy_(self.pruning.values(member) / self.pruning.mask.init_scale)
 
 
 def _let(parameter: Tensor, train: bool) -> None:

@@ -27,7 +27,7 @@ SHAPES: Mapping[str, Callable[[Fraction], Fraction]] = MappingProxyType(
     }
 )
 """Share of the schedule that is over -> share of the way to the final sparsity; both from 0 to 1."""
-STARTS = ("pretrained", "finetuned")
+STARTS = ("pretrained", "finetuned", "importance")
 
 CONF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -141,8 +141,8 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         problems.append("step: rounds that remove as much each are of schedule linear; give rounds instead")
     if conf.get("together") is True and conf["finetune"] is not None:
         problems.append("finetune: with together, weights train all the time; leave it out")
-    if conf.get("together") is True and conf["start"] == "finetuned":
-        problems.append("start: with together, there are no finetuned weights to start from; leave it out")
+    if conf.get("together") is True and conf["start"] != "pretrained":
+        problems.append(f"start: with together, there is no first part to start from; leave {conf['start']} out")
     if problems:
         raise ConfigError(f"method_conf of {method}: {'; '.join(problems)}")
     return conf

@@ -29,6 +29,7 @@ from s3router.errors import ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.merging import merge
+from s3router.prune.shrink import fit_config, layers_in_words, shrink
 from s3router.serving.bake_recogniser import bake_recogniser
 from s3router.serving.baked_files import (
     TOLERANCE,
@@ -56,6 +57,7 @@ def bake(
     ckpt: str | None = None,
     onnx: bool = False,
     checkpoint: str | None = None,
+    smaller: bool = False,
 ) -> dict[str, Any]:
     """Write the folder, whole or not at all.
 
@@ -66,11 +68,12 @@ def bake(
         ckpt: the backbone's checkpoint.
         onnx: also ``model.onnx``: waveform (batch, samples) -> log probabilities (batch, frames, tokens).
         checkpoint: of an experiment, a name in its folder or a path; by default the best on the validation set.
+        smaller: take out what masks remove as a whole (`s3router.prune.shrink`) instead of writing zeros.
 
     Returns:
         ``kind`` (``ctc``, ``backbone``, ``recogniser`` or ``s3prl``), ``files``, ``bytes`` of them, ``parameters`` of
         the model and how many of them are ``zeros``, and ``difference``: the largest one between its outputs and the
-        router's; with `onnx`, ``onnx_difference``.
+        router's; with `onnx`, ``onnx_difference``; with `smaller`, ``shrunk`` (the layers) and ``parameters_before``.
 
     Raises:
         PackError: the pack is damaged, or for another backbone.
@@ -87,7 +90,7 @@ def bake(
     if is_whole(source):
         if onnx:
             raise ConfigError("--onnx: not for whole recognisers; optimum exports the folder that bake writes")
-        return bake_recogniser(source, output, upstream, ckpt, checkpoint)
+        return bake_recogniser(source, output, upstream, ckpt, checkpoint, smaller)
     if onnx:
         require_onnx()  # before all the work
     is_pack = not Path(source).is_dir()
@@ -98,19 +101,28 @@ def bake(
         raise ConfigError(f"--onnx: upstream {model.upstream} is not one of transformers; take an hf_*_custom upstream")
     if onnx and pack.tokens is None:
         raise ConfigError("--onnx: for speech recognition only; classify.py in the folder shows how classes are found")
+    if smaller and not plain:
+        raise ConfigError(
+            f"upstream {model.upstream} is not one of transformers, and cannot be shrunk; bake it instead"
+        )
     # a model of s3prl may have weights that cannot be copied, and is not compared with the router
     baked = merge(copy.deepcopy(model.backbone) if plain else model.backbone, pack)
+    if isinstance(expert, WhisperUpstream):
+        baked = baked.plain()
+    report, resized = {}, {}
+    if smaller:
+        before = sum(tensor.numel() for tensor in baked.parameters())
+        report = {"shrunk": shrink(baked, pack.masks), "parameters_before": before}
+        resized = {} if fit_config(baked) else {"resized": True}
     with replacing_folder(output) as folder:
         if pack.tokens is not None:
             (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in pack.tokens), encoding="utf-8")
         if plain:
-            if isinstance(expert, WhisperUpstream):
-                baked = baked.plain()
             pack = _settled(model)
-            settings = settings_of(expert, pack)
+            settings = settings_of(expert, pack) | resized
             router = RoutedModel(RoutedUpstream(expert))
             router.add(pack)
-            report = write_huggingface(folder, baked, settings, pack, router)
+            report |= write_huggingface(folder, baked, settings, pack, router)
             if onnx:
                 report["onnx_difference"] = export(standalone(baked, expert, pack), folder / "model.onnx", TOLERANCE)
         else:
@@ -118,6 +130,9 @@ def bake(
         tensors = [*baked.parameters(), *head_of(pack).values()]
         report["parameters"] = sum(tensor.numel() for tensor in tensors)
         report["zeros"] = sum(int((~mask).sum()) for mask in pack.masks.values())
+        if smaller:
+            report["zeros"] = sum(int((baked.get_parameter(name) == 0).sum()) for name in pack.masks)
+            report["parameters_before"] += sum(tensor.numel() for tensor in head_of(pack).values())
         (folder / "README.md").write_text(_readme(report, pack, model.upstream), encoding="utf-8")
         files = sorted(folder.iterdir())
         for file in files:
@@ -194,12 +209,14 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
     program = "ctc.py" if pack.tokens is not None else "classify.py"
     use = {
         "ctc": "A CTC model for `transformers.AutoModelForCTC` (token 0 is the blank).",
-        "backbone": f"`model.safetensors` is for `{report.get('class')}`; `head.safetensors` holds the weights of its "
-        f"layers'\nsum and the output layer. `{program}` puts them together: `python {program} a.wav`.",
+        "backbone": f"`model.safetensors` is for {_loader(report, program)}; `head.safetensors` holds the weights of "
+        f"its layers'\nsum and the output layer. `{program}` puts them together: `python {program} a.wav`.",
         "s3prl": f"`{report.get('checkpoint')}` is for s3prl's upstream `{upstream}`; `head.safetensors` holds the "
         "featurizer's\n`layer_weights` (before their softmax) and the output layer (`weight`, `bias`) on top of it.",
     }[report["kind"]]
-    if pack.masks:
+    if "shrunk" in report:
+        made = f"{meta.backbone}, {layers_in_words(report['shrunk'])}"
+    elif pack.masks:
         removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
         made = f"{meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed"
     else:
@@ -222,6 +239,12 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
             *(["It takes 30 s at most."] if report.get("class") == WHISPER_CLASS else []),
         ]
     return "\n".join([*lines, "", "Written by `s3router bake`; s3router is not needed to use it.", ""])
+
+
+def _loader(report: Mapping[str, Any], program: str) -> str:
+    if report.get("class"):
+        return f"`{report['class']}`"
+    return f"`{program}` (layers have fewer units than transformers' configuration has a place for)"
 
 
 def _refuse_used(output: Path) -> None:

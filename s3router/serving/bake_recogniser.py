@@ -16,6 +16,7 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.merging import merge
+from s3router.prune.shrink import fit_config, layers_in_words, shrink
 from s3router.serving.baked_files import TOLERANCE, quiet_transformers
 from s3router.serving.loading import backbone_of
 from s3router.serving.opening import open_experiment
@@ -36,6 +37,7 @@ def bake_recogniser(
     upstream: str | None = None,
     ckpt: str | None = None,
     checkpoint: str | None = None,
+    smaller: bool = False,
 ) -> dict[str, Any]:
     """Write the folder of a pack or experiment of a whole recogniser; arguments and errors as of `bake`.
 
@@ -51,6 +53,15 @@ def bake_recogniser(
     pack = _pack(source, recogniser, checkpoint)
     expected = _router_logits(recogniser, pack)
     merge(recogniser.model, pack)
+    report: dict[str, Any] = {}
+    if smaller:
+        before = sum(tensor.numel() for tensor in recogniser.model.parameters())
+        report = {"shrunk": shrink(recogniser.model, pack.masks), "parameters_before": before}
+        if not fit_config(recogniser.model):
+            raise ConfigError(
+                f"{source}: transformers' configuration of Whisper has one number of hidden units for all layers of a "
+                "stack and no place for fewer heads; train with mask_conf targets: [ffn], scope: tensor"
+            )
     listening = listening_of(pack)
     if recogniser.languages:
         decoding = recogniser.model.generation_config
@@ -58,12 +69,15 @@ def bake_recogniser(
     with replacing_folder(output) as folder, quiet_transformers():
         recogniser.write(folder)
         difference = _compare(folder, recogniser, listening.language, expected)
-        report = {
+        report |= {
             "kind": "recogniser",
             "difference": difference,
             "parameters": sum(tensor.numel() for tensor in recogniser.model.parameters()),
             "zeros": sum(int((~mask).sum()) for mask in pack.masks.values()),
         }
+        if smaller:
+            weights = dict(recogniser.model.named_parameters())
+            report["zeros"] = sum(int((weights[name] == 0).sum()) for name in pack.masks)
         (folder / "README.md").write_text(_readme(report, pack), encoding="utf-8")
         files = sorted(folder.iterdir())
         for file in files:
@@ -112,7 +126,9 @@ def _compare(folder: Path, recogniser: Recogniser, language: str | None, expecte
 def _readme(report: dict[str, Any], pack: MaskPack) -> str:
     meta, language = pack.meta, listening_of(pack).language
     removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
-    if pack.masks:
+    if "shrunk" in report:
+        made = f"{meta.backbone}, {layers_in_words(report['shrunk'])}"
+    elif pack.masks:
         made = f"{meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed"
     else:
         made = f"{meta.backbone}, method {meta.training.get('method', 'frozen')}"

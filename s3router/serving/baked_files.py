@@ -60,7 +60,10 @@ def settings_of(expert: HuggingFaceUpstream | WhisperUpstream, pack: MaskPack) -
 def write_huggingface(
     folder: Path, baked: nn.Module, settings: Mapping[str, Any], pack: MaskPack, router: RoutedModel
 ) -> dict[str, Any]:
-    """Save the plain model for transformers; returns ``kind``, ``class`` (which loads it) and ``difference`` (`bake`).
+    """Save the plain model for transformers; returns ``kind``, ``class`` and ``difference`` (`bake`).
+
+    ``class`` is the one of transformers that loads it; None where only the program in the folder does (``resized``
+    among the settings: `s3router.prune.shrink.fit_config`).
 
     Args:
         settings: from `settings_of`.
@@ -75,11 +78,14 @@ def write_huggingface(
         extractor = preprocessor_of(baked.config.num_mel_bins)
     write_json(folder / "preprocessor_config.json", extractor, indent=2)
     last = pack.meta.preprocessing["features"] == "last" and not settings["normalize_features"]
-    kind = "ctc" if last and pack.tokens is not None and not whisper else "backbone"
+    plain = last and not settings.get("resized")
+    kind = "ctc" if plain and pack.tokens is not None and not whisper else "backbone"
     with quiet_transformers():
         save = _save_ctc if kind == "ctc" else _save_backbone
         outputs = save(folder, baked, settings, pack)
     name = WHISPER_CLASS if whisper else "transformers.AutoModel"
+    if settings.get("resized"):
+        name = None
     return {"kind": kind, "class": name, "difference": _compare(outputs, router, pack)}
 
 
@@ -104,7 +110,11 @@ def _save_backbone(folder: Path, baked: nn.Module, settings: Mapping[str, Any], 
 
     from s3router.serving import baked_model
 
-    baked.save_pretrained(folder)
+    if settings.get("resized"):  # from_pretrained could not read it, and need not
+        baked.config.save_pretrained(folder)
+        save_file({name: t.contiguous() for name, t in baked.state_dict().items()}, folder / "model.safetensors")
+    else:
+        baked.save_pretrained(folder)
     save_file(head_of(pack), folder / "head.safetensors")
     write_json(folder / "head.json", settings, indent=2)
     kind, program = (baked_model.Classifier, "classify.py") if pack.tokens is None else (baked_model.CTC, "ctc.py")

@@ -104,7 +104,10 @@ class BakedModel(nn.Module):
         settings = json.loads((folder / "head.json").read_text(encoding="utf-8"))
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = WhisperEncoder if config["model_type"] == "whisper" else AutoModel
-        model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        if settings.get("resized"):
+            model = resized(folder, kind)
+        else:
+            model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         return cls(model, load_file(folder / "head.safetensors"), settings)
 
     def features(self, wave: torch.Tensor) -> torch.Tensor:
@@ -128,6 +131,30 @@ class BakedModel(nn.Module):
         output = self.model(wave, output_hidden_states=True)
         # the last one after the encoder's final layer norm, which some models leave out of hidden_states
         return [*output.hidden_states[:-1], output.last_hidden_state]
+
+
+def resized(folder: Path, kind: type) -> nn.Module:
+    """A model whose layers have fewer hidden units or heads than its configuration has a place for, as its file does.
+
+    Args:
+        kind: AutoModel, or a class of transformers.
+    """
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModel
+
+    config, state = AutoConfig.from_pretrained(folder, local_files_only=True), load_file(folder / "model.safetensors")
+    model = AutoModel.from_config(config) if kind is AutoModel else kind(config)
+    for name, part in list(model.named_modules()):
+        if isinstance(part, nn.Linear) and state[f"{name}.weight"].shape != part.weight.shape:
+            above, _, last = name.rpartition(".")
+            rows, columns = state[f"{name}.weight"].shape
+            setattr(model.get_submodule(above), last, nn.Linear(columns, rows, part.bias is not None))
+    for part in model.modules():
+        if hasattr(part, "head_dim") and hasattr(part, "out_proj"):
+            part.embed_dim = part.out_proj.in_features
+            part.num_heads = part.embed_dim // part.head_dim
+    model.load_state_dict(state)
+    return model.float()
 
 
 class CTC(BakedModel):

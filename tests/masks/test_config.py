@@ -76,7 +76,7 @@ def test_all_problems_at_once():
             {"granularity": "2:4", "sparsity": 0.1},
             "sparsity: 0.1 contradicts granularity 2:4, which removes 2 of 4 (0.5)",
         ),
-        ({"granularity": 7}, "granularity: expected unstructured, output, input or N:M as in 2:4, found 7"),
+        ({"granularity": 7}, "granularity: expected unstructured, output, input, group or N:M as in 2:4, found 7"),
         ({"granularity": "2:4", "scope": "global"}, "leave out scope 'global'"),
     ],
 )

@@ -235,6 +235,7 @@ def test_what_was_removed_stays_removed_and_counts():
         ("parp", {}, {"granularity": "2:4"}, "removes single weights"),
         ("imp", {}, {"train": ("bias",)}, "all weights train anyway"),
         ("parp_p", {"initial": 0.9}, {}, "initial 0.9 is above the sparsity 0.5"),
+        ("router_p", {"start": "importance"}, {}, "start importance is for granularity group, not unstructured"),
         (
             "router_p",
             {"start": "finetuned"},
@@ -246,3 +247,33 @@ def test_what_was_removed_stays_removed_and_counts():
 def test_what_does_not_go_together(method, conf, mask, message):
     with pytest.raises(ConfigError, match=message):
         pruned(method, conf, **mask)
+
+
+def test_router_p_starts_from_first_order_importance():
+    """|sum of gradient · weight| of each hidden unit, over the batches of the first part."""
+    reference, importance = Reference(), {name: torch.zeros(10) for name in NAMES if name.endswith("fc2.weight")}
+    for update in range(1, 7):
+        reference.model.zero_grad()
+        loss_of(reference.model, update).backward()
+        for name, total in importance.items():
+            weight = reference.model.get_parameter(name)
+            total += (weight.grad * weight.detach()).sum(0).abs()
+        reference.update(update)
+    model = toy()
+    mask = MaskConfig(granularity="group", sparsity=0.3, score_init="weight")
+    attach_pruning(model, "router_p", mask, {"start": "importance"})
+    model.requires_grad_(True)
+    trained(model, until=6)
+    for name, masked in masks_of(model).items():
+        gone = importance[name].argsort()[:3]
+        assert set((~masked[0]).nonzero().flatten().tolist()) == set(gone.tolist()), name
+        member = model.get_submodule(name.removesuffix(".weight")).parametrizations.weight[0]
+        torch.testing.assert_close(member.importance[0], importance[name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("start", ["pretrained", "finetuned", "importance"])
+def test_router_p_removes_whole_units(start):
+    model = pruned("router_p", {"start": start}, targets=("ffn",), granularity="group", sparsity=0.3)
+    for mask in masks_of(model).values():
+        assert torch.equal(mask, mask[:1].expand_as(mask))
+        assert int((~mask[0]).sum()) == 3

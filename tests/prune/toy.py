@@ -75,12 +75,12 @@ def pruned(method: str, conf: dict | None = None, updates: int = UPDATES, rate: 
     return trained(model, updates, rate)
 
 
-def trained(model: nn.Module, updates: int = UPDATES, rate: float = RATE) -> nn.Module:
-    """Go on with a training from the start to its end, as the trainers do."""
+def trained(model: nn.Module, updates: int = UPDATES, rate: float = RATE, until: int | None = None) -> nn.Module:
+    """Train from the start to the end (or ``until`` an update), as the trainers do."""
     pruner = Pruner(model, updates)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     pruner.begin(0)
-    for update in range(1, updates + 1):
+    for update in range(1, (until or updates) + 1):
         model.train()
         optimizer.zero_grad()
         loss_of(model, update).backward()

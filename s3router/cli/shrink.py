@@ -1,0 +1,18 @@
+"""``s3router shrink``: a trained model without the hidden units and attention heads that its masks remove.
+
+s3router shrink es.pack -o es-small --onnx
+s3router shrink exp/en_router_p -o en-small       (trained with --mask_conf granularity=group)
+
+A plain model, as ``s3router bake`` writes it, but with fewer rows and columns in place of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s3router.cli.bake import parser, written
+
+
+def main(argv: Sequence[str]) -> int:
+    """Shrink, and say what was written."""
+    return written(parser("shrink", __doc__).parse_args(argv), smaller=True)
