@@ -290,6 +290,7 @@ def test_the_wheel_holds_every_module_and_the_catalogue(wheel: Path):
     assert files(wheel / "s3router", "*.py") == files(ROOT / "s3router", "*.py")
     for folder, there in (("catalogue", ROOT / "conf/upstreams"), ("tiny", ROOT / "s3router/upstreams/tiny")):
         assert files(wheel / "s3router/upstreams" / folder, "*") == files(there, "*")
+    assert (wheel / "s3router/server/page.html").is_file()
 
 
 def test_the_wheel_works_away_from_the_clone(wheel: Path, tmp_path: Path):

@@ -36,7 +36,7 @@ COMMANDS = {
     "shrink": ("s3router.cli.shrink", "the same without the hidden units and attention heads that masks remove"),
     "transcribe": ("s3router.cli.transcribe", "transcribe recordings by mask packs; the language given or found"),
     "classify": ("s3router.cli.classify", "label recordings by mask packs of trained classifiers"),
-    "serve": ("s3router.cli.serve", "an HTTP server with OpenAI's API for transcription"),
+    "serve": ("s3router.cli.serve", "an HTTP server with OpenAI's API for transcription, and a page"),
     "langid": ("s3router.cli.langid", "how often the surest route is the right one"),
     "experiment": ("s3router.cli.experiment", "many runs from one YAML grid: sweeps, seeds, tables, figures"),
     "launch": ("s3router.cli.launch", "run a command over many languages and seeds, here or on Slurm"),

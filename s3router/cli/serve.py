@@ -1,4 +1,4 @@
-"""``s3router serve``: an HTTP server with OpenAI's API for transcription.
+"""``s3router serve``: an HTTP server with OpenAI's API for transcription, and a page to try it on.
 
 s3router serve --routes exp/routes                       # a folder of packs: http://127.0.0.1:8000
 s3router serve --routes es.pack en.pack --port 9000

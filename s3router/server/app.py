@@ -1,4 +1,4 @@
-"""The HTTP interface: OpenAI's paths, ``/health`` and ``/metrics``."""
+"""The HTTP interface: OpenAI's paths, ``/health``, ``/metrics`` and the page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -34,7 +35,12 @@ from s3router.server.wanted import Wanted
 
 logger = logging.getLogger(__name__)
 
+PAGE = Path(__file__).with_name("page.html")
 MAX_FIELDS = 64
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 def _add_general(app: FastAPI, service: Service) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> Response:
+        headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+        return HTMLResponse(PAGE.read_bytes(), headers=headers)
+
     @app.get("/health")
     def health() -> Response:
         """Whether transcriptions are answered, and what is in memory."""

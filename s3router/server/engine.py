@@ -52,7 +52,8 @@ class Heard:
         confidence: log probability per token; minus infinity where nothing was written.
         scores: see `s3router.serving.transcribe.Transcript`.
         words: with times from the beginning of the piece; None for a whole recogniser, which gives no times.
-        queued, computed: how long it waited, and how long the model worked on it.
+        queued, computed: how long it waited, for its turn and while others had theirs, and how long the model worked
+            on it.
     """
 
     route: str
@@ -80,7 +81,6 @@ class Piece:
     number: int = 0
     future: Future[Heard] = field(default_factory=Future)
     arrived: float = 0.0
-    taken: float = 0.0
     computed: float = 0.0
     heard: dict[str, tuple[Hypothesis, TokenIds | None]] = field(default_factory=dict)
 
@@ -191,15 +191,13 @@ class Engine:
     def _round(self, pieces: list[Piece]) -> None:
         """Hear some pieces, each under its candidates, one route after another."""
         needed: dict[str, tuple[Found, list[Piece]]] = {}
-        now = time.monotonic()
         for piece in pieces:
-            piece.taken = now
             for found in piece.routes:
                 needed.setdefault(found.route, (found, []))[1].append(piece)
         ready = self._ready()
         several = any(len(piece.routes) > 1 for piece in pieces)
         with self.model.upstream.remembering_front_end() if several else nullcontext():
-            for found, members in sorted(needed.values(), key=lambda item: item[0].route not in ready):
+            for found, members in sorted(needed.values(), key=lambda item: _turn(item[1], item[0].route in ready)):
                 self._under(found, [piece for piece in members if not piece.future.done()])
                 for piece in members:
                     if not piece.future.done() and len(piece.heard) == len(piece.routes):
@@ -245,7 +243,7 @@ class Engine:
         if tokens is not None:
             text = tokens.decode(hypothesis.tokens)
             words = timed_words(hypothesis.path, tokens, self.model.stride)
-        queued = piece.taken - piece.arrived
+        queued = time.monotonic() - piece.arrived - piece.computed
         self.metrics.queue.observe(queued)
         self.metrics.inference.observe(piece.computed)
         sure = hypothesis.confidence
@@ -254,6 +252,11 @@ class Engine:
     def _ready(self) -> tuple[str, ...]:
         whole = () if self.model.whole is None else self.model.whole.routes.ready
         return self.model.upstream.routes.ready + whole
+
+
+def _turn(pieces: Sequence[Piece], ready: bool) -> tuple[int, bool]:
+    """Sorts the routes of a round: pieces with a single candidate do not wait for those with many."""
+    return min(len(piece.routes) for piece in pieces), not ready
 
 
 def _settle(done: Future, work: Callable[[], Any]) -> None:

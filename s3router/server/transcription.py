@@ -32,13 +32,15 @@ class Transcription:
     Attributes:
         seconds: length of the recording.
         pieces: what it was cut into.
-        timing: milliseconds: ``decoding`` of the audio; of all pieces together ``queue`` and ``inference``.
+        timing: milliseconds: ``decoding`` of the audio, ``inference`` of all pieces, and ``queue``: waiting for others.
+        submitted: when the pieces went into the queue.
     """
 
     wanted: Wanted
     seconds: Seconds
     pieces: list[tuple[int, Piece]]
-    timing: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float]
+    submitted: float = field(default_factory=time.monotonic)
 
     @classmethod
     async def begin(cls, wanted: Wanted, decoders: Decoders, engine: Engine, limits: Limits) -> Transcription:
@@ -75,8 +77,8 @@ class Transcription:
         try:
             for start, piece in self.pieces:
                 heard = await asyncio.wrap_future(piece.future)
-                self.timing["queue"] += 1000 * heard.queued
                 self.timing["inference"] += 1000 * heard.computed
+                self.timing["queue"] = 1000 * (time.monotonic() - self.submitted) - self.timing["inference"]
                 yield Segment(start / SAMPLE_RATE, start / SAMPLE_RATE + piece.seconds, heard)
         except S3RouterError as error:  # with paths in it, which are nobody's business
             logger.warning("not transcribed", extra={"fields": {"reason": str(error)}})
