@@ -16,6 +16,7 @@ from s3router.analysis.similarity import Overlap, hypergeometric_variance
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach, detach, masks_of
 from s3router.packs.contents import PackMeta
+from s3router.tuners import METHODS
 
 _BINS, _IN_BIN = 256, 32  # bins of magnitude, and the fewest weights in one
 _BY_RANK = ("ori", "weight", "zero", "one", "binary_magnitude", "binary_negative_magnitude")
@@ -88,17 +89,24 @@ class InitialMasks:
         self._known: dict[str, dict[str, np.ndarray]] = {}
 
     def of(self, meta: PackMeta, names: tuple[str, ...]) -> dict[str, np.ndarray] | None:
-        """Name -> uint64 words, 1 = removed; None where the pack does not say how its masks began.
+        """Name -> uint64 words, 1 = removed.
 
         Args:
             names: the masked weights.
+
+        Returns:
+            None where the pack does not say how its masks began, or they began at weights that had been trained
+            before (pruning).
         """
-        if "sparsity" not in meta.mask:
+        method = METHODS.get(str(meta.training.get("method")))
+        if "sparsity" not in meta.mask or (method is not None and method.prunes):
             return None
         try:
-            config = replace(MaskConfig.from_dict(meta.mask), train=(), estimator="straight_through")
+            config = MaskConfig.from_dict(meta.mask)
         except ConfigError:  # of a newer version, say
             return None
+        # what a recipe calls its targets, the pack's names say in full
+        config = replace(config, targets=names, layers=None, train=(), score_average=0.0, estimator="straight_through")
         if config.score_init in _BY_RANK:
             config = replace(config, seed=0)
             if config.score_init == "ori":  # ranks as the weights do
@@ -106,13 +114,12 @@ class InitialMasks:
         key = json.dumps(config.to_dict(), sort_keys=True)
         if key not in self._known:
             self._known[key] = self._make(config)
-        found = self._known[key]
-        return found if found.keys() == set(names) else None
+        return self._known[key] or None
 
     def _make(self, config: MaskConfig) -> dict[str, np.ndarray]:
         try:
             attach(self._backbone, config)
-        except ConfigError:  # targets that this backbone lacks
+        except ConfigError:  # sparsities of layers or roles that masks are not on
             return {}
         try:
             return {name: removed_words(mask) for name, mask in masks_of(self._backbone).items()}

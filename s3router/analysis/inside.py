@@ -32,7 +32,7 @@ def packs(work: Work) -> None:
         row: dict[str, Any] = {
             "pack": source.label,
             "route": source.route,
-            "seed": source.meta.training.get("seed"),
+            "seed": source.seed,
             "method": source.meta.training.get("method"),
             "language": work.codes.get(source.route),
             "weights": int(sizes.sum()),

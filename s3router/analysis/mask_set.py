@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -66,6 +67,11 @@ class Source:
     path: str
     meta: PackMeta
     layer_weights: np.ndarray | None = None
+
+    @property
+    def seed(self) -> Any:
+        """Of the training, else of the masks alone; None where neither is said."""
+        return self.meta.training.get("seed", self.meta.mask.get("seed"))
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ def _layer_weights(pack: MaskPack) -> np.ndarray | None:
 def labelled(sources: Sequence[Source]) -> tuple[Source, ...]:
     """With labels: the route where it is the only one, else with its seed, else with the name of its file."""
     labels = [source.route for source in sources]
-    for more in (lambda s: f"seed {s.meta.training.get('seed')}", lambda s: Path(s.path).stem):
+    for more in (lambda s: f"seed {s.seed}", lambda s: Path(s.path).stem):
         counts = Counter(labels)
         labels = [
             label if counts[label] == 1 else f"{label.split(', ')[0]}, {more(source)}"

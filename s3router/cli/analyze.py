@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     add("--audio", nargs="+", default=[], metavar="INPUT", help=audio)
     add("--frames", type=int, default=512, help="frames of each batch of audio that are compared (%(default)s)")
     add("--permutations", type=int, default=9_999, help="of the Mantel test, above eight routes (%(default)s)")
+    add(
+        "--command",
+        help="what the pages name as the command that wrote them, such as that of a recipe (default: this one)",
+    )
     add("--seed", type=int, default=0, help="of permutations and frames (%(default)s)")
     return result
 
@@ -88,7 +92,8 @@ def main(argv: Sequence[str]) -> int:
         seed=args.seed,
     )
     found = analyse(job, lambda text: print(text, file=sys.stderr))
-    written = write(found, args.output, shlex.join(["s3router", "analyze", *argv]), args.markdown)
+    command = args.command or shlex.join(["s3router", "analyze", *argv])
+    written = write(found, args.output, command, args.markdown)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"{args.output / 'index.html'} and {len(written) - 1} more files")

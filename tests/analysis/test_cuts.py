@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -44,7 +45,9 @@ def test_the_initial_mask_is_the_one_that_training_begins_with(backbone):
 
 def test_how_far_masks_have_left_it(backbone):
     moved, there = make(backbone, "es"), make(backbone, "it", correlation=1.0)
-    masks = mask_set([("a", moved), ("b", there), ("c", with_mask(make(backbone, "ru"), targets=["nothing.*"]))])
+    masks = mask_set(
+        [("a", moved), ("b", there), ("c", with_mask(make(backbone, "ru"), role_sparsity={"attention": 0.2}))]
+    )
     found = from_initial(masks, InitialMasks(backbone))
     changed = found.changed(np.arange(6))
     assert changed[:2] == pytest.approx([0.9, 0], abs=0.02)  # at random: a tenth is among the smallest tenth
@@ -53,6 +56,17 @@ def test_how_far_masks_have_left_it(backbone):
     assert overlap.above_chance[:2] == pytest.approx([0, 1], abs=0.02)
     assert abs(overlap.z[0]) < 4
     assert overlap.cosine[1] == pytest.approx(1)
+
+
+def test_recipes_have_names_of_their_own_for_targets_and_pruning_begins_elsewhere(backbone):
+    """Of a whole recogniser ``ffn`` means both stacks: the names of the masks count."""
+    pack = with_mask(make(backbone, "es", correlation=1.0), targets=["ffn"], layers=[0, 1, 2])
+    initial = InitialMasks(backbone)
+    found = initial.of(pack.meta, tuple(pack.masks))
+    assert all((unpack(found[n], m.numel()) == ~m.numpy().reshape(-1)).all() for n, m in pack.masks.items())
+    pruned = dataclasses.replace(pack.meta, training={"method": "omp"})
+    assert initial.of(pruned, tuple(pack.masks)) is None
+    assert initial.of(dataclasses.replace(pack.meta, mask={}), tuple(pack.masks)) is None
 
 
 def test_magnitudes(backbone):

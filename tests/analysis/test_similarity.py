@@ -140,6 +140,10 @@ def test_labels(backbone):
         [("es.pack", make(backbone, "es")), ("a.pack", make(backbone, "it")), ("b.pack", make(backbone, "it"))]
     )
     assert found.labels == ("es", "it, a", "it, b")
+    seeds = [(f"{n}.pack", with_mask(make(backbone, "it"), seed=n)) for n in (3, 4)]
+    for _, pack in seeds:
+        del pack.meta.training["seed"]
+    assert mask_set(seeds).labels == ("it, seed 3", "it, seed 4")
     with pytest.raises(ConfigError, match="two packs are both called it, a"):
         mask_set([("a.pack", make(backbone, "it")), ("a.pack", make(backbone, "it"))])
 
