@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from s3router import __version__
@@ -366,7 +367,15 @@ async def _form_of(request: Request, limits: Limits) -> FormData:
             raise too_large
         return message
 
-    return await Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS)
+    try:
+        return await Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS)
+    except ClientDisconnect:
+        raise _gone() from None
+
+
+def _gone() -> Refusal:
+    """Nobody reads this; it is for the log."""
+    return Refusal(499, "the client has gone")
 
 
 def _close_uploads(form: FormData) -> None:
@@ -395,7 +404,7 @@ async def _unless_gone[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[0].done():
-            raise Refusal(499, "the client has gone")
+            raise _gone()
         return tasks[0].result()
     finally:
         for task in tasks:

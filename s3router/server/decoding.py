@@ -14,6 +14,8 @@ from s3router.data.audio import Seconds
 from s3router.server.decoder import READY, REPLY, REQUEST, SAMPLES, TOO_LONG
 from s3router.server.refusal import Refusal
 
+TRIES = 2
+"""Processes that a recording is given to, if they die: the first one may have been dead already."""
 NAME_CHARACTERS = 100  # of a file's name, in messages
 
 
@@ -53,15 +55,30 @@ class Decoders:
             Refusal: not audio, or too long.
         """
         name = "".join(c if c.isprintable() else "?" for c in os.path.basename(name))[-NAME_CHARACTERS:] or "the file"
+        for _ in range(TRIES):
+            if (found := await self._ask(content, name, max_seconds)) is not None:
+                break
+        else:
+            message = f"{name}: not audio that can be decoded; convert it to wav"
+            raise Refusal(400, message, "audio_not_decodable", "file")
+        kind, payload = found
+        if kind == SAMPLES:
+            return np.frombuffer(payload, np.float32).copy()  # which may be written to, as torch wants it
+        if kind == TOO_LONG:
+            raise Refusal(413, payload.decode(), "audio_too_long", "file")
+        raise Refusal(400, payload.decode(), "audio_not_decodable", "file")
+
+    async def _ask(self, content: bytes, name: str, max_seconds: Seconds) -> tuple[int, bytes] | None:
+        """The reply of the next process that is free; None: it has died."""
         child = await self._idle.get()
         alive = None
         try:
             child = child or await _Child.start()
-            kind, payload = await child.ask(content, name, max_seconds)
+            reply = await child.ask(content, name, max_seconds)
             alive = child
+            return reply
         except (OSError, EOFError):  # EOFError: asyncio's IncompleteReadError
-            message = f"{name}: not audio that can be decoded; convert it to wav"
-            raise Refusal(400, message, "audio_not_decodable", "file") from None
+            return None
         finally:
             if alive is None:  # dead, or in the middle of an answer that nobody waits for
                 self._on_death()
@@ -69,11 +86,6 @@ class Decoders:
                     child.kill()
                     self._killed = [c for c in self._killed if c.process.returncode is None] + [child]
             self._idle.put_nowait(alive)
-        if kind == SAMPLES:
-            return np.frombuffer(payload, np.float32).copy()  # which may be written to, as torch wants it
-        if kind == TOO_LONG:
-            raise Refusal(413, payload.decode(), "audio_too_long", "file")
-        raise Refusal(400, payload.decode(), "audio_not_decodable", "file")
 
 
 class _Child:

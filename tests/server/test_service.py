@@ -133,14 +133,32 @@ def decoders(url: str) -> list[int]:
 
 
 def test_a_decoder_that_dies_is_replaced(folder):
-    with serving(folder, limits=Limits(decoders=1)) as (url, _):
+    """Idle ones unseen; one that dies over a recording is followed by a second try."""
+    with serving(folder, limits=Limits(decoders=1)) as (url, _), ThreadPoolExecutor(1) as pool:
         expected = text(url, "it")
-        for _ in range(2):
-            (pid,) = decoders(url)
-            os.kill(pid, signal.SIGKILL)
-            assert text(url, "it") == "audio_not_decodable"
-            assert text(url, "it") == expected
+        (pid,) = decoders(url)
+        os.kill(pid, signal.SIGKILL)
+        assert text(url, "it") == expected
+        (pid,) = decoders(url)
+        os.kill(pid, signal.SIGSTOP)
+        asked = pool.submit(text, url, "it")
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGKILL)
+        assert asked.result() == expected
         assert count(url, "s3router_decoder_deaths_total") == 2
+
+
+def test_what_kills_every_decoder_is_no_audio(folder):
+    with serving(folder, limits=Limits(decoders=1)) as (url, _), ThreadPoolExecutor(1) as pool:
+        expected = text(url, "it")
+        asked = None
+        while asked is None or not asked.done():
+            for pid in decoders(url):
+                os.kill(pid, signal.SIGKILL)
+            asked = asked or pool.submit(text, url, "it")
+            time.sleep(0.01)
+        assert asked.result() == "audio_not_decodable"
+        assert text(url, "it") == expected
 
 
 def test_time_is_limited_also_in_a_decoder_that_hangs(folder):
@@ -190,6 +208,24 @@ def test_who_goes_away_frees_its_place(folder):
             time.sleep(0.05)
         assert count(url, "s3router_pieces_total") == 1  # the other was never computed
         assert count(url, 's3router_requests_total{model="it",status="499"}') == 1
+
+
+def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
+    with serving(folder) as (url, _), caplog.at_level(logging.ERROR):
+        host, port = url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port))
+        connection.putrequest("POST", "/v1/audio/transcriptions")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=X")
+        connection.putheader("Content-Length", "100000")
+        connection.endheaders()
+        connection.send(b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + bytes(5000))
+        while count(url, "s3router_requests_in_flight") < 1:
+            time.sleep(0.02)
+        connection.close()
+        while count(url, "s3router_requests_in_flight"):
+            time.sleep(0.02)
+        assert count(url, 's3router_requests_total{model="none",status="499"}') == 1
+    assert caplog.records == []
 
 
 def test_a_piece_that_fails_harms_no_other(folder, upstream_in_place):
