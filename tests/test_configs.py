@@ -175,6 +175,7 @@ BUILDERS = {
     "egs/*/*/conf/whisper_base.yaml": build_grid,
     "egs/*/asr1/conf/seq2seq.yaml": build_grid,
     "egs/*/asr1/conf/ctc.yaml": build_grid,
+    "egs/*/asr1/conf/pruning.yaml": build_grid,
     "egs/*/asr1/conf/ablation.yaml": build_grid,
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
     "egs/superb/conf/tasks.yaml": build_grid,

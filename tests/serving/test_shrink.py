@@ -63,6 +63,8 @@ def test_feed_forward_layers_become_a_plain_model(hubert_pack, small_upstream, c
     folder = shrink(path, small_upstream)
     assert "2 feed-forward layers with 64 of 128 hidden units" in capsys.readouterr().out
     assert json.loads((folder / "config.json").read_text())["intermediate_size"] == 32
+    again = load_expert("auto", str(folder)).model  # an upstream for packs of its own
+    assert again.encoder.layers[1].feed_forward.output_dense.weight.shape == (32, 32)
     model = AutoModelForCTC.from_pretrained(folder).eval()
     with torch.no_grad():
         wave = (WAVE - WAVE.mean()) / (WAVE.var(correction=0) + 1e-7).sqrt()
