@@ -121,14 +121,18 @@ def test_a_file_through_auto_and_a_route_beside_it(page, recording, client):
     expected = client.audio.transcriptions.create(
         file=recording, model="it", response_format="verbose_json", chunking_strategy="auto"
     )
+    assert by_it.find_elements(By.CSS_SELECTOR, "summary") == []  # there was no choice
     said = [element.text for element in by_it.find_elements(By.CSS_SELECTOR, ".said")]
     assert len(said) == 3
     assert said == [f"it {segment.text or 'nothing was heard'}" for segment in expected.segments]
-    scores = by_auto.find_elements(By.CSS_SELECTOR, ".scores dt")
+    scores = by_auto.find_elements(By.CSS_SELECTOR, ".overall dt")
     assert {element.text for element in scores} == {"es", "fr.CA", "it", "ru"}
-    widths = [bar.rect["width"] for bar in by_auto.find_elements(By.CSS_SELECTOR, ".bar")]
+    widths = [bar.rect["width"] for bar in by_auto.find_elements(By.CSS_SELECTOR, ".overall .bar")]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 50
+    by_auto.find_element(By.CSS_SELECTOR, "summary").click()
+    piece = by_auto.find_elements(By.CSS_SELECTOR, "li .scores")[0]
+    assert piece.find_element(By.CSS_SELECTOR, ".best").text == by_auto.find_element(By.CSS_SELECTOR, ".route").text
     figures = dict(zip(*(by_it.find_elements(By.CSS_SELECTOR, f".figures {tag}") for tag in ("dt", "dd")), strict=True))
     figures = {name.text: value.text for name, value in figures.items()}
     assert set(figures) == {"computing", "waiting", "decoding", "in all", "pack on disk", "pack in memory"}
@@ -145,7 +149,7 @@ def test_candidates_of_auto(page, recording):
     for name in ("fr.CA", "ru"):
         one(page, f"#candidates input[value='{name}']").click()
     transcribed(page)
-    assert set(texts(page, ".scores dt")) == {"es", "it"}
+    assert set(texts(page, ".overall dt")) == {"es", "it"}
     Select(one(page, "#first")).select_by_value("ru")
     assert not one(page, "#among").is_displayed()
 
