@@ -47,18 +47,19 @@ def heat_map(labels: Sequence[str], values: np.ndarray, caption: str) -> Figure:
     count, order = len(labels), tree.order
     cell = max(14.0, min(46.0, 640 / count))
     written = cell >= 34
+    turn = -50 if cell >= 24 else -90  # upright, they do not lie on one another
     branch = 90.0
     margin = max(text_width(label) for label in labels) + 10
     off = values[~np.eye(count, dtype=bool)]
     top = float(np.nanmax(off)) if np.isfinite(off).any() else 1.0
     top = top if top > 0 else 1.0
-    left, above = branch + 8, 0.75 * margin + 16
+    left, above = branch + 8, (0.75 if turn > -90 else 1) * margin + 16
     right = max(left + count * cell + margin, left + 200)
     canvas = Canvas(right, above + count * cell + 52, title)
     for row, one in enumerate(order):
         y = above + row * cell
         canvas.text(left + count * cell + 7, y + cell / 2, labels[one])
-        canvas.text(left + row * cell + cell / 2 + 2, above - 9, labels[one], turn=-50)
+        canvas.text(left + row * cell + cell / 2 + (2 if turn > -90 else 0), above - 9, labels[one], turn=turn)
         for column, other in enumerate(order):
             x, value = left + column * cell, float(values[one, other])
             if one == other or np.isnan(value):
@@ -214,7 +215,9 @@ def scatter(
         slope, start = np.polyfit(x, y, 1)
         plot.curve([(at, slope * at + start) for at in (float(x.min()), float(x.max()))], "var(--s1)")
     for what, across, up in pairs:
-        plot.canvas.dot(*plot.at(across, up), "var(--s0)", 5, f"{what}: {number(across)}, {number(up)}")
+        plot.canvas.dot(
+            *plot.at(across, up), "var(--s0)", 5 if len(pairs) <= 50 else 3, f"{what}: {number(across)}, {number(up)}"
+        )
     if len(pairs) <= 21:
         places = [plot.at(across, up) for _, across, up in pairs]
         _name_points(plot.canvas, [what for what, _, _ in pairs], places, soft=True)

@@ -113,9 +113,9 @@ def _references(work: Work, one: np.ndarray, other: np.ndarray, same: np.ndarray
                     "cosine_by_chance": overlap.cosine_chance[places].mean(),
                     "jaccard": overlap.jaccard[places].mean(),
                     "jaccard_by_chance": overlap.jaccard_chance[places].mean(),
-                    "above_chance": np.nanmean(overlap.above_chance[places]),
-                    "lowest": np.nanmin(overlap.above_chance[places]),
-                    "highest": np.nanmax(overlap.above_chance[places]),
+                    "above_chance": mean(overlap.above_chance[places]),
+                    "lowest": np.fmin.reduce(overlap.above_chance[places]),
+                    "highest": np.fmax.reduce(overlap.above_chance[places]),
                 }
             )
     work.add("references", rows)

@@ -49,7 +49,7 @@ def relations(work: Work) -> None:
         here = similarity[np.ix_(places, places)]
         found = mantel(here, values, work.job.permutations, work.job.seed)
         rows.append(_relation_row(name, measure, found))
-        known = [(a, b) for a, b in zip(*np.triu_indices(len(names), 1), strict=True) if not np.isnan(values[a, b])]
+        known = np.argwhere(np.triu(~np.isnan(values) & ~np.isnan(here), 1))
         for a, b in known:
             pair = {"measure": name, "a": names[a], "b": names[b], "value": values[a, b], "above_chance": here[a, b]}
             pairs.append(pair | {"features": None if measure.features is None else int(measure.features[a, b])})

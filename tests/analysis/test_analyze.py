@@ -206,6 +206,23 @@ def test_without_the_backbone(packs, tmp_path, capsys):
     assert "z_given_magnitude" not in rows(tmp_path / "pairs.csv")[0]
 
 
+def test_masks_that_remove_nothing(backbone, tmp_path, recwarn):
+    """There is no chance level then: figures say so, and nothing is drawn at NaN."""
+    from tests.analysis.conftest import make
+
+    for route, sparsity in (("es", 0.0), ("it", 0.0), ("fr", 0.1), ("ru", 0.1)):
+        write_pack(tmp_path / f"{route}.pack", make(backbone, route, sparsity=sparsity))
+    table = relatedness(tmp_path / "t.csv", ["es", "it", "fr", "ru"])
+    given = ("--relate", f"families={table}", "--typology", "none", "--command", "ours", "--bits-only")
+    assert run(*sorted(tmp_path.glob("*.pack")), "-o", tmp_path / "out", *given) == 0
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+    assert not [path for path in (tmp_path / "out").glob("*.svg") if "nan" in path.read_text(encoding="utf-8")]
+    found = {frozenset((row["a"], row["b"])): row for row in rows(tmp_path / "out/pairs.csv") if row["scope"] == "all"}
+    assert found[frozenset(("es", "it"))]["above_chance"] == found[frozenset(("es", "it"))]["z"] == ""
+    assert float(found[frozenset(("es", "it"))]["cosine"]) == 1
+    assert '<pre tabindex="0">ours</pre>' in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+
+
 def test_coded_packs(packs, tmp_path, capsys):
     from s3router.upstreams.hub import build
 
