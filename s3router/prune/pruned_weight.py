@@ -59,7 +59,6 @@ class PrunedWeight(WeightMask):
         importance: buffer of the scores' shape (1, units), where it is wanted: the sum over batches of the first-order
             estimate of how much the loss changes if a unit goes, |Σ gradient · weight| (arXiv 1906.10771, unsquared).
         pool: the weights that share its threshold.
-        owner, parameter: the module and the name in it of the weight.
     """
 
     dense = False
@@ -70,7 +69,8 @@ class PrunedWeight(WeightMask):
         self.register_buffer("importance", None)
 
     def place(self, owner: nn.Module, parameter: str, model: nn.Module, group: Group | None = None) -> None:
-        """Say which weight it is of. (In a tuple, so that the owner does not become a part of its own part.)"""
+        """Say which weight it is of, and the units that its columns are where scores are of these."""
+        # in a tuple, so that the owner does not become a part of its own part
         self._place = (owner, parameter, model, group)
 
     @property

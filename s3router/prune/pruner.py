@@ -122,7 +122,16 @@ class Pruner:
     def _follow(self) -> None:
         """Scores that will start from what the first part leaves are so until then, for validation to see."""
         for member in self.members:
+            if member.importance is not None:
+                _average(member.importance)
             member.scores.copy_(self.pruning.values(member) / self.pruning.mask.init_scale)
+
+
+def _average(tensor: Tensor) -> None:
+    """Over the processes that train together, each of which has seen batches of its own; in place."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor)
+        tensor /= torch.distributed.get_world_size()
 
 
 def _let(parameter: Tensor, train: bool) -> None:

@@ -124,6 +124,16 @@ def test_taking_off_baking_loading_and_copies():
     torch.testing.assert_close(output(detach(model)), output(plain))
 
 
+def test_masks_that_are_held_stay_as_they_are():
+    model = hubert()
+    masks = attach(model, MaskConfig(sparsity=0.5, score_init="weight", **BOTH))
+    wanted, before = output(model), masks_of(model)
+    for mask in masks:
+        mask.fix()
+    torch.testing.assert_close(output(model), wanted, atol=1e-6, rtol=1e-5)
+    assert all(torch.equal(mask, before[name]) for name, mask in masks_of(model).items())
+
+
 def test_what_has_no_units():
     model = hubert()
     with pytest.raises(ConfigError, match=r"granularity group: feature_projection.projection.weight belong to no"):

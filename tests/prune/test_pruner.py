@@ -210,6 +210,22 @@ def test_what_is_learnt_is_zero_where_it_is_removed():
     torch.testing.assert_close(plain(X), model(X))
 
 
+@pytest.mark.parametrize("method", ["imp", "router_p"])
+def test_copies_stand_on_their_own(method):
+    model = pruned(method)
+    wanted = model(X)
+    other = copy.deepcopy(model)
+    torch.testing.assert_close(other(X), wanted)
+    with torch.no_grad():
+        for name in NAMES:
+            owner = other.get_submodule(name.removesuffix(".weight"))
+            owner.parametrizations.weight.original.normal_(generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(other(X), wanted)
+    torch.testing.assert_close(model(X), wanted)
+    for name, mask in masks_of(other).items():
+        assert int((~mask).sum()) == mask.numel() // 2, name
+
+
 def test_the_end_is_checked():
     model = pruned("router_p")
     model.layers[0].fc1.parametrizations.weight[0].sparsity = 0.4
