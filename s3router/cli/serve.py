@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     what = "mask packs, folders of them (new ones are found), or experiment folders"
     add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
+    by = "auto by a classifier (s3router langid --fit) instead of the routes' confidences: a part of one pass"
+    add("--langid", type=Path, metavar="PACK", help=by)
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
@@ -76,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
     names = ("upload_mb", "audio_seconds", "requests", "waiting_seconds", "timeout", "decoders")
     settings = serve.Settings(
         sources=args.routes,
+        langid=args.langid,
         upstream=args.upstream,
         ckpt=args.upstream_ckpt,
         device=args.device,

@@ -233,7 +233,9 @@ def _add_transcriptions(app: FastAPI, service: Service) -> None:
 
 
 async def _answer(form: FormData, service: Service, record: _Record) -> Response:
-    wanted = await asyncio.to_thread(Wanted.of, form, service.catalogue)
+    classifier = service.engine.classifier
+    known = None if classifier is None else classifier.languages
+    wanted = await asyncio.to_thread(Wanted.of, form, service.catalogue, known)
     record.model, record.candidates = wanted.model, len(wanted.routes)
     work = await Transcription.begin(wanted, service.decoders, service.engine, service.limits)
     record.seconds, record.pieces = work.seconds, len(work.pieces)

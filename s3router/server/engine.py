@@ -28,6 +28,7 @@ from s3router.errors import S3RouterError
 from s3router.server.catalogue import Found
 from s3router.server.metrics import Metrics
 from s3router.server.residents import Residents
+from s3router.serving.language_classifier import LanguageClassifier, pooled
 from s3router.serving.route_heads import CTCHead, dev_figures
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Hypothesis, hear, ranking_by
@@ -83,6 +84,7 @@ class Piece:
     arrived: float = 0.0
     computed: float = 0.0
     heard: dict[str, tuple[Hypothesis, TokenIds | None]] = field(default_factory=dict)
+    scores: dict[str, float] | None = None  # of a classifier
 
     @property
     def seconds(self) -> Seconds:
@@ -98,10 +100,19 @@ class Engine:
         budget: see `s3router.server.residents.Residents`.
         wait: seconds from a piece's arrival until the queue is looked at, for others to come.
         options: batches; ``batch_seconds`` 0 computes each piece by itself.
+        classifier: chooses among the candidates of a piece; None: their confidences do.
     """
 
-    def __init__(self, model: RoutedModel, budget: int, metrics: Metrics, wait: Seconds, options: BatchOptions):
-        self.model, self.metrics, self.options = model, metrics, options
+    def __init__(
+        self,
+        model: RoutedModel,
+        budget: int,
+        metrics: Metrics,
+        wait: Seconds,
+        options: BatchOptions,
+        classifier: LanguageClassifier | None = None,
+    ):
+        self.model, self.metrics, self.options, self.classifier = model, metrics, options, classifier
         self._residents = Residents(model, budget, metrics)
         self._wait = wait
         self._queue: list[tuple[float, int, Piece]] = []
@@ -190,18 +201,34 @@ class Engine:
 
     def _round(self, pieces: list[Piece]) -> None:
         """Hear some pieces, each under its candidates, one route after another."""
-        needed: dict[str, tuple[Found, list[Piece]]] = {}
-        for piece in pieces:
-            for found in piece.routes:
-                needed.setdefault(found.route, (found, []))[1].append(piece)
-        ready = self._ready()
         several = any(len(piece.routes) > 1 for piece in pieces)
         with self.model.upstream.remembering_front_end() if several else nullcontext():
+            if self.classifier is not None:
+                for piece in pieces:
+                    if len(piece.routes) > 1:
+                        self._identify(piece, self.classifier)
+            needed: dict[str, tuple[Found, list[Piece]]] = {}
+            for piece in pieces:
+                for found in piece.routes:
+                    needed.setdefault(found.route, (found, []))[1].append(piece)
+            ready = self._ready()
             for found, members in sorted(needed.values(), key=lambda item: _turn(item[1], item[0].route in ready)):
                 self._under(found, [piece for piece in members if not piece.future.done()])
                 for piece in members:
                     if not piece.future.done() and len(piece.heard) == len(piece.routes):
                         _settle(piece.future, lambda piece=piece: self._result(piece))
+
+    def _identify(self, piece: Piece, classifier: LanguageClassifier) -> None:
+        """Leave a piece the candidate that the classifier chooses."""
+        started = time.monotonic()
+        try:
+            features = pooled(self.model.upstream, [piece.wave], classifier.layers, self.options.bf16)
+            names = [found.route for found in piece.routes]
+            (piece.scores,) = classifier.log_probs(features[:, classifier.layers - 1], names)
+            piece.routes = [found for found in piece.routes if found.route == next(iter(piece.scores))]
+        except Exception as error:
+            piece.future.set_exception(error)
+        piece.computed += time.monotonic() - started
 
     def _under(self, found: Found, pieces: list[Piece]) -> None:
         """Hear pieces under one route; where that fails, each by itself, so that one harms no other."""
@@ -236,7 +263,7 @@ class Engine:
     def _result(self, piece: Piece) -> Heard:
         figures = {found.route: dev_figures(found.meta) for found in piece.routes}
         hypotheses = {found.route: piece.heard[found.route][0] for found in piece.routes}
-        scores = ranking_by(figures).scores(hypotheses)
+        scores = piece.scores or ranking_by(figures).scores(hypotheses)
         best = next(iter(scores))
         hypothesis, tokens = piece.heard[best]
         words, text = None, hypothesis.text

@@ -18,14 +18,16 @@ import uvicorn
 
 from s3router.asr.ctc_decode import BatchOptions
 from s3router.data.audio import Seconds
-from s3router.errors import ConfigError
+from s3router.errors import ConfigError, PackError
 from s3router.packs import write_pack
+from s3router.packs.pack_file import read_parts
 from s3router.server.app import Service, create_app
 from s3router.server.catalogue import Catalogue, packs_in
 from s3router.server.decoding import Decoders
 from s3router.server.engine import Engine
 from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
+from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import backbone_of, load_backbone, pack_of_folder
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -37,6 +39,7 @@ class Settings:
 
     Attributes:
         sources: packs, folders of packs, experiment folders.
+        langid: a language classifier (`s3router langid --fit`) that chooses for ``auto``; None: confidences do.
         upstream, ckpt, device: of the backbone, as of `s3router.serving.loading.load_routes`.
         batches: how pieces are put together; ``batch_seconds`` 0 computes each by itself.
         wait: seconds that the queue waits for others to come.
@@ -47,6 +50,7 @@ class Settings:
     """
 
     sources: Sequence[Path]
+    langid: Path | None = None
     upstream: str | None = None
     ckpt: str | None = None
     device: str = "cpu"
@@ -76,12 +80,15 @@ def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
     """
     with tempfile.TemporaryDirectory(prefix="s3router-") as folder:
         sources = [_packed(path, Path(folder)) if _is_experiment(path) else path for path in settings.sources]
-        packs = packs_in(sources)
+        packs = _of_each_kind(sources)
         if not packs:
             raise ConfigError(f"no pack in {', '.join(map(str, sources))}; write one with s3router pack")
+        classifier = None if settings.langid is None else LanguageClassifier.load(settings.langid)
         named = settings.sources[0] if _is_experiment(settings.sources[0]) else packs[0]
         upstream, ckpt = backbone_of(named, settings.upstream, settings.ckpt)
         model = load_backbone(packs, upstream, ckpt, settings.device).eval()
+        if classifier is not None:
+            classifier.check_backbone(model.upstream)
         fingerprints = {False: model.upstream.backbone_fingerprint}
         model.upstream.routes.working_copies = settings.working_copies
         if model.whole is not None:
@@ -89,7 +96,7 @@ def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
             model.whole.routes.working_copies = settings.working_copies
         metrics = Metrics()
         yield Service(
-            Engine(model, round(settings.pack_mb * 1e6), metrics, settings.wait, settings.batches),
+            Engine(model, round(settings.pack_mb * 1e6), metrics, settings.wait, settings.batches, classifier),
             Catalogue(sources, fingerprints.get),
             Decoders(settings.limits.decoders, metrics.decoder_deaths.inc),
             settings.limits,
@@ -195,6 +202,22 @@ def log_to_stderr() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+def _of_each_kind(sources: Sequence[Path]) -> list[Path]:
+    """The first pack, and the first of the other kind: enough to know which model to load.
+
+    Raises:
+        PackError: one that was named itself cannot be read. Those in folders are left out here, and by the catalogue.
+    """
+    found: dict[bool, Path] = {}
+    for path in packs_in(sources):
+        try:
+            found.setdefault(read_parts(path).description.meta.whole, path)
+        except PackError:
+            if path in sources:
+                raise
+    return list(found.values())
 
 
 def _is_experiment(path: Path) -> bool:

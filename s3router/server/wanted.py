@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import FormData, UploadFile
@@ -53,8 +53,12 @@ class Wanted:
     stream: bool
 
     @classmethod
-    def of(cls, form: FormData, catalogue: Catalogue) -> Wanted:
-        """Read the fields of a request. Raises Refusal for what is missing, unknown or contradictory."""
+    def of(cls, form: FormData, catalogue: Catalogue, languages: Collection[str] | None = None) -> Wanted:
+        """Read the fields of a request. Raises Refusal for what is missing, unknown or contradictory.
+
+        Args:
+            languages: the routes that ``auto`` can tell apart; None: all.
+        """
         fields: dict[str, list] = {}
         for name, value in form.multi_items():
             fields.setdefault(name.removesuffix("[]"), []).append(value)
@@ -70,6 +74,12 @@ class Wanted:
             raise _wrong("model", f"model is missing: name a route, or {AUTO}; GET /v1/models lists them")
         candidates = [name for value in fields.get("candidates", ()) for name in str(value).split(",") if name.strip()]
         routes = choose(catalogue, one["model"], [name.strip() for name in candidates], one.get("language") or None)
+        lacking = [found.route for found in routes if languages is not None and found.route not in languages]
+        if lacking and len(routes) > 1:
+            message = (
+                f"the server's language classifier does not know {', '.join(lacking)}; name candidates that it knows"
+            )
+            raise _wrong("candidates", f"{message}: {', '.join(languages or ())}")
         shape = _one_of("response_format", one.get("response_format", "json"), FORMATS)
         granularities = {
             _one_of("timestamp_granularities", str(value), GRANULARITIES)

@@ -19,6 +19,7 @@ from tests.serving.conftest import (  # noqa: F401
     upstream_in_place,
     zygote,
 )
+from tests.serving.test_language_classifier import classifier, spoken  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"

@@ -123,6 +123,31 @@ def test_packs_that_cannot_be_served_are_left_out_or_refused(folder, packs, capl
         Catalogue([folder / "auto.pack"], known)
 
 
+def test_a_damaged_pack_in_a_folder_does_not_keep_the_server_from_starting(folder):
+    (folder / "aa.pack").write_bytes(b"garbage")
+    with serving(folder) as (url, _):
+        assert text(url, "it")
+    with pytest.raises(PackError, match=r"aa\.pack"), serving(folder / "aa.pack", folder):
+        pass
+
+
+def test_auto_by_a_classifier(folder, classifier, spoken):
+    """One route is computed for each recording, the one that was chosen before."""
+    with serving(folder, langid=classifier) as (url, _):
+        fields = ("model", "auto"), ("response_format", "verbose_json")
+        for lang, recordings in spoken.items():
+            for path in sorted(recordings.iterdir())[:2]:
+                content = path.read_bytes()
+                status, found = upload(url, *fields, ("candidates", "es,it,ru"), content=content)
+                assert (status, found["route"]) == (200, lang)
+                assert sum(np.exp(list(found["scores"].values()))) == pytest.approx(1)
+                assert found["text"] == upload(url, ("model", lang), content=content)[1]["text"]
+        assert count(url, 's3router_pieces_total{route="it"}') == 4  # two by auto, two by name
+        status, found = upload(url, *fields, content=content)
+        assert status == 400
+        assert "does not know fr.CA; name candidates that it knows: " in found["error"]["message"]
+
+
 def decoders(url: str) -> list[int]:
     """The processes that decode for a server in this process."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
