@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from s3router.asr.ctc_decode import BatchOptions
-from s3router.errors import ConfigError, PackError
+from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, read_pack, write_pack
 from s3router.server.catalogue import Catalogue
 from s3router.server.engine import Engine, Piece
@@ -331,3 +331,13 @@ def test_wrong_options(packs, options, message, capsys):
 
     assert main(["serve", "--routes", str(packs), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_experiments_are_served_as_their_packs_are(packs, route_experiments, tmp_path):
+    with serving(packs) as (url, _):
+        expected = text(url, "ru")
+    with serving(route_experiments["ru"], packs / "it.pack") as (url, given):
+        assert set(given.catalogue.routes) == {"ru", "it"}
+        assert text(url, "ru") == expected
+    with pytest.raises(CheckpointError, match="no experiment in it"), serving(tmp_path):
+        pass
