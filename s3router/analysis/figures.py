@@ -147,7 +147,7 @@ def grouped_bars(
 ) -> Figure:
     """A bar for each place and series (places,); NaN: none."""
     values = np.stack(list(series.values()))
-    size = max(400.0, min(1100.0, 90 + len(places) * (16 * len(series) + 14)))
+    size = max(480.0, min(1100.0, 90 + len(places) * (16 * len(series) + 14)))
     rows = legend_rows(list(series), size - 60) if len(series) > 1 else []
     plot = Plot(
         title,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, read_pack
@@ -166,25 +166,31 @@ def mask_set(
     return MaskSet(labelled(sources), weights, tuple(np.stack(bits.pop(weight.name)) for weight in weights))
 
 
-def read_sources(sources: Sequence[str | os.PathLike], backbone: object = None) -> Iterator[tuple[str, MaskPack]]:
+def read_sources(
+    sources: Sequence[str | os.PathLike], backbone: nn.Module | None = None, fingerprint: str | None = None
+) -> Iterator[tuple[str, MaskPack]]:
     """(path, pack) of mask packs or experiment folders, one after the other.
 
     Args:
-        backbone: the bare model, which packs of the codec ``coded`` need; its fingerprint is checked by the first.
+        backbone: the bare model, which packs that are coded relative to it need.
+        fingerprint: of it; sources for another one are refused.
 
     Raises:
         PackError, CheckpointError: a pack or folder is damaged, or for another backbone.
     """
-    known: str | None = None
     for source in sources:
         path = os.fspath(source)
-        if Path(path).is_dir():
-            from s3router.serving.loading import pack_of_folder
-
-            yield path, pack_of_folder(path)
+        if not Path(path).is_dir():
+            yield path, read_pack(path, backbone, fingerprint=fingerprint)
             continue
-        pack = read_pack(path, backbone, fingerprint=known)
-        known = pack.meta.fingerprint if backbone is not None else None
+        from s3router.serving.loading import pack_of_folder
+
+        pack = pack_of_folder(path)
+        if fingerprint is not None and pack.meta.fingerprint != fingerprint:
+            raise PackError(
+                f"{path}: trained on another backbone (fingerprint {pack.meta.fingerprint}) than the one that was "
+                f"loaded ({fingerprint}); leave --upstream out, or name its own"
+            )
         yield path, pack
 
 

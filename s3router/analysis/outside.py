@@ -126,7 +126,7 @@ def representation(work: Work) -> None:
         work.notes.append(captions.NO_AUDIO)
         return
     work.tell(f"comparing representations on {len(work.job.recordings)} recordings")
-    packs = read_sources(work.job.sources, work.resident.module)
+    packs = read_sources(work.job.sources, work.resident.module, work.resident.fingerprint)
     named = [(label, pack) for label, (_, pack) in zip(work.masks.labels, packs, strict=True)]
     found = align(work.resident, named, work.job.recordings, work.job.frames, work.job.seed)
     rows = [

@@ -127,7 +127,7 @@ class Work:
             magnitudes = magnitudes or Magnitudes({name: weights[name] for name in removed})
             counted.append(magnitudes.count(removed))
 
-        masks = mask_set(read_sources(self.job.sources, self.resident.module), each)
+        masks = mask_set(read_sources(self.job.sources, self.resident.module, self.resident.fingerprint), each)
         return masks, (np.stack(counted, 1), magnitudes.sizes)
 
     def _codes(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,10 @@ import pytest
 
 from s3router import cli
 from s3router.analysis import typology
+from s3router.analysis.mask_set import read_sources
+from s3router.errors import PackError
 from s3router.packs import read_pack, write_pack
+from tests.analysis.conftest import ROOT
 
 FIVE = "tests/fixtures/five"
 needs_lang2vec = pytest.mark.skipif(typology.data_folder() is None, reason="lang2vec is not installed")
@@ -301,6 +305,23 @@ def test_bad_tables_of_pairs(packs, refused, tmp_path, content, parts):
     refused([packs[0], packs[2], "--relate", f"inventory={tmp_path / 't.csv'}"], "that no typology has")
 
 
+def test_the_recipe_says_what_is_missing(tmp_path):
+    script = ROOT / "egs/asterisk/asr1/run_analysis.sh"
+    unfinished = tmp_path / "es_router"
+    unfinished.mkdir()
+    done = subprocess.run(
+        [script, "--runs", f"{tmp_path}/*_router"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "0 finished runs; two at least are compared (./run_table.sh makes them)" in done.stderr
+    (unfinished / "result.json").write_text('{"method": "router"}\n')
+    done = subprocess.run(
+        [script, "--runs", f"{tmp_path}/*_router"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "es_router: its grid has no languages; say LANG=PATTERN in --runs" in done.stderr
+
+
 def test_experiment_folders_are_taken(zygote, tmp_path):
     made = [
         zygote.run(tmp_path / name, "--sparsity", "0.2", "--seed", str(n)).exp for n, name in enumerate(("aa", "bb"))
@@ -311,3 +332,5 @@ def test_experiment_folders_are_taken(zygote, tmp_path):
     assert all(0 <= float(row["changed_from_initial"]) < 0.5 for row in found)  # six updates from the start
     assert all(not math.isnan(float(row["above_chance_to_initial"])) for row in found)
     assert np.mean([float(row["explained_by_magnitude"]) for row in found]) > 0.3
+    with pytest.raises(PackError, match=r"aa: trained on another backbone .* leave --upstream out"):
+        list(read_sources(made, fingerprint="0" * 32))
