@@ -28,7 +28,7 @@ def run(script: Path, *options: str, cwd: Path | None = None) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
-        ("superb/ks1", ["--method", "rooter"], "the known ones are: frozen router weight scratch"),
+        ("superb/ks1", ["--method", "rooter"], "the known ones are: scratch frozen weight ffn_weight"),
         ("superb/ks1", ["--mode", "rooter"], "--method 'rooter' is not known"),
         ("superb/ks1", ["--sparsity", "0.1"], "for methods with masks, and frozen has none"),
         ("superb/ks1", ["--mask-conf", '{"granularity": "2:4"}'], "for methods with masks, and frozen has none"),

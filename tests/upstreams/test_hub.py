@@ -184,7 +184,7 @@ def test_a_failed_download_says_where_to_put_the_file(registered, monkeypatch, t
         ({"upstream": "tinny"}, "Did you mean tiny"),
         ({"upstream": "hf_hubert_custom"}, "needs a folder"),
         ({"upstream": "hubert_custom"}, "needs a checkpoint"),
-        ({"sparcity": 0.1}, "unknown sparcity. Known: dropout, feature_cache, mask"),
+        ({"sparcity": 0.1}, "unknown sparcity. Known: adapter, dropout, feature_cache, mask"),
         ({"mask": {"sparsity": 1.5}}, "sparsity"),
         ({"specaug": {"time_prop": 0.1}}, "unknown time_prop. Known: time_prob"),
         ({"specaug": {"time_prob": 1.1, "channel_length": 0}}, "time_prob must be.*channel_length must be"),
