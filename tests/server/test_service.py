@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import json
 import logging
 import os
@@ -12,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -197,42 +200,51 @@ def test_time_is_limited_also_in_a_decoder_that_hangs(folder):
         assert found == expected
 
 
-def slow(engine: Engine, seconds: float) -> Future:
-    """Keep the engine's thread busy."""
-    return engine._task(lambda: time.sleep(seconds))
+@contextlib.contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """Keep the engine's thread busy for the length of the block."""
+    released = threading.Event()
+    engine._task(released.wait)
+    try:
+        yield
+    finally:
+        released.set()
+
+
+def refused_while_held(url: str, engine: Engine, content: bytes, requests: int, refused: int) -> None:
+    """Of some requests at once, so many are refused at once, and the others answered as soon as the engine can."""
+    with ThreadPoolExecutor(requests) as pool, held(engine):
+        asked = [pool.submit(upload, url, ("model", "it"), content=content) for _ in range(requests)]
+        answers = [future.result() for future in itertools.islice(as_completed(asked), refused)]
+        assert {(status, found["error"]["code"]) for status, found in answers} == {(429, "queue_full")}
+    assert sorted(future.result()[0] for future in asked) == [200] * (requests - refused) + [429] * refused
 
 
 def test_a_full_queue_refuses_and_recovers(folder):
-    with serving(folder, limits=Limits(requests=3)) as (url, given), ThreadPoolExecutor(6) as pool:
-        slow(given.engine, 1.5)
-        answers = list(pool.map(lambda _: upload(url, ("model", "it"), content=AUDIO[0].read_bytes()), range(6)))
-        assert sorted(status for status, _ in answers) == [200] * 3 + [429] * 3
-        assert {found["error"]["code"] for status, found in answers if status == 429} == {"queue_full"}
-        assert text(url, "it") == next(found["text"] for status, found in answers if status == 200)
-    with serving(folder, limits=Limits(waiting_seconds=1)) as (url, given), ThreadPoolExecutor(2) as pool:
-        slow(given.engine, 1.0)
-        answers = list(pool.map(lambda _: upload(url, ("model", "it"), content=in_turn(*AUDIO[:2])), range(2)))
-        assert sorted(status for status, _ in answers) == [200, 429]
+    with serving(folder, limits=Limits(requests=3)) as (url, given):
+        refused_while_held(url, given.engine, AUDIO[0].read_bytes(), 6, 3)
+        assert text(url, "it")
+    with serving(folder, limits=Limits(waiting_seconds=1)) as (url, given):
+        refused_while_held(url, given.engine, in_turn(*AUDIO[:2]), 2, 1)
 
 
 def test_who_goes_away_frees_its_place(folder):
+    gone = 's3router_requests_total{model="it",status="499"}'
     with serving(folder, limits=Limits(requests=1)) as (url, given):
-        slow(given.engine, 1.5)
-        host, port = url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port))
-        body = b'--X\r\nContent-Disposition: form-data; name="model"\r\n\r\nit\r\n--X\r\n'
-        body += b'Content-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + AUDIO[0].read_bytes()
-        kind = {"Content-Type": "multipart/form-data; boundary=X"}
-        connection.request("POST", "/v1/audio/transcriptions", body + b"\r\n--X--\r\n", kind)
-        while count(url, "s3router_waiting_pieces") < 1:
-            time.sleep(0.02)
-        connection.close()
-        for _ in range(50):
-            if text(url, "it") != "queue_full":
-                break
-            time.sleep(0.05)
+        with held(given.engine):
+            host, port = url.removeprefix("http://").split(":")
+            connection = http.client.HTTPConnection(host, int(port))
+            body = b'--X\r\nContent-Disposition: form-data; name="model"\r\n\r\nit\r\n--X\r\n'
+            body += b'Content-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + AUDIO[0].read_bytes()
+            kind = {"Content-Type": "multipart/form-data; boundary=X"}
+            connection.request("POST", "/v1/audio/transcriptions", body + b"\r\n--X--\r\n", kind)
+            while count(url, "s3router_waiting_pieces") < 1:
+                time.sleep(0.02)
+            connection.close()
+            while gone not in get(f"{url}/metrics")[1].decode():
+                time.sleep(0.02)
+        assert text(url, "it") != "queue_full"
         assert count(url, "s3router_pieces_total") == 1  # the other was never computed
-        assert count(url, 's3router_requests_total{model="it",status="499"}') == 1
 
 
 def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
@@ -288,20 +300,20 @@ def test_the_command_answers_what_it_has_accepted_and_logs_no_content(packs, sma
     command = [sys.executable, "-m", "s3router", "serve", "--routes", str(packs), "--port", "0", "--wait-ms", "1000"]
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-        url = process.stdout.readline().split()[0]
-        answers: list = []
-        asking = threading.Thread(
-            target=lambda: answers.append(
-                upload(url, ("model", "it"), content=AUDIO[0].read_bytes(), name="private.flac")
-            )
-        )
-        asking.start()
-        while count(url, "s3router_requests_in_flight") < 1:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        asking.join(20)
-        assert process.wait(20) == 0
-        process.stdout.close()
+        try:
+            url = process.stdout.readline().split()[0]
+            answers: list = []
+            given = {"content": AUDIO[0].read_bytes(), "name": "private.flac"}
+            asking = threading.Thread(target=lambda: answers.append(upload(url, ("model", "it"), **given)))
+            asking.start()
+            while count(url, "s3router_requests_in_flight") < 1:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            asking.join(60)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.stdout.close()
         log.seek(0)
         lines = [json.loads(line) for line in log]
     (status, found), *_ = answers
