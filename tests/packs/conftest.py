@@ -83,6 +83,7 @@ ADAPTERS = {
     "dora": {"method": "dora", "scale": 0.5},
     "sparse_delta": {"method": "sparse_delta", "seed": 3},
     "bitdelta": {"method": "bitdelta"},
+    "row_scale": {"method": "row_scale"},
     "houlsby": {"method": "houlsby"},
 }
 
@@ -106,6 +107,7 @@ def make_adapter(backbone: nn.Module, method: str, dtype: torch.dtype = torch.fl
             "dora": factors | {"magnitude": values(rows).abs()},
             "sparse_delta": {"values": values(rows)},
             "bitdelta": {"signs": torch.from_numpy(bits), "scale": torch.tensor([0.25])},
+            "row_scale": {"row_scale": values(rows)},
             "houlsby": {
                 **{"down.weight": values(3, rows), "down.bias": values(3)},
                 **{"up.weight": values(rows, 3), "up.bias": values(rows)},

@@ -78,6 +78,8 @@ def adapted(description, tensors, name, weight):
                 length = math.sqrt(sum(value * value for value in row))
                 row[:] = [magnitude * value / length for value in row]
         return changed
+    if settings["method"] == "row_scale":
+        return [[scale * w for w in row] for scale, row in zip(part["row_scale"], weight, strict=True)]
     flat = [value for row in weight for value in row]
     if settings["method"] == "sparse_delta":
         for place, value in zip(

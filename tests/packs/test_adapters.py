@@ -10,16 +10,10 @@ from torch.nn import functional as F
 from s3router.errors import ConfigError, PackError
 from s3router.packs.adapters import adapted, by_target, check, houlsby, resident, settings_problem, sparse_positions
 from s3router.packs.bits import pack_bits
+from tests.packs.conftest import ADAPTERS as SETTINGS
 
 ROWS, COLUMNS = 11, 7
 NAME = "encoder.layers.0.fc1.weight"
-SETTINGS = {
-    "lora": {"method": "lora", "scale": 2.0},
-    "dora": {"method": "dora", "scale": 0.5},
-    "sparse_delta": {"method": "sparse_delta", "seed": 3},
-    "bitdelta": {"method": "bitdelta"},
-    "houlsby": {"method": "houlsby"},
-}
 
 
 def values(*shape: int, seed: int = 0) -> Tensor:
@@ -37,6 +31,7 @@ def parts_of(method: str, rows: int = ROWS, columns: int = COLUMNS) -> dict[str,
             "signs": torch.from_numpy(pack_bits(values(rows, columns, seed=5) > 0)),
             "scale": torch.tensor([0.25]),
         },
+        "row_scale": {"row_scale": values(rows, seed=10)},
         "houlsby": {
             "down.weight": values(4, rows, seed=6),
             "down.bias": values(4, seed=7),

@@ -14,15 +14,9 @@ from s3router.packs import MaskPack, PackMeta
 from s3router.packs.adapters import adapted, by_target, resident
 from s3router.packs.bits import pack_bits
 from s3router.upstreams import fingerprint, hub
+from tests.packs.conftest import ADAPTERS as SETTINGS
 from tests.upstreams.test_routes import run
 
-SETTINGS = {
-    "lora": {"method": "lora", "scale": 2.0},
-    "dora": {"method": "dora", "scale": 0.5},
-    "sparse_delta": {"method": "sparse_delta", "seed": 3},
-    "bitdelta": {"method": "bitdelta"},
-    "houlsby": {"method": "houlsby"},
-}
 FFN = [f"encoder.layers.{layer}.feed_forward.{kind}_dense" for layer in (0, 2) for kind in ("intermediate", "output")]
 ATTENTION = ["encoder.layers.1.attention.q_proj", "encoder.layers.1.attention.out_proj"]
 
@@ -47,6 +41,7 @@ def random_adapter(model: nn.Module, method: str, layers: list[str], seed: int =
                 "signs": torch.from_numpy(pack_bits(values(rows, columns) > 0)),
                 "scale": torch.tensor([0.05]),
             },
+            "row_scale": {"row_scale": 1 + values(rows)},
             "houlsby": {
                 **{"down.weight": values(5, rows), "down.bias": values(5)},
                 **{"up.weight": values(rows, 5), "up.bias": values(rows)},
