@@ -8,9 +8,9 @@ from pathlib import Path
 from s3router.experiments.figures import Figure
 from s3router.experiments.grid import Grid
 from s3router.experiments.planning import Plan
-from s3router.experiments.report import describe, plots_of, title_of
+from s3router.experiments.report import plots_of
 from s3router.experiments.results import Known
-from s3router.experiments.rows import Row
+from s3router.experiments.rows import Row, describe, title_of
 from s3router.files import replacing
 from s3router.scoring.stats import MeanSpread
 

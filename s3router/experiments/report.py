@@ -8,14 +8,14 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from s3router.experiments.averages import averages
 from s3router.experiments.figures import Figure
 from s3router.experiments.grid import Cell, Grid, place
 from s3router.experiments.markdown import NONE, interval, paragraph, table
 from s3router.experiments.planning import Plan, Sweep
 from s3router.experiments.results import Known
-from s3router.experiments.rows import METHOD_NAMES, RATE_NAMES, Row, difference
+from s3router.experiments.rows import METHOD_NAMES, RATE_NAMES, Row, describe, difference, short_title, title_of
 from s3router.files import write_lines
-from s3router.scoring.stats import mean_spread
 
 PLOTS = ("sparsity_curve", "learning_curves")
 
@@ -29,7 +29,7 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
         lines += [*_summary(plan), ""]
     lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
     if average := grid.raw.get("table", {}).get("average"):
-        lines += [*_averages(plan, str(average)), ""]
+        lines += averages(plan, str(average))
     for cell in grid.cells:
         lines += [*_cell_table(plan, cell), ""]
     lines += [*_sweeps(plan), *_origin(plan)]
@@ -43,24 +43,6 @@ def plots_of(grid: Grid) -> list[Path]:
 
 def _image(path: Path, report: Path) -> tuple[str, str]:
     return f"![{path.stem.replace('_', ' ')}]({os.path.relpath(path, report.parent)})", ""
-
-
-def describe(grid: Grid, cell: Cell) -> str:
-    """Like "English, 5 minutes"."""
-    text = ", ".join(str(grid.axes[axis][value]) for axis, value in cell.at) or "All runs"
-    return f"{text} ({cell.variant})" if cell.variant else text
-
-
-def title_of(grid: Grid, method: str) -> str:
-    """What a method is called in tables."""
-    return grid.titles.get(method) or METHOD_NAMES.get(method, method)
-
-
-def short_title(grid: Grid, method: str) -> str:
-    """The same in the heading of a column."""
-    if method in grid.titles:
-        return grid.titles[method]
-    return METHOD_NAMES[method] if method == "router" else method
 
 
 def command(grid: Grid, verb: str) -> str:
@@ -208,24 +190,6 @@ def _row_order(grid: Grid, row: tuple[str, float | None]) -> tuple[int, float]:
     """Usual methods first, then those of the grid's own as they stand there; each from few to many weights removed."""
     known = [*METHOD_NAMES, *grid.methods]
     return known.index(row[0]), row[1] or 0.0
-
-
-def _averages(plan: Plan, axis: str) -> Iterator[str]:
-    """Means over the values of an axis, such as the folds of a cross-validation, of the first seed."""
-    grid, part = plan.grid, plan.grid.tests[0]
-    yield f"## Means over {axis}"
-    yield ""
-    rows: dict[tuple[str, float | None], list[Row]] = {}
-    for cell in grid.cells:
-        for row in cell.rows:
-            rows.setdefault(row, []).append(Row(plan, cell, *row))
-    body = []
-    for (method, sparsity), found in rows.items():
-        name = title_of(grid, method) + ("" if sparsity is None else f", {100 * sparsity:.0f} % removed")
-        whole = all(row.found for row in found)
-        values = [[row.figure(part, f).mean for row in found if row.figure(part, f)] for f in grid.figures]
-        body.append([name, *(mean_spread(v).percent(2) if whole and v else NONE for v in values), str(len(found))])
-    yield from table(["", *(f"{part} {figure.heading}" for figure in grid.figures), axis], body)
 
 
 def _sweeps(plan: Plan) -> Iterator[str]:

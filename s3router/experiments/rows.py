@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from s3router.experiments.figures import Figure
-from s3router.experiments.grid import Cell
+from s3router.experiments.grid import Cell, Grid
 from s3router.experiments.markdown import NONE
 from s3router.experiments.planning import Plan
-from s3router.scoring.stats import Difference, MeanSpread, bootstrap_counts, mean_spread
+from s3router.scoring.stats import Difference, MeanSpread, bootstrap_means, mean_spread
 from s3router.tuners.methods import METHODS
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
@@ -18,6 +20,24 @@ RATE_NAMES = {
     "lr": "head",
     "upstream_lr": "upstream",
 }
+
+
+def describe(grid: Grid, cell: Cell) -> str:
+    """Like "English, 5 minutes"."""
+    text = ", ".join(str(grid.axes[axis][value]) for axis, value in cell.at) or "All runs"
+    return f"{text} ({cell.variant})" if cell.variant else text
+
+
+def title_of(grid: Grid, method: str) -> str:
+    """What a method is called in tables."""
+    return grid.titles.get(method) or METHOD_NAMES.get(method, method)
+
+
+def short_title(grid: Grid, method: str) -> str:
+    """The same in the heading of a column."""
+    if method in grid.titles:
+        return grid.titles[method]
+    return METHOD_NAMES[method] if method == "router" else method
 
 
 class Row:
@@ -61,6 +81,22 @@ def difference(a: Row, b: Row, part: str, figure: Figure) -> Difference | None:
 
     None while either is missing, where the figure has no counts, or where the sets were not the same.
     """
+    return mean_difference([(a, b)], part, figure)
+
+
+def mean_difference(pairs: Sequence[tuple[Row, Row]], part: str, figure: Figure) -> Difference | None:
+    """The same in the mean over several places, such as languages, whose test sets are redrawn each by itself."""
+    sets = [_counts(a, b, part, figure) for a, b in pairs]
+    if not sets or None in sets:
+        return None
+    found = bootstrap_means(sets)
+    if figure.lower:
+        return found
+    return Difference(-found.difference, -found.high, -found.low, found.level, 1 - found.a_better)
+
+
+def _counts(a: Row, b: Row, part: str, figure: Figure) -> tuple[list[float], list[float], list[float]] | None:
+    """Errors of either per utterance, and what they are counted out of."""
     if figure.counts is None or not a.found or not b.found:
         return None
     systems = [[result.get(part, {}).get("utts") for result in row.found] for row in (a, b)]
@@ -69,7 +105,4 @@ def difference(a: Row, b: Row, part: str, figure: Figure) -> Difference | None:
         return None  # the corpus has changed between these runs; the report says so elsewhere
     total, wrong = figure.counts
     errors = [[sum(each[utt][wrong] for each in system) / len(system) for utt in utts[0]] for system in systems]
-    found = bootstrap_counts(*errors, [utts[0][utt][total] for utt in utts[0]])
-    if figure.lower:
-        return found
-    return Difference(-found.difference, -found.high, -found.low, found.level, 1 - found.a_better)
+    return *errors, [utts[0][utt][total] for utt in utts[0]]

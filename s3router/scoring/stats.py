@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from s3router.errors import ConfigError, DataError
 from s3router.scoring.wer import Score
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _DRAWS = 1 << 22  # by the bootstrap at a time: all of them, for 20,000 utterances, would take gigabytes
 
@@ -96,21 +100,50 @@ def bootstrap_counts(
     seed: int = 0,
 ) -> Difference:
     """The same from counts per utterance: errors of either system, and reference tokens; equally long sequences."""
+    return bootstrap_means([(errors_a, errors_b, totals)], resamples=resamples, level=level, seed=seed)
+
+
+def bootstrap_means(
+    sets: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """The same for means over several test sets, such as those of languages: every set is redrawn by itself.
+
+    Args:
+        sets: of each, errors of either system and reference tokens per utterance, as of `bootstrap_counts`. Each counts
+            as much as another, whatever its size.
+    """
     import numpy as np
 
-    delta = np.asarray(errors_a, dtype=np.float64) - np.asarray(errors_b, dtype=np.float64)
-    total = np.asarray(totals, dtype=np.float64)
-    if delta.shape != total.shape or not total.sum() > 0:
-        raise DataError(f"{delta.size} errors and {total.size} totals: need one of each per utterance, and some words")
+    generator = np.random.default_rng(seed)
+    observed, means = 0.0, np.zeros(resamples)
+    for errors_a, errors_b, totals in sets:
+        delta = np.asarray(errors_a, dtype=np.float64) - np.asarray(errors_b, dtype=np.float64)
+        total = np.asarray(totals, dtype=np.float64)
+        if delta.shape != total.shape or not total.sum() > 0:
+            raise DataError(
+                f"{delta.size} errors and {total.size} totals: need one of each per utterance, and some words"
+            )
+        observed += float(delta.sum() / total.sum()) / len(sets)
+        means += _resampled(delta, total, resamples, generator) / len(sets)
+    means = means[~np.isnan(means)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    better = float((means < 0).mean() + (means == 0).mean() / 2)
+    return Difference(observed, float(low), float(high), level, better)
+
+
+def _resampled(delta: np.ndarray, total: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """float64 (resamples,): the pooled rate of each; not a number where only utterances without words were drawn."""
+    import numpy as np
+
     n = len(total)
-    generator, block = np.random.default_rng(seed), max(1, _DRAWS // n)
+    block = max(1, _DRAWS // n)
     sums = np.empty((2, resamples))  # of delta and total
     for start in range(0, resamples, block):
         part = sums[:, start : start + block]
         draws = generator.multinomial(n, np.full(n, 1 / n), size=part.shape[1]).astype(np.float64)
         part[0], part[1] = draws @ delta, draws @ total  # (resamples, utterances) @ (utterances,)
-    weights = sums[1]
-    rates = sums[0][weights > 0] / weights[weights > 0]
-    low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
-    better = float((rates < 0).mean() + (rates == 0).mean() / 2)
-    return Difference(float(delta.sum() / total.sum()), float(low), float(high), level, better)
+    return sums[0] / np.where(sums[1] > 0, sums[1], np.nan)

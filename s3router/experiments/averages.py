@@ -1,0 +1,62 @@
+"""Means over the values of an axis, such as languages or the folds of a cross-validation, in a grid's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+
+from s3router.experiments.grid import Cell, Pairs
+from s3router.experiments.markdown import NONE, interval, paragraph, table
+from s3router.experiments.planning import Plan
+from s3router.experiments.rows import Row, describe, mean_difference, short_title, title_of
+
+
+def averages(plan: Plan, axis: str) -> Iterator[str]:
+    """A table for each place on the other axes: every value of `axis` counts as much as another."""
+    grid, part = plan.grid, plan.grid.tests[0]
+    against = grid.raw.get("table", {}).get("against")
+    yield f"## Means over {axis}"
+    yield ""
+    if against:
+        yield from paragraph(
+            f"In the last columns: minus {title_of(grid, against)}, in points, with the 95 % interval of a paired",
+            "bootstrap over the test utterances of each.",
+        )
+        yield ""
+    for (at, variant), cells in _places(plan, axis).items():
+        place = describe(grid, Cell(at, (), variant=variant)) if at or variant else ""
+        rows = _rows(plan, cells)
+        base = next((found for (method, _), found in rows.items() if method == against), None)
+        body = []
+        for (method, sparsity), found in rows.items():
+            name = title_of(grid, method) + ("" if sparsity is None else f", {100 * sparsity:.0f} % removed")
+            values = [[row.figure(part, f).mean for row in found if row.figure(part, f)] for f in grid.figures]
+            whole = all(row.found for row in found)
+            texts = [f"{100 * fmean(v):.1f}" if whole and v else NONE for v in values]
+            if base:
+                same = len(base) == len(found) and found is not base
+                pairs = list(zip(found, base, strict=True)) if same else []
+                texts += ["" if found is base else interval(mean_difference(pairs, part, f)) for f in grid.figures]
+            body.append([name, *texts, str(len(found))])
+        header = [place, *(f"{part} {figure.heading}" for figure in grid.figures)]
+        header += [f"{figure.heading} minus {short_title(grid, against)}" for figure in grid.figures] if base else []
+        yield from table([*header, axis], body)
+        yield ""
+
+
+def _places(plan: Plan, axis: str) -> dict[tuple[Pairs, str], list[Cell]]:
+    """(place on the other axes, variant) -> its cells."""
+    found: dict[tuple[Pairs, str], list[Cell]] = {}
+    for cell in plan.grid.cells:
+        at = tuple((name, value) for name, value in cell.at if name != axis)
+        found.setdefault((at, cell.variant), []).append(cell)
+    return found
+
+
+def _rows(plan: Plan, cells: list[Cell]) -> dict[tuple[str, float | None], list[Row]]:
+    """(method, sparsity) -> the row of each cell that has it."""
+    found: dict[tuple[str, float | None], list[Row]] = {}
+    for cell in cells:
+        for row in cell.rows:
+            found.setdefault(row, []).append(Row(plan, cell, *row))
+    return found
