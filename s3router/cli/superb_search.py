@@ -1,7 +1,7 @@
 """``s3router superb-search``: spoken queries in spoken documents (QUESST 2014), by time warping, untrained.
 
 Every layer of the frozen upstream is tried on the development queries; the one with the highest maximum term-weighted
-value searches for the test queries.
+value, on the leaderboard's scale where the ground truth of all languages is known, searches for the test queries.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ def main(argv: Sequence[str]) -> int:
         *(args.upstream, args.upstream_ckpt, args.layers, args.device, partial(print, flush=True)),
     )
     for folder, result in zip(args.test_dirs, results, strict=True):
+        english = f" (English only: {result['mtwv_english']:.4f})" if "mtwv_english" in result else ""
         print(
-            f"{folder}: MTWV {result['mtwv']:.4f} of {result['n_queries_with_hits']} queries with hits in "
+            f"{folder}: MTWV {result['mtwv']:.4f}{english} of {result['n_queries_with_hits']} queries with hits in "
             f"{result['n_documents']} documents, layer {result['layer']}, {result['track']} track"
         )
     return 0

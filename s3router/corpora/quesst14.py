@@ -8,9 +8,15 @@ from s3router.corpora.sets import Prepared, StrPath, find_folder, read_text
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.data.utt2label import write_beside
 from s3router.errors import DataError
+from s3router.files import write_json
 
 LANGUAGE = "nnenglish"
 QUERIES = {"dev": "dev", "test": "eval"}  # our name: theirs
+OFFICIAL = {"documents": 2438, "test": 138}
+"""Of the English part: documents, queries for the evaluation. All languages together have 12,492 documents."""
+ALL_LANGUAGES = "all_languages.json"
+Hits = dict[str, set[str]]
+"""query -> documents with it"""
 
 
 def prepare(source: StrPath, target: StrPath) -> Prepared:
@@ -23,6 +29,7 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     Writes ``target``/{documents,dev,test}; the recordings stay where they are. As in SUPERB, only what
     ``scoring/language_key_*.lst`` marks as non-native English: documents, development queries (dev) and evaluation
     queries (test). ``hits`` beside ``wav.scp`` names the documents that hold a query, from the ground truth.
+    ``all_languages.json`` has the counts with which the benchmark scores: its ground truth is that of all languages.
 
     Args:
         source: folder of the corpus, or the one that holds it.
@@ -33,26 +40,41 @@ def prepare(source: StrPath, target: StrPath) -> Prepared:
     """
     top, target = find_folder(Path(source).resolve(), "QUESST 2014", ["scoring"], ["quesst14Database"]), Path(target)
     documents = recordings(top, "utterances")
+    known = {d.utt for d in documents}
+    count = sum(1 for line in read_text(key_of(top, "utterances")).splitlines() if line.strip())
     sets = {}
     for name, theirs in QUERIES.items():
         queries = recordings(top, theirs)
-        truth = top / "scoring" / f"groundtruth_quesst14_{theirs}" / f"quesst14_{theirs}.rttm"
-        sets[name] = queries, read_hits(truth, {q.utt for q in queries}, {d.utt for d in documents})
+        truth = read_hits(top / "scoring" / f"groundtruth_quesst14_{theirs}" / f"quesst14_{theirs}.rttm")
+        hits = {q.utt: truth.get(q.utt, set()) for q in queries}
+        if not any(found & known for found in hits.values()):
+            raise DataError(f"{top}: none of the English queries ({theirs}) is in any of the English documents")
+        sets[name] = queries, hits, {"documents": count, "queries_with_hits": len(truth)}
     done = Prepared()
     DataDir(target, documents).write(target / "documents")
     done.add(target / "documents", f"{len(documents)} documents")
-    for name, (queries, hits) in sets.items():
-        lines = (" ".join([query, *sorted(hits[query])]) for query in sorted(hits))
+    done.compare("documents", len(documents), OFFICIAL["documents"])
+    for name, (queries, hits, counts) in sets.items():
+        hit_counts = {query: len(found) for query, found in sorted(hits.items()) if found}
+        write_json(target / name / ALL_LANGUAGES, {**counts, "hits": hit_counts})
+        lines = (" ".join([query, *sorted(hits[query] & known)]) for query in sorted(hits))
         write_beside(target / name, queries, "hits", lines)
-        done.add(target / name, f"{len(queries)} queries, {sum(map(bool, hits.values()))} of them in some document")
+        done.add(target / name, f"{len(queries)} queries, {len(hit_counts)} of them in some document")
+    done.compare("test", len(sets["test"][0]), OFFICIAL["test"])
     return done
+
+
+def key_of(top: Path, listed: str) -> Path:
+    """The list of recordings and their languages. Raises DataError where it is missing."""
+    path = top / "scoring" / f"language_key_{listed}.lst"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: not the folder quesst14Database of QUESST 2014, or not all of it")
+    return path
 
 
 def recordings(top: Path, listed: str) -> list[Utterance]:
     """The English recordings of a list. Raises DataError for a list that is missing or of another form."""
-    path = top / "scoring" / f"language_key_{listed}.lst"
-    if not path.is_file():
-        raise DataError(f"{path} is missing: not the folder quesst14Database of QUESST 2014, or not all of it")
+    path = key_of(top, listed)
     found, problems = [], []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = line.split()
@@ -71,11 +93,11 @@ def recordings(top: Path, listed: str) -> list[Utterance]:
     return found
 
 
-def read_hits(path: Path, queries: set[str], documents: set[str]) -> dict[str, set[str]]:
-    """Query -> documents with it, of those asked for. Raises DataError where the ground truth is missing or strange."""
+def read_hits(path: Path) -> Hits:
+    """The queries that are in some document, of all languages. Raises DataError where the file is missing."""
     if not path.is_file():
         raise DataError(f"{path} is missing: the ground truth belongs to the corpus")
-    hits: dict[str, set[str]] = {query: set() for query in queries}
+    hits: Hits = {}
     problems = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = line.split()
@@ -83,10 +105,8 @@ def read_hits(path: Path, queries: set[str], documents: set[str]) -> dict[str, s
             continue
         if len(parts) < 6:
             problems.append(f"line {number} is not 'LEXEME FILE CHANNEL START DURATION QUERY …': {line!r}")
-        elif parts[5] in hits and parts[1] in documents:
-            hits[parts[5]].add(parts[1])
-    if not problems and not any(hits.values()):
-        problems.append("none of the English queries is in any of the English documents")
+        else:
+            hits.setdefault(parts[5], set()).add(parts[1])
     if problems:
         raise DataError(summary(path, problems))
     return hits

@@ -61,7 +61,7 @@ def librimix(out: Path) -> None:
 
 
 def quesst(out: Path) -> None:
-    """Eight English documents and one in another language; three queries for development, three for evaluation."""
+    """Eight English documents and one in Czech; three English queries and a Czech one for each of the two sides."""
     top = out / "quesst14Database"
     documents = [f"Nobody saw the {a} and the {b}" for a, b in zip(TERMS, TERMS[1:] + TERMS[:1], strict=True)]
     lists: dict[str, list[str]] = {"utterances": [], "dev": [], "eval": []}
@@ -83,6 +83,8 @@ def quesst(out: Path) -> None:
                 for d, text in enumerate(documents, 1)
                 if term in text
             ]
+        add(side, f"{side}_queries", f"quesst14_{side}_0004", "Ahoj", 4, "czech")
+        truth.append(f"LEXEME quesst14_00009 1 0.0 1.0 quesst14_{side}_0004 lex <NA> 0.5\n")
         folder = top / "scoring" / f"groundtruth_quesst14_{side}"
         save_text(folder / f"quesst14_{side}.rttm", "".join(truth))
     for name, lines in lists.items():

@@ -11,7 +11,7 @@ from s3router.errors import DataError
 from s3router.scoring.accuracy import fold_mean, score_labels
 from s3router.scoring.detection import equal_error_rate
 from s3router.scoring.diarization import DiarizationErrors, diarization_errors
-from s3router.scoring.mtwv import maximum_term_weighted_value
+from s3router.scoring.mtwv import WholeSearch, maximum_term_weighted_value
 from s3router.scoring.slots import score_slots, slots_of
 from s3router.upstreams.s3prl_engine import load
 
@@ -168,6 +168,39 @@ def test_mtwv_against_every_threshold():
                 losses.append(miss + beta * alarm)
             wanted = max(wanted, 1 - float(np.mean(losses)))
         assert maximum_term_weighted_value(scores, hits, beta).mtwv == pytest.approx(wanted)
+
+
+def test_mtwv_of_a_part_is_what_the_scorer_of_the_whole_gives():
+    """English queries and documents are scored, those of another language are missed without a false alarm."""
+    random = np.random.default_rng(3)
+    english, documents = range(40), range(100)
+    truth = {q: {f for f in english if random.random() < 0.1} | {q} for q in range(6)}
+    scores = {q: {f: float(random.normal(3 * (f in truth[q]))) for f in english} for q in truth}
+    truth[0] |= {77}  # a document of another language, missed for good
+    truth[1] = {78}  # found nowhere here: its false alarms count
+    truth |= {q: {90} for q in range(6, 10)}
+    wanted = 0.0
+    for threshold in {v for row in scores.values() for v in row.values()}:
+        total = 0.0
+        for q, files in truth.items():
+            said = {f for f, v in scores.get(q, {}).items() if v >= threshold}
+            alarms = len(said - files) / (len(documents) - len(files))
+            total += 1 - len(files - said) / len(files) - 12.49 * alarms
+        wanted = max(wanted, total / len(truth))
+    hits = {q: truth[q] & set(english) for q in scores}
+    whole = WholeSearch(len(documents), len(truth), {q: len(truth[q]) for q in scores})
+    found = maximum_term_weighted_value(scores, hits, beta=12.49, whole=whole)
+    assert found.mtwv == pytest.approx(wanted)
+    assert found.queries == 6
+    assert 0 < found.mtwv != pytest.approx(maximum_term_weighted_value(scores, hits, beta=12.49).mtwv)
+
+
+def test_mtwv_of_a_part_by_hand():
+    """One of two queries was searched, in 2 of 12 files: half of 1, less beta / 11 per false alarm."""
+    scores, hits = {"q": {"a": 1.0, "b": 2.0}}, {"q": {"a"}}
+    whole = WholeSearch(files=12, queries=2, hits={"q": 1})
+    assert maximum_term_weighted_value(scores, hits, 1.1, whole).mtwv == pytest.approx((1 - 0.1) / 2)
+    assert maximum_term_weighted_value(scores, hits, 1.1).mtwv == 0.0
 
 
 def test_mtwv_refuses():

@@ -97,6 +97,12 @@ def test_preparation_takes_what_s3prl_takes(quesst, sets):
     for name, paths in zip(NAMES, (theirs.valid_queries, theirs.docs, theirs.test_queries), strict=True):
         ours = DataDir.read(sets / name, need_text=False).utts
         assert {u.source for u in ours} == {str(path) for path in paths}
+    whole = {
+        "documents": 9,
+        "queries_with_hits": 4,
+        "hits": dict.fromkeys((f"quesst14_eval_000{n}" for n in (1, 2, 3)), 2),
+    }
+    assert json.loads((sets / "test/all_languages.json").read_text()) == whole
     assert (sets / "test/hits").read_text().splitlines()[0] == "quesst14_eval_0001 quesst14_00003 quesst14_00004"
 
 
@@ -106,7 +112,7 @@ def test_preparation_takes_what_s3prl_takes(quesst, sets):
         (lambda c: shutil.rmtree(c / "scoring"), "not QUESST 2014 .*expected scoring in it or in quesst14Database/"),
         (lambda c: next(c.rglob("quesst14_eval.rttm")).unlink(), "the ground truth belongs to the corpus"),
         (lambda c: next(c.rglob("quesst14_eval.rttm")).write_text("LEXEME x\n"), "line 1 is not 'LEXEME FILE"),
-        (lambda c: next(c.rglob("quesst14_eval.rttm")).write_text(""), "none of the English queries"),
+        (lambda c: next(c.rglob("quesst14_eval.rttm")).write_text(""), "none of the English queries .eval."),
         (lambda c: (c / "eval_queries/quesst14_eval_0002.wav").unlink(), "line 2: .*0002.wav is missing"),
         (lambda c: (c / "scoring/language_key_dev.lst").write_text("a\n"), "line 1 is not 'quesst14Database/"),
         (lambda c: (c / "scoring/language_key_dev.lst").write_text("a/b.wav czech\n"), "no recording of nnenglish"),
@@ -140,6 +146,8 @@ def test_from_recordings_to_the_submission(command, tmp_path, sets):
     report = json.loads((tmp_path / "exp/layers.json").read_text())
     values = {int(layer): value for layer, value in report["mtwv"].items()}
     assert result["layer"] == report["selected"] == max(values, key=lambda layer: (values[layer], -layer))
+    assert list(report) == ["selected", "set", "mtwv", "mtwv_english"]
+    assert result["all_languages"] == {"documents": 9, "queries_with_hits": 4}
     assert len(values) == 3  # two layers and what goes into the first
     root = ElementTree.parse(tmp_path / "exp/predict_test/qbe_public/benchmark.stdlist.xml").getroot()
     documents = [u.utt for u in DataDir.read(sets / "documents", need_text=False).utts]
@@ -151,7 +159,8 @@ def test_from_recordings_to_the_submission(command, tmp_path, sets):
         assert np.std(scores) == pytest.approx(1, abs=1e-3)
         assert [term.get("decision") for term in terms] == ["YES" if score > 2 else "NO" for score in scores]
     assert (
-        f"| test | hf_hubert_custom | constrained | {result['layer']} | 3 | 8 |"
+        f"| test | hf_hubert_custom | constrained | {result['layer']} | 3 | 8 "
+        f"| {100 * result['mtwv']:.2f} | {100 * result['mtwv_english']:.2f} |"
         in (tmp_path / "exp/RESULTS.md").read_text()
     )
 
@@ -163,6 +172,44 @@ def test_from_recordings_to_the_submission(command, tmp_path, sets):
     (tmp_path / "hidden/dev/layer_01.f32").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"layer_01.f32 is missing or cut short; delete .*/dev"):
         command()
+
+
+def test_the_leaderboards_scale_chooses_the_layer(command, sets, tmp_path, monkeypatch):
+    """On the English part one layer is best, on the scale of all languages another; without counts there is one."""
+    top = shutil.copytree(sets, tmp_path / "sets")
+    documents = [u.utt for u in DataDir.read(sets / "documents", need_text=False).utts]
+    hits = {line.split()[0]: set(line.split()[1:]) for line in (sets / "dev/hits").read_text().splitlines()}
+    first = next(iter(hits))
+
+    def layered(queries, stored):
+        """Layer 0 finds one query without a mistake; layer 1 all of them, with a false alarm above each."""
+        if layered.calls % 3 == 0:
+            rows = {q: {d: float(q == first and d in hits[q]) for d in documents} for q in hits}
+        else:
+            alarm = {q: next(d for d in documents if d not in hits[q]) for q in hits}
+            rows = {q: {d: 2.0 * (d == alarm[q]) + (d in hits[q]) for d in documents} for q in hits}
+        layered.calls += 1
+        return rows if queries.keys() == hits.keys() else {q: dict.fromkeys(documents, 0.0) for q in queries}
+
+    monkeypatch.setattr(search, "search", layered)
+    for files, layer in ((None, 0), (12_492, 1)):
+        for name in ("dev", "test"):
+            path = top / name / "all_languages.json"
+            counts = json.loads((sets / name / "all_languages.json").read_text())
+            if files is None:
+                path.unlink()
+            else:
+                path.write_text(json.dumps({**counts, "documents": files}))
+        layered.calls = 0
+        (result,) = command(top=top)
+        assert result["layer"] == layer
+        assert ("mtwv_english" in result) == (files is not None)
+    assert result["valid_mtwv"] == pytest.approx(3 / 4 * (1 - 12.49 / 12_490), abs=1e-6)
+    (top / "dev/all_languages.json").write_text('{"documents": 3, "queries_with_hits": 4, "hits": {}}')
+    with pytest.raises(
+        DataError, match=r"all_languages.json does not fit the files beside it.*prepare the corpus again"
+    ):
+        command(top=top)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ corpus=          # folder in which the corpus lies already (default: local/data.
 skip_data_prep=false # do not run local/data.sh: the sets below are there already
 local_data_opts= # further options of local/data.sh
 documents=documents # Kaldi directory to search in: a path, or a name under data/
-valid_set=dev    # the same of queries, with hits; decides the layer
+valid_set=dev    # the same of queries, with hits and, for the leaderboard's scale, all_languages.json; decides the layer
 test_sets="test" # the same, searched with that layer; separated by spaces
 upstream=tiny    # the upstream: tiny, or a name that s3router upstream list prints, or s3prl's
 upstream_ckpt=   # its checkpoint, where the name does not imply one
@@ -64,7 +64,10 @@ search() {
     # shellcheck disable=SC2206 # words
     [ -z "${layers}" ] || opts+=(--layers ${layers})
     for set in "${sets[@]}"; do inputs+=("${set}/wav.scp"); done
-    for set in "${sets[@]:1}"; do inputs+=("${set}/hits"); done
+    for set in "${sets[@]:1}"; do
+        inputs+=("${set}/hits")
+        [ ! -f "${set}/all_languages.json" ] || inputs+=("${set}/all_languages.json")
+    done
     for set in "${sets[@]:2}"; do outputs+=("${exp}/predict_$(basename "${set}")/result.json"); done
     [ "${upstream}" != tiny ] || inputs+=("${S3ROUTER_TINY:-${S3ROUTER_ROOT}/s3router/upstreams/tiny}/model.safetensors")
     run_once "${exp}/search.log" --show --inputs "${inputs[@]}" --outputs "${exp}/RESULTS.md" "${outputs[@]}" -- \
