@@ -47,7 +47,7 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
 def _places(plan: Plan, axis: str) -> dict[tuple[Pairs, str], list[Cell]]:
     """(place on the other axes, variant) -> its cells."""
     found: dict[tuple[Pairs, str], list[Cell]] = {}
-    for cell in plan.grid.cells:
+    for cell in plan.cells:
         at = tuple((name, value) for name, value in cell.at if name != axis)
         found.setdefault((at, cell.variant), []).append(cell)
     return found

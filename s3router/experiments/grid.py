@@ -86,6 +86,7 @@ class Cell:
     Attributes:
         sparse: the methods that come at several sparsities.
         longer: how many times as many updates as the method has elsewhere.
+        best: how many of the methods are run, those that came out best in the variant `best_of`; 0: all.
         seeds: in place of the grid's; empty: the grid's.
     """
 
@@ -97,6 +98,8 @@ class Cell:
     seeds: tuple[int, ...] = ()
     sparse: frozenset[str] = SPARSE
     longer: int = 1
+    best: int = 0
+    best_of: str = ""
 
     @property
     def rows(self) -> list[tuple[str, float | None]]:
@@ -317,6 +320,8 @@ def cells_of(raw: Mapping[str, Any]) -> Iterator[Cell]:
                 seeds=tuple(listed(entry.get("seeds", []))),
                 sparse=sparse,
                 longer=int(entry.get("longer", 1)),
+                best=int((entry.get("best") or {}).get("methods", 0)),
+                best_of=str((entry.get("best") or {}).get("of", "")),
             )
 
 

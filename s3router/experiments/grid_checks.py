@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,7 +35,7 @@ _DATA = {
     "task": ("train", "dev", "test"),
     "seq2seq": ("train", "dev", "test"),
 }
-_CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer")
+_CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer", "best")
 
 
 def listed(value: Any) -> list[Any]:
@@ -171,6 +172,7 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}: seeds: {seed!r} is not a whole number"
         if cell.get("options") and not cell.get("variant"):
             yield f"{where}: a cell with options needs a variant, the name under which the table shows it"
+        yield from _best(where, cell, raw["cells"], axes)
         if cell.get("variants") and (cell.get("options") or cell.get("variant")):
             yield f"{where}: variants go with neither options nor variant"
     sweep = raw.get("sweep")
@@ -186,6 +188,27 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
         yield from _sparsities("sweep", [sweep.get("sparsity", 0.0)])
         if sweep.get("search", SEARCHES[0]) not in SEARCHES:
             yield f"sweep: search {sweep['search']!r} is none of {', '.join(SEARCHES)}"
+
+
+def _best(
+    where: str, cell: Mapping[str, Any], cells: list[Mapping[str, Any]], axes: Mapping[str, Mapping]
+) -> Iterator[str]:
+    if "best" not in cell:
+        return
+    best = cell["best"]
+    if not isinstance(best, dict) or best.keys() != {"methods", "of"} or type(best["methods"]) is not int:
+        yield f"{where}: best must be like {{methods: 3, of: VARIANT}}, found {best!r}"
+        return
+    if best["methods"] < 1:
+        yield f"{where}: best: methods must be at least 1, found {best['methods']}"
+    sources = [c for c in cells if best["of"] in (c.get("variants") or {c.get("variant"): None})]
+    here = set(itertools.product(*(map(str, listed(cell.get(axis, []))) for axis in axes)))
+    there = {at for c in sources for at in itertools.product(*(map(str, listed(c.get(axis, []))) for axis in axes))}
+    if not here <= there:
+        yield f"{where}: best: variant {best['of']!r} has no cell at the same place"
+        return
+    known = {method for c in sources for method in listed(c.get("methods", []))}
+    yield from (f"{where}: best: {m!r} is not in {best['of']!r}" for m in listed(cell["methods"]) if m not in known)
 
 
 def _values(where: str, entry: Mapping[str, Any], axes: Mapping[str, Mapping]) -> Iterator[str]:

@@ -66,7 +66,9 @@ def launch(
     if report is not False and work.known.results:
         write_figures(grid)
         print(f"{write_table(grid, report or None)} is written", flush=True)
-    blocked = [m for cell in grid.cells for m in cell.methods if choice.sweep and not work.plan().decided(m, cell)]
+    blocked = [
+        m for cell in work.plan().cells for m in cell.methods if choice.sweep and not work.plan().decided(m, cell)
+    ]
     if blocked:
         names = ", ".join(dict.fromkeys(blocked))
         print(f"rows of {names} wait for sweeps that are not finished, that --only leaves out, or that failed")

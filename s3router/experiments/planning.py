@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from s3router.experiments.grid import Cell, Grid, Run, place
@@ -45,6 +46,26 @@ class Plan:
     def __init__(self, grid: Grid, known: Known, sweep: bool = True):
         self.grid, self.known, self.sweep = grid, known, sweep
         self._swept: dict[tuple, list[Sweep]] = {}
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The grid's cells; where only the best methods of a variant go on, with these (none while that is open)."""
+        return tuple(replace(cell, methods=self._best_methods(cell)) if cell.best else cell for cell in self.grid.cells)
+
+    def _best_methods(self, cell: Cell) -> tuple[str, ...]:
+        """Successive halving (Jamieson and Talwalkar, AISTATS 2016): those that a smaller budget ranks first on dev."""
+        source = next(other for other in self.grid.cells if (other.at, other.variant) == (cell.at, cell.best_of))
+        ranks: dict[str, tuple[float, float]] = {}
+        for row in source.rows:
+            if row[0] not in cell.methods:
+                continue
+            first = self.row(source, *row)[0]
+            if (self.sweep and not self.decided(row[0], source)) or not self.known.settled(first):
+                return ()
+            if self.known.done(first):
+                ranks[row[0]] = min(self.rank(first), ranks.get(row[0], (float("inf"), 0.0)))
+        chosen = sorted(ranks, key=ranks.get)[: cell.best]
+        return tuple(method for method in cell.methods if method in chosen)
 
     def swept_names(self, method: str) -> list[str]:
         """The options of a method that are lists, in the order in which they are swept."""
@@ -124,12 +145,10 @@ class Plan:
         """
         found: list[Run] = []
         if self.sweep:
-            wanted = {
-                (method, place(cell, self.grid.sweep_at)): cell for cell in self.grid.cells for method in cell.methods
-            }
+            wanted = {(method, place(cell, self.grid.sweep_at)): cell for cell in self.cells for method in cell.methods}
             for (method, _), cell in sorted(wanted.items(), key=lambda item: _order(item[0][0])):
                 found += [run for sweep in self.sweeps(method, cell) for run in sweep.runs]
-        for cell in self.grid.cells:
+        for cell in self.cells:
             ready = [method for method in cell.methods if not self.sweep or self.decided(method, cell)]
             rows = {row: self.row(cell, *row) for row in cell.rows if row[0] in ready}
             found += [row[0] for row in rows.values()]

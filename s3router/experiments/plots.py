@@ -24,7 +24,7 @@ def write_plots(grid: Grid, known: Known) -> list[Path]:
     """Draw what there is to draw, beside the result files; returns the files written."""
     plan = Plan(grid, known)
     curve, learning = plots_of(grid)
-    cell = max(grid.cells, key=lambda cell: len(cell.sparsities))
+    cell = max((cell for cell in plan.cells if cell.methods), key=lambda cell: len(cell.sparsities))
     rows = [Row(plan, cell, *row) for row in cell.rows]
     best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in cell.methods}
     picked = [row for row in rows if row.found and row.sparsity == best[row.method]]

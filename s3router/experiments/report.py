@@ -30,7 +30,7 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
     lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
     if average := grid.raw.get("table", {}).get("average"):
         lines += averages(plan, str(average))
-    for cell in grid.cells:
+    for cell in plan.cells:
         lines += [*_cell_table(plan, cell), ""]
     lines += [*_sweeps(plan), *_origin(plan)]
     write_lines(report, lines)
@@ -78,13 +78,13 @@ def _summary(plan: Plan) -> Iterator[str]:
     grid = plan.grid
     default = [method for method in grid.methods if method != "scratch"]
     methods = [method for method in grid.raw.get("table", {}).get("summary", default) if method in grid.methods]
-    sparse = [method for method in methods if any(method in cell.sparse for cell in grid.cells)]
+    sparse = [method for method in methods if any(method in cell.sparse for cell in plan.cells)]
     yield "## The methods side by side" + (", at the sparsity that dev picks" if sparse else "")
     yield ""
     columns = [(part, figure) for part in grid.tests for figure in grid.figures]
     header = [f"{short_title(grid, m)} {_heading(grid, part, figure)}" for part, figure in columns for m in methods]
     body = []
-    for cell in grid.cells:
+    for cell in plan.cells:
         best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in methods}
         rows = {method: Row(plan, cell, method, best[method]) for method in methods}
         cells = []
@@ -112,7 +112,7 @@ def _differences(plan: Plan, a: str, b: str) -> Iterator[str]:
     if not columns:
         return
     body = []
-    for cell in grid.cells:
+    for cell in plan.cells:
         rows = [Row(plan, cell, m, plan.best_sparsity(cell, m) if m in cell.sparse else None) for m in (a, b)]
         lacking = any(row.sparsity is None and row.method in cell.sparse for row in rows)
         found = [NONE if lacking else interval(difference(*rows, part, figure)) for part, figure in columns]
@@ -131,6 +131,9 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
     grid = plan.grid
     yield f"## {describe(grid, cell)}"
     yield ""
+    if not cell.methods:
+        yield f"The {cell.best} best methods of “{cell.best_of}” come here, once all of them are in."
+        return
     best = {method: plan.best_sparsity(cell, method) for method in cell.methods if method in cell.sparse}
     parts = [*grid.tests, "dev"]
     body = []

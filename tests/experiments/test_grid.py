@@ -217,6 +217,42 @@ def test_methods_and_variants_of_a_grids_own(tmp_path):
     assert grid.titles == {"both": "masks everywhere"}
 
 
+HALVED = [
+    {"lang": "en", "subset": "5min", "methods": ["a", "b", "c"], "variant": "short", "options": {"max_updates": 20}},
+    {"lang": "en", "subset": "5min", "methods": ["a", "b", "c"], "best": {"methods": 2, "of": "short"}},
+]
+
+
+def halved(folder: Path, **changes) -> Grid:
+    methods = {
+        name: {"method": "frozen", "head_lr": rate} for name, rate in zip("abc", (1e-3, 2e-3, 3e-3), strict=True)
+    }
+    return grid_of(folder, methods=methods, repeat=[], sweep=None, cells=HALVED, **changes)
+
+
+def test_only_the_best_of_a_short_budget_go_on(tmp_path):
+    grid = halved(tmp_path)
+    first = Plan(grid, EMPTY).runs()
+    assert [(run.method, run.updates) for run in first] == [("a", 20), ("b", 20), ("c", 20)]
+    assert len(Plan(grid, known_of(zip(first[:2], (0.4, 0.2), strict=True))).runs()) == 3  # one is still to come
+    assert len(Plan(grid, EMPTY).everything()) == 5
+    known = known_of(zip(first, (0.4, 0.2, 0.3), strict=True))
+    assert [(run.method, run.updates) for run in Plan(grid, known).runs()[3:]] == [("b", 100), ("c", 100)]
+    report = tmp_path / "RESULTS.md"
+    write_report(grid, EMPTY, report)
+    assert "The 2 best methods of “short” come here, once all of them are in." in report.read_text()
+    write_report(grid, known, report)
+    page = report.read_text().partition("## English, 5 minutes\n")[2]
+    assert [name for name in "abc" if f"\n| {name} " in page] == ["b", "c"]
+
+
+def test_a_failed_run_of_a_short_budget_goes_no_further(tmp_path):
+    grid = halved(tmp_path)
+    a, b, c = Plan(grid, EMPTY).runs()
+    known = Known({run.key: result(run, 0.3) for run in (a, c)}, frozenset({b.key}))
+    assert [run.method for run in Plan(grid, known).runs() if run.updates == 100] == ["a", "c"]
+
+
 def test_a_trial_shortens_every_run(tmp_path):
     cells = [{**GRID["cells"][0], "options": {"max_updates": 900}, "variant": "long"}]
     grid = grid_of(tmp_path, Overrides(max_updates=7), cells=cells)
@@ -255,6 +291,9 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"cells": [{**GRID["cells"][0], "options": {"head_lr": 1.0}}]}, "needs a variant"),
         ({"cells": [{**GRID["cells"][0], "lang": False}]}, "put it in quotes"),
         ({"cells": [{**GRID["cells"][0], "seeds": ["x"]}]}, "cell 1: seeds: 'x' is not a whole number"),
+        ({"cells": [{**GRID["cells"][0], "best": 3}]}, "best must be like .methods: 3, of: VARIANT., found 3"),
+        ({"cells": [{**GRID["cells"][0], "best": {"methods": 0, "of": "x"}}]}, "methods must be at least 1, found 0"),
+        ({"cells": [{**GRID["cells"][0], "best": {"methods": 2, "of": "x"}}]}, "variant 'x' has no cell at the same"),
         ({"prepare": "./run.sh 'x"}, "prepare: No closing quotation"),
         ({"prepare": ["./run.sh"]}, "prepare must be a line of words"),
         ({"table": {"diffrences": []}}, "table: unknown entry diffrences"),
