@@ -13,6 +13,7 @@ from typing import Any
 from s3router.cli.job_options import gpu_names, job_limit, slurm_parameters
 from s3router.errors import ConfigError
 from s3router.experiments import grid_launch
+from s3router.experiments.glance import Glance
 from s3router.experiments.grid import Grid, Overrides
 from s3router.experiments.grid_launch import Resources
 from s3router.experiments.grid_work import Choice, GridWork, listing
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,status,table,plot,measure,routes}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,status,table,plot,measure,glance,routes}")
     for verb, text in VERBS.items():
         shown = {"help": text} if verb not in INNER else {}  # the others are for processes that we start
         sub = verbs.add_parser(verb, description=text, **shown)
@@ -71,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
     tasks.add_argument("--tag", required=True, help="of the experiments: TAG_router and TAG_weight")
     tasks.add_argument("--work", type=Path, help="folder of packs and of what was predicted through one upstream")
     tasks.add_argument("--output", type=Path, help="the page")
+    glance = verbs.add_parser(
+        "glance", help=(text := "a table of rows from several grids, in a page"), description=text
+    )
+    glance.add_argument("file", type=Path, help="YAML file that names the page and the rows")
     routes = verbs.add_parser("routes", description="the page of ready packs on one backbone, of any recipes")
     add = routes.add_argument
     add("--packs", nargs="+", type=Path, required=True, help="mask packs that transcribe, one for each language")
@@ -136,6 +141,10 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(words)
     if args.verb == "tasks":
         return _tasks(args)
+    if args.verb == "glance":
+        for path in Glance(args.file).write():
+            print(f"{path} is written")
+        return 0
     if args.verb == "routes":
         return _routes(args, words)
     output = args.output.resolve() if getattr(args, "output", None) else None

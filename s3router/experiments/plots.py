@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3router.experiments.figures import Figure
@@ -128,6 +128,31 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
     return True
 
 
+def write_dots(rows: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
+    """A line for each row (title -> name -> value), with a dot for each value that is known.
+
+    Names have the same colour in all rows; the last one, which the picture is about, is drawn largest and on top.
+    """
+    rows = {title: values for title, values in rows.items() if any(v is not None for v in values.values())}
+    figure, (axis,) = _figure(1)
+    figure.set_size_inches(8.2, 0.9 + 0.42 * len(rows))
+    names = list(dict.fromkeys(name for values in rows.values() for name in values))
+    colours = dict(zip(reversed(names), (*_COLOURS.values(), *_MORE_COLOURS), strict=False))
+    for place, values in enumerate(rows.values()):
+        known = [value for value in values.values() if value is not None]
+        axis.plot([min(known, default=0), max(known, default=0)], [place, place], color="#bbbbbb", lw=1.2, zorder=1)
+    for name in names:
+        at = [(values[name], place) for place, values in enumerate(rows.values()) if values.get(name) is not None]
+        size = 80 if name == names[-1] else 42
+        axis.scatter(*zip(*at, strict=True) if at else ([], []), s=size, color=colours[name], label=name, zorder=2)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.invert_yaxis()
+    axis.set_xlim(left=0)
+    axis.set_xlabel("error rate on test, % (less is better)")
+    figure.legend(frameon=False, fontsize=9, ncols=len(names), loc="outside upper center")
+    _save(figure, "", path)
+
+
 def colour_of(grid: Grid, method: str) -> str:
     """The same for a method in all figures."""
     others = [name for name in grid.methods if name not in _COLOURS]
@@ -152,7 +177,8 @@ def _save(figure, title: str, path: Path) -> None:
     """Write the picture, whole or not at all, without the date and version that would change it at every call."""
     import matplotlib.pyplot as plt
 
-    figure.suptitle(title, fontsize=12)
+    if title:
+        figure.suptitle(title, fontsize=12)
     with replacing(path, "wb") as file:
         figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
     plt.close(figure)

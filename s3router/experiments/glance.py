@@ -1,0 +1,149 @@
+"""A few rows from several grids, side by side in a page of words: results at a glance, written by a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from s3router.errors import ConfigError, DataError
+from s3router.experiments.figures import Figure
+from s3router.experiments.grid import Cell, Grid
+from s3router.experiments.grid_checks import listed
+from s3router.experiments.markdown import NONE, table
+from s3router.experiments.planning import Plan
+from s3router.experiments.plots import write_dots
+from s3router.experiments.results import Known
+from s3router.experiments.rows import Row
+from s3router.files import read_yaml, write_lines
+
+_ROW = ("title", "grid", "figure")
+_MORE = ("without",)
+_SIZE = "kB"
+"""A row's figure that is no error rate: what a pack of each column takes, without the output head."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: its figure in percent, or kB, for each column; None is not measured.
+
+    Attributes:
+        page: the page of results that it is taken from, from the folder of the page that it stands in.
+        seeds: of the column that has the fewest.
+    """
+
+    title: str
+    figure: str
+    page: str
+    values: Mapping[str, float | None]
+    seeds: int
+
+
+class Glance:
+    """A file that names rows of grids, and the page whose marked part they fill.
+
+    Args:
+        path: YAML: ``page``, ``columns`` (title -> method), and ``rows``, each with ``title``, ``grid``, ``figure``
+            (``wer``, ``cer``, …, or ``kB``), ``without`` (columns that it leaves empty), and values of the grid's axes;
+            the mean is taken over axes that are not named. ``picture`` is drawn from the rows that are error rates.
+
+    Raises:
+        ConfigError: every problem found, in one message.
+        OSError: a file cannot be read.
+    """
+
+    def __init__(self, path: Path):
+        self.path, raw = path, read_yaml(path)
+        problems = [f"{name} is missing" for name in ("page", "columns", "rows") if name not in raw]
+        problems += [f"unknown entry {name}" for name in raw if name not in ("page", "picture", "columns", "rows")]
+        for number, row in enumerate(raw.get("rows") or [], 1):
+            problems += [f"row {number}: {name} is missing" for name in _ROW if name not in row]
+        if problems:
+            raise ConfigError(f"{path}: {'; '.join(problems)}")
+        self.page = path.parent / raw["page"]
+        self.picture = path.parent / raw["picture"] if "picture" in raw else None
+        self.columns: dict[str, str] = raw["columns"]
+        self.rows: list[dict[str, Any]] = raw["rows"]
+        self.marks = (f"<!-- {self._from_page(path)}: begin -->", f"<!-- {self._from_page(path)}: end -->")
+
+    def _from_page(self, path: Path) -> str:
+        return os.path.relpath(path, self.page.parent)
+
+    def lines(self) -> Iterator[Line]:
+        """The rows, from the result files alone. Raises ConfigError where a grid has no such place or figure."""
+        for number, row in enumerate(self.rows, 1):
+            grid = Grid.read(self.path.parent / row["grid"])
+            at = {name: str(value) for name, value in row.items() if name not in (*_ROW, *_MORE)}
+            cells = [c for c in grid.cells if not c.variant and not c.best and at.items() <= dict(c.at).items()]
+            figure = next((f for f in grid.figures if f.name == row["figure"]), None)
+            where = f"{self.path}: row {number}"
+            if not cells:
+                raise ConfigError(f"{where}: {grid.path} has no cell at {at}")
+            if figure is None and row["figure"] != _SIZE:
+                known = ", ".join([*(f.name for f in grid.figures), _SIZE])
+                raise ConfigError(f"{where}: {row['figure']!r} is none of the figures of {grid.path} ({known})")
+            plan = Plan(grid, Known.read(grid.folder / grid.results, grid.select))
+            left_out = listed(row.get("without", []))
+            found = {c: [] if c in left_out else _rows(plan, cells, method) for c, method in self.columns.items()}
+            values = {column: _value(rows, grid.tests[0], figure) for column, rows in found.items()}
+            seeds = [row.seeds for column, rows in found.items() if values[column] is not None for row in rows]
+            page = self._from_page(grid.folder / grid.report)
+            yield Line(row["title"], figure.heading if figure else _SIZE, page, values, min(seeds, default=0))
+
+    def write(self) -> list[Path]:
+        """Put the table between the marks of the page, and draw the picture; returns what was written.
+
+        Raises:
+            DataError: the page has no such marks.
+        """
+        page = self.page.read_text(encoding="utf-8").splitlines()
+        if not all(page.count(mark) == 1 for mark in self.marks) or page.index(self.marks[0]) > page.index(
+            self.marks[1]
+        ):
+            raise DataError(f"{self.page}: put the lines {' and '.join(self.marks)} where the table is to stand")
+        begin, end = map(page.index, self.marks)
+        lines = list(self.lines())
+        write_lines(self.page, [*page[: begin + 1], *self.table(lines), *page[end:]])
+        if self.picture is None:
+            return [self.page]
+        rates = [line for line in lines if line.figure != _SIZE]
+        write_dots({f"{line.title}, {line.figure} %": line.values for line in rates}, self.picture)
+        return [self.page, self.picture]
+
+    def table(self, lines: Iterable[Line]) -> list[str]:
+        """Markdown; the best of each row in bold."""
+        body = []
+        for line in lines:
+            known = [value for value in line.values.values() if value is not None]
+            best = min(known) if len(known) > 1 else None
+            texts = [_text(value, line.figure, value == best) for value in line.values.values()]
+            body.append([f"[{line.title}]({line.page})", line.figure, *texts, str(line.seeds or NONE)])
+        return list(table(["", "test", *self.columns, "seeds"], body))
+
+
+def _rows(plan: Plan, cells: list[Cell], method: str) -> list[Row]:
+    """The row of each cell, masks at the sparsity that dev picks."""
+    return [
+        Row(plan, cell, method, plan.best_sparsity(cell, method) if method in cell.sparse else None)
+        for cell in cells
+        if method in cell.methods
+    ]
+
+
+def _value(rows: list[Row], part: str, figure: Figure | None) -> float | None:
+    """The mean over the cells, each of which must be in."""
+    if figure is None:
+        sizes = [row.pack_bytes for row in rows]
+        return fmean(sizes) / 1000 if sizes and None not in sizes else None
+    found = [row.figure(part, figure) for row in rows]
+    return 100 * fmean(each.mean for each in found) if found and None not in found else None
+
+
+def _text(value: float | None, figure: str, best: bool) -> str:
+    if value is None:
+        return NONE
+    text = f"{value:,.0f}" if figure == _SIZE else f"{value:.1f}"
+    return f"**{text}**" if best else text
