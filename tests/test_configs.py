@@ -168,7 +168,15 @@ def build_upstream(path: Path, task) -> None:
     check_name(yaml.safe_load(path.read_text(encoding="utf-8"))["upstream"], None)
 
 
+def build_glance(path: Path, task) -> None:
+    """Rows of the README's table: their grids have such places and figures."""
+    from s3router.experiments.glance import Glance
+
+    assert all(line.values for line in Glance(path).lines())
+
+
 BUILDERS = {
+    "conf/glance.yaml": build_glance,
     "egs/*/asr1/conf/train_*.yaml": build_training,
     "egs/*/asr1/conf/presets.yaml": build_presets,
     "egs/*/*/conf/table.yaml": build_grid,

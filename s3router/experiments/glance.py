@@ -100,9 +100,7 @@ class Glance:
             DataError: the page has no such marks.
         """
         page = self.page.read_text(encoding="utf-8").splitlines()
-        if not all(page.count(mark) == 1 for mark in self.marks) or page.index(self.marks[0]) > page.index(
-            self.marks[1]
-        ):
+        if [line for line in page if line in self.marks] != list(self.marks):
             raise DataError(f"{self.page}: put the lines {' and '.join(self.marks)} where the table is to stand")
         begin, end = map(page.index, self.marks)
         lines = list(self.lines())
