@@ -37,6 +37,7 @@ BELOW = {
     "experiments": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission", "serving"},
     "analysis": FIRST | {"upstreams", "serving", "experiments"},  # of the last, Markdown
     "server": FIRST | {"upstreams", "asr", "serving"},
+    "doctor": GROUND | {"packs", "data", "upstreams", "training", "server"},
     "cli": {"*"},
     "__main__": {"cli"},
 }

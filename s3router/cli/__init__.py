@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from s3router.errors import explain
 
 COMMANDS = {
+    "doctor": ("s3router.cli.doctor", "what is installed and works, what is missing, and how to get it"),
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
     "cache-features": ("s3router.cli.cache_features", "fill the feature cache ahead of training"),
