@@ -58,8 +58,20 @@ fetch_lexicons() {
     local site=https://huggingface.co/datasets/s3prl/g2p/raw/main/lexicon name
     lexicons=()
     for name in librispeech-lexicon-200k-g2p.txt librispeech-lexicon-allothers-g2p.txt; do
-        get "${site}/${name}"
+        "${root}/egs/superb/fetch.sh" "${site}/${name}" "${downloads}" "" \
+            "name lists of pronunciations that you have: ./run.sh --local-data-opts '--lexicon FILE'"
         lexicons+=("${downloads}/${name}")
+    done
+}
+
+# At the revision that s3prl takes. They are asked for only where the corpus is there, and only those of the fold.
+fetch_folds() {
+    local site=https://huggingface.co/datasets/s3prl/iemocap_split/raw/4097f2b496c41eed016d4e5eb0ada4cccd46d1f3 part
+    lists=${downloads}/iemocap_split
+    for part in train test; do
+        "${root}/egs/superb/fetch.sh" "${site}/Session${fold}/${part}_meta_data.json" "${lists}/Session${fold}" "" \
+            "name a folder with Session1 … Session5 of these lists: ./run.sh --local-data-opts '--lists DIR' (--lists own
+draws a validation set of other utterances, with which figures are not the benchmark's)"
     done
 }
 
@@ -73,7 +85,8 @@ case ${recipe} in
     er1) expected="IEMOCAP_full_release, or the folder that holds it (Session1 … Session5)" fetched='' names="fold lists"
         more="
   --fold K         1 to 5: the session of the test set; data/foldK is written
-  --lists DIR      SUPERB's lists of the folds, Session1/{train,test}_meta_data.json … (default: made by s3router prepare)" ;;
+  --lists DIR      SUPERB's lists of the folds, Session1/{train,test}_meta_data.json … (default: iemocap_split in the
+                   corpus's folder; else they are fetched); own: a validation set of other utterances, without lists" ;;
     asr1) expected="the folder LibriSpeech, or the one that holds it (7 GB)" ;;
     pr1) expected="the folder LibriSpeech, or the one that holds it (7 GB)" names=lexicon
         more="
@@ -111,6 +124,7 @@ case ${recipe} in
         [[ ${fold} == [1-5] ]] || die "--fold is 1 to 5, not '${fold}'"
         [[ -n ${corpus} ]] || by_hand "IEMOCAP cannot be fetched by a script: its makers give it out on request." \
             https://sail.usc.edu/iemocap/ IEMOCAP_full_release
+        [[ -n ${lists} || -d ${corpus}/iemocap_split ]] || fetch_folds
         prepare iemocap "${corpus}" "${data}/fold${fold}" --fold "${fold}" ${lists:+--lists "${lists}"}
         ;;
     asr1)

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Fetch one file, and check it where its checksum is published (called by the local/data.sh of the recipes beside it).
 #
-#   ../fetch.sh URL DOWNLOADS [SHA256]
+#   ../fetch.sh URL DOWNLOADS [SHA256 [OTHERWISE]]
 #
 # Leaves DOWNLOADS/FILE. An interrupted download goes on where it was. A file that lies there already, put there by
-# hand, is checked, too. Without SHA256 the file's own checksum is noted in FILE.sha256, and holds from then on.
+# hand, is checked, too. Without SHA256 the file's own checksum is noted in FILE.sha256, and holds from then on. OTHERWISE
+# says what else the user can do where there is no network.
 set -euo pipefail
 
 url=$1 downloads=$2 sum=${3:-}
+otherwise=${4:-"name the folder of the unpacked corpus: ./run.sh --corpus DIR"}
 name=${url##*/}
 file=$downloads/$name
 say() { echo "fetch.sh: $*" >&2; }
@@ -17,8 +19,8 @@ mkdir -p "$downloads"
 if [[ ! -f $file ]]; then
     say "fetching $url"
     download "$url" "$file" 2 || {
-        say "cannot fetch it. Put $name into $(cd "$downloads" && pwd) by hand (from $url) and run again, or name the"
-        say "folder of the unpacked corpus: ./run.sh --corpus DIR"
+        say "cannot fetch it. Put $name into $(cd "$downloads" && pwd) by hand (from $url) and run again, or"
+        say "$otherwise"
         exit 1
     }
     mv "$file.part" "$file"

@@ -139,7 +139,8 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
         [
             option("--fold", "1 to 5, the session of the test set", type=int, required=True, choices=iemocap.SESSIONS,
                    metavar="K"),
-            option("--lists", "folder of SUPERB's own lists (default: made here)", metavar="DIR"),
+            option("--lists", "folder of SUPERB's lists, or own: drawn here (default: SOURCE/iemocap_split)",
+                   metavar="DIR"),
         ],
     ),
     "librispeech-superb": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,8 @@ def voxceleb(out: Path) -> None:
 
 
 def iemocap(out: Path) -> None:
-    """Five sessions of one dialog with two turns of each emotion, and of one that is not used."""
-    texts = iter(sentences("en", 5 * 2 * len(EMOTIONS)))
+    """Five sessions of one dialog with two turns of each emotion, and of one that is not used; lists of the folds."""
+    texts, listed = iter(sentences("en", 5 * 2 * len(EMOTIONS))), []
     for session in range(1, 6):
         folder, dialog = out / "IEMOCAP_full_release" / f"Session{session}", f"Ses{session:02d}F_impro01"
         lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"]
@@ -83,5 +84,13 @@ def iemocap(out: Path) -> None:
             save(folder / "sentences/wav" / dialog / f"{utt}.wav", 0.7 * resample(samples, rate, SAMPLE_RATE))
             lines.append(f"[{turn}.0000 - {turn + 1}.0000]\t{utt}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n")
             lines.append(f"C-E2:\t{emotion};\t()\n\n")
+            if emotion != "xxx":
+                place = f"Session{session}/sentences/wav/{dialog}/{utt}.wav"
+                listed.append({"path": place, "label": emotion.replace("exc", "hap"), "speaker": utt[:6]})
         path = folder / "dialog/EmoEvaluation" / f"{dialog}.txt"
         save_text(path, "".join(lines))
+    for session in range(1, 6):
+        for part in ("train", "test"):
+            items = [i for i in reversed(listed) if i["path"].startswith(f"Session{session}/") == (part == "test")]
+            content = {"labels": {"neu": 0, "hap": 1, "ang": 2, "sad": 3}, "meta_data": items}
+            save_text(out / "iemocap_split" / f"Session{session}" / f"{part}_meta_data.json", json.dumps(content))

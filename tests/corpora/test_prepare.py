@@ -26,7 +26,7 @@ NEEDED = {
     "asterisk-untranscribed": ["--prompts", "empty"],
     "asterisk-menardi": ["--prompts", "empty"],
     "synthetic": ["--prompts", "empty"],
-    "iemocap": ["--fold", "1"],
+    "iemocap": ["--fold", "1", "--lists", "own"],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from s3router.cli.prepare_mini import SUPERB
 from s3router.corpora import fluent_speech_commands, iemocap, speech_commands, voxceleb1
 from s3router.errors import DataError
 from s3router.superb.labels import LabelledDir, read_classes, read_labels
+from s3router.upstreams.s3prl_engine import load
 
 ROOT = Path(__file__).parents[2]
 PREPARE = {
@@ -90,21 +92,69 @@ def test_emotions_are_those_that_s3prl_reads(miniatures, tmp_path):
     assert not any(utt.startswith("Ses02") for name in ("train", "dev") for utt in found[name].labels)
 
 
-def test_lists_of_folds_can_be_given(miniatures, tmp_path):
-    import json
+@pytest.mark.parametrize("fold", [1, 4])
+def test_folds_are_those_of_s3prl_with_the_official_lists(miniatures, tmp_path, fold):
+    """s3prl's unmodified preparation, with the lists in its cache."""
+    import pandas
 
-    ids = [f"Ses{n:02d}F_impro01_F{turn:03d}" for n in (1, 3, 4, 5) for turn in (4, 0, 1, 3)]
-    folder = tmp_path / "lists/Session2"
-    folder.mkdir(parents=True)
-    for part, chosen in (("train", ids), ("test", ["Ses02F_impro01_F000"])):
-        content = {"meta_data": [{"path": f"Session1/sentences/wav/x/{utt}.wav", "label": "x"} for utt in chosen]}
-        (folder / f"{part}_meta_data.json").write_text(json.dumps(content))
-    lists = tmp_path / "lists"
-    found = prepare("er", miniatures / "er", tmp_path / "out", fold=2, lists=lists)
-    assert {utt for name in ("train", "dev") for utt in found[name].labels} == set(ids)
-    assert len(found["train"].labels) == 12
-    with pytest.raises(DataError, match=r"Session3/train_meta_data.json is missing"):
-        prepare("er", miniatures / "er", tmp_path / "other", fold=3, lists=lists)
+    iemocap_for_superb = load("s3prl.problem.common.superb_er").iemocap_for_superb
+    top, cache = miniatures / "er", tmp_path / "cache"
+    for part in ("train", "test"):
+        cached = cache / f"test_session{fold}_{part}_metadata.json"
+        cached.parent.mkdir(exist_ok=True)
+        shutil.copyfile(top / f"iemocap_split/Session{fold}/{part}_meta_data.json", cached)
+    (tmp_path / "theirs").mkdir()
+    train, dev, (test,) = iemocap_for_superb(tmp_path / "theirs", cache, str(top / "IEMOCAP_full_release"), fold - 1)
+    found = prepare("er", top, tmp_path / "out", fold=fold)
+    for name, path in (("train", train), ("dev", dev), ("test", test)):
+        rows = pandas.read_csv(path)
+        assert found[name].labels == {utt: (label,) for utt, label in zip(rows["id"], rows["label"], strict=True)}
+        assert {u.source for u in found[name].data.utts} == set(rows["wav_path"])
+    own = prepare("er", top, tmp_path / "own", fold=fold, lists="own")
+    assert own["test"].labels == found["test"].labels
+    assert own["dev"].labels != found["dev"].labels
+
+
+def lists_of(miniatures: Path, folder: Path, fold: int, part: str, change) -> Path:
+    """A copy of the miniature's lists, one of them with other entries."""
+    top = shutil.copytree(miniatures / "er/iemocap_split", folder / "lists")
+    path = top / f"Session{fold}/{part}_meta_data.json"
+    content = json.loads(path.read_text())
+    change(content["meta_data"])
+    path.write_text(json.dumps(content))
+    return top
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (
+            "train",
+            lambda items: items[0].update(path="Session1/x/Ses01F_impro09_F000.wav"),
+            "F000 is not in the corpus",
+        ),
+        ("train", lambda items: items.append(items[0]), "is listed 2 times"),
+        ("test", lambda items: items[0].update(path="Ses01F_impro01_F000.wav"), "F000 of the test set is not of Ses02"),
+        ("train", lambda items: items[0].update(path="Ses02F_impro01_F000.wav"), "F000 is of Ses02, the test set's"),
+        ("test", lambda items: items.clear(), "an empty list"),
+        ("train", lambda items: items[0].pop("path"), "is not one of SUPERB's lists"),
+    ],
+)
+def test_lists_of_another_fold_or_corpus_are_refused(miniatures, tmp_path, part, change, message):
+    lists = lists_of(miniatures, tmp_path, 2, part, change)
+    with pytest.raises(DataError, match=message):
+        prepare("er", miniatures / "er", tmp_path / "out", fold=2, lists=lists)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_lists_it_is_said_where_they_are(miniatures, tmp_path):
+    top = miniatures / "er/IEMOCAP_full_release"
+    message = (
+        r"Session3/train_meta_data.json is missing: .*https://\S+/iemocap_split\. Put .* --lists DIR \(--lists own "
+    )
+    with pytest.raises(DataError, match=message):
+        prepare("er", top, tmp_path / "out", fold=3)
+    assert not (tmp_path / "out").exists()
 
 
 def copy_of(miniatures: Path, task: str, folder: Path) -> Path:

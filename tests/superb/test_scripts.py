@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 SUPERB = ROOT / "egs/superb"
 
 
-def run(script: Path, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "S3ROUTER_VENV": "/nonexistent/venv"}
+def run(script: Path, *options: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "S3ROUTER_VENV": "/nonexistent/venv", **variables}
     command = ["bash", str(script), *options]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=cwd, check=False, stdin=subprocess.DEVNULL
@@ -59,6 +59,19 @@ def test_corpora_given_out_on_request_say_where_they_are_to_be_put(recipe, tmp_p
     assert f"{tmp_path}/downloads" in done.stderr
     assert "--corpus DIR" in done.stderr
     assert "https://" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_lists_of_folds_that_cannot_be_fetched_are_to_be_put_somewhere(tmp_path):
+    corpus = tmp_path / "IEMOCAP"
+    corpus.mkdir()
+    options = ["--fold", "3", "--corpus", str(corpus)]
+    done = run(SUPERB / "er1/local/data.sh", *options, cwd=tmp_path, https_proxy="http://127.0.0.1:9")
+    assert done.returncode != 0
+    place = f"{tmp_path}/downloads/iemocap_split/Session3"
+    assert f"Put train_meta_data.json into {place} by hand (from https://" in done.stderr
+    assert "--lists DIR" in done.stderr
+    assert "--corpus" not in done.stderr
     assert not (tmp_path / "data").exists()
 
 
