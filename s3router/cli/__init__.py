@@ -1,7 +1,7 @@
 """The ``s3router`` command. A subcommand parses and calls; this file only finds it.
 
-Each entry names a module with ``main(argv) -> int``. It is imported when it is chosen, so that ``s3router --help`` and
-a mistyped name answer at once, without torch.
+Each entry names a module with ``parser()`` and ``main(argv) -> int``. It is imported when it is chosen, so that
+``s3router --help`` and a mistyped name answer at once, without torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from s3router.errors import explain
 
 COMMANDS = {
     "doctor": ("s3router.cli.doctor", "what is installed and works, what is missing, and how to get it"),
+    "completion": ("s3router.cli.completion", "a script by which bash or zsh completes commands and options"),
     "targets": ("s3router.cli.targets", "list the weights of an upstream that masks can be put on"),
     "upstream": ("s3router.cli.upstream", "public upstreams by name: list, fetch, check; convert any format"),
     "cache-features": ("s3router.cli.cache_features", "fill the feature cache ahead of training"),

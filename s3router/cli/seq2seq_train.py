@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    from s3router.seq2seq import options
+
+    return options.parser()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,11 +8,17 @@ A plain model, as ``s3router bake`` writes it, but with fewer rows and columns i
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
-from s3router.cli.bake import parser, written
+from s3router.cli import bake
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand: those of ``bake``."""
+    return bake.parser("shrink", __doc__)
 
 
 def main(argv: Sequence[str]) -> int:
     """Shrink, and say what was written."""
-    return written(parser("shrink", __doc__).parse_args(argv), smaller=True)
+    return bake.written(parser().parse_args(argv), smaller=True)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    from s3router.superb import options
+
+    return options.parser()
 
 
 def main(argv: Sequence[str]) -> int:

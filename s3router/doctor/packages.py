@@ -16,7 +16,7 @@ from s3router.errors import ConfigError
 BASE = "base"
 ROOT = Path(__file__).resolve().parents[2]
 WITH = ("lm", "onnx", "serve")  # extras for which tools/setup.sh has options of their own
-NOT_IN_SETUP = ("completion", "docs")  # extras that tools/setup.sh does not bring
+NOT_IN_SETUP = ("docs",)  # extras that tools/setup.sh does not bring
 NATIVE = ("torch", "torchaudio", "numpy", "safetensors", "constriction", "sentencepiece", "soundfile", "soxr", "av")
 """Modules with binaries of their own: these can be installed, and not work."""
 
@@ -64,7 +64,13 @@ def extras() -> dict[str, list[Package]]:
         ConfigError: s3router is neither installed nor in a clone.
     """
     base, optional = _in_pyproject() if in_clone() else _in_metadata()
-    return {BASE: list(_look_up(base, ""))} | {name: list(_look_up(each, name)) for name, each in optional.items()}
+    found = {BASE: list(_look_up(base, ""))} | {name: list(_look_up(each, name)) for name, each in optional.items()}
+    for lines in found.values():  # an extra may be made of others: s3router[asr,superb]
+        for each in [package for package in lines if package.name.startswith("s3router[")]:
+            lines.remove(each)
+            for name in each.name.partition("[")[2].rstrip("]").split(","):
+                lines += [package for package in found[name] if package not in lines]
+    return found
 
 
 def broken_imports() -> dict[str, str]:
@@ -105,6 +111,9 @@ def _look_up(lines: list[str], extra: str) -> Iterator[Package]:
     for line in lines:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        if requirement.name == "s3router":
+            yield Package(f"s3router[{','.join(sorted(requirement.extras))}]", "", None)
             continue
         try:
             version = importlib.metadata.version(requirement.name)

@@ -49,7 +49,8 @@ def test_this_installation_is_well(capsys):
 def test_every_extra_of_the_project_is_looked_at():
     found = packages.extras()
     assert {packages.BASE, "train", "serve", "onnx", "lm", "test"} <= set(found)
-    assert "espnet" in {each.name for each in found["train"]}
+    assert {each.name for each in found["train"]} > {each.name for each in found["asr"] + found["superb"]}
+    assert "espnet" in {each.name for each in found["asr"]} - {each.name for each in found["superb"]}
 
 
 def test_a_wheel_says_by_its_metadata_what_it_needs(monkeypatch, tmp_path):
