@@ -1,4 +1,7 @@
-"""Slot filling: type F1 and value CER of transcripts with ``B-slot words E-slot`` around the words of a slot."""
+"""Slot filling: type F1 and value CER of transcripts with ``B-slot words E-slot`` around the words of a slot.
+
+What counts as a slot in a damaged transcript is as in s3prl's metrics, which the leaderboard takes, oddities included.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import dataclass
 
 from s3router.errors import DataError
 
-_SLOT = re.compile(r"B-(\S+) (.+?) E-\1(?=\s|$)")
-_MARKS = re.compile(r"B-\S+ | E-\S+")
+_SLOT = re.compile(r"B-(\S+) (.+?) E-\1")  # "E-artists" closes the slot "artist", too
+_OPENING, _CLOSING = re.compile(r"B-\S+ "), re.compile(r" E-\S+")
+_HOPELESS = 100  # errors per character of a value, from which on a hypothesis counts as an empty one
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class SlotScore:
     Attributes:
         type_f1: mean over utterances of the F1 of the sets of slot types (1 where both are empty).
         value_cer: character errors of all reference values, each against the closest hypothesis of its type in the
-            utterance (all of it is an error where there is none), over their characters.
+            utterance (all of it is an error where there is none), over their characters. Marks inside of a value are
+            left out of hypotheses, not of references.
     """
 
     type_f1: float
@@ -27,11 +32,16 @@ class SlotScore:
 
 
 def slots_of(text: str) -> dict[str, list[str]]:
-    """``"wake B-hour six E-hour"`` -> ``{"hour": ["six"]}``; marks inside of a value are left out."""
+    """``"wake B-hour six E-hour"`` -> ``{"hour": ["six"]}``; a value may hold marks of other slots."""
     found: dict[str, list[str]] = {}
     for name, value in _SLOT.findall(re.sub(" +", " ", text)):
-        found.setdefault(name, []).append(_MARKS.sub("", value))
+        found.setdefault(name, []).append(value)
     return found
+
+
+def _without_marks(value: str) -> str:
+    """Opening marks go first: what then looks like a closing one goes, too."""
+    return _CLOSING.sub("", _OPENING.sub("", value))
 
 
 def score_slots(hypotheses: Sequence[str], references: Sequence[str]) -> SlotScore:
@@ -48,9 +58,11 @@ def score_slots(hypotheses: Sequence[str], references: Sequence[str]) -> SlotSco
     for hypothesis, reference in zip(map(slots_of, hypotheses), map(slots_of, references), strict=True):
         scores.append(_f1(hypothesis.keys(), reference.keys()))
         for name, values in reference.items():
+            others = [_without_marks(other) for other in hypothesis.get(name, [])]
             for value in values:
                 characters += len(value)
-                errors += min(Levenshtein.distance(value, other) for other in hypothesis.get(name, [""]))
+                distances = [Levenshtein.distance(value, other) for other in others]
+                errors += min((d for d in distances if d < _HOPELESS * len(value)), default=len(value))
     if not characters:
         raise DataError("no reference holds a slot (B-name words E-name): are these slot filling transcripts?")
     return SlotScore(sum(scores) / len(scores), errors / characters)

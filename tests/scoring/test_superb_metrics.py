@@ -93,21 +93,76 @@ def test_slots_by_hand():
         score_slots(["a"], ["a"])
 
 
-def test_slots_as_in_s3prl():
+WORDS, KINDS = ["six", "ten past", "let it be", "x"], ["artist", "artists", "hour", "hour.x", "s"]
+
+
+def sentence(random, most: int = 4) -> str:
+    """A transcript with slots."""
+    parts = []
+    for kind in random.choice(KINDS, random.integers(0, most)):
+        parts += ["AND", f"B-{kind} {random.choice(WORDS)} E-{kind}"] if random.random() < 0.7 else ["SO"]
+    return " ".join(parts)
+
+
+def damaged(random, text: str) -> str:
+    """Some changes of the kind that a model makes: marks and letters that lack, are doubled, move or touch others."""
+    tokens = text.split(" ")
+    for _ in range(random.integers(0, 4)):
+        at = random.integers(0, len(tokens) + 1)
+        mark = f"{random.choice(['B', 'E'])}-{random.choice(KINDS)}"
+        change = random.integers(0, 7)
+        if change == 0:
+            tokens[at : at + 1] = []
+        elif change == 1:
+            tokens.insert(at, mark)
+        elif change == 2:
+            tokens.insert(at, "")  # two blanks
+        elif change == 3 and at < len(tokens):
+            tokens[at] += random.choice(["s", mark, "<unk>", " "])
+        elif change == 4 and at < len(tokens):
+            tokens[at] = mark + tokens[at]
+        elif change == 5 and at + 1 < len(tokens):
+            tokens[at : at + 2] = [tokens[at] + tokens[at + 1]]
+        else:
+            tokens[at : at + 2] = tokens[at : at + 2][::-1]
+    return " ".join(tokens)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slots_as_in_s3prl(seed):
+    """Its unmodified functions, on sets of whole and of damaged transcripts; references are damaged, too."""
     slot_filling = load("s3prl.metric.slot_filling")
-    random = np.random.default_rng(0)
-    words, kinds = ["six", "ten past", "let it be", "x"], ["hour", "song", "day"]
+    random = np.random.default_rng(seed)
+    wanted = [sentence(random) for _ in range(200)]
+    found = [damaged(random, text if random.random() < 0.6 else sentence(random)) for text in wanted]
+    for references in (wanted, [damaged(random, text) for text in wanted]):
+        score = score_slots(found, references)
+        assert score.type_f1 == pytest.approx(slot_filling.slot_type_f1(found, references), abs=1e-12)
+        assert score.value_cer == pytest.approx(slot_filling.slot_value_cer(found, references), abs=1e-12)
+        for pair in zip(found, references, strict=True):  # no error that another one makes good
+            one = [[text, "B-day x E-day"] for text in pair]
+            score = score_slots(*one)
+            assert score.type_f1 == pytest.approx(slot_filling.slot_type_f1(*one), abs=1e-12), one
+            assert score.value_cer == pytest.approx(slot_filling.slot_value_cer(*one), abs=1e-12), one
 
-    def sentence() -> str:
-        parts = []
-        for kind in random.choice(kinds, 3):
-            parts += ["AND", f"B-{kind} {random.choice(words)} E-{kind}"] if random.random() < 0.7 else ["SO"]
-        return " ".join(parts)
 
-    found, wanted = [sentence() for _ in range(60)], [sentence() for _ in range(60)]
-    score = score_slots(found, wanted)
-    assert score.type_f1 == pytest.approx(slot_filling.slot_type_f1(found, wanted))
-    assert score.value_cer == pytest.approx(slot_filling.slot_value_cer(found, wanted))
+@pytest.mark.parametrize(
+    ("found", "wanted", "f1", "cer"),
+    [
+        ("B-artist x E-artists", "B-artist x E-artist", 1.0, 0.0),  # a longer closing mark closes the slot
+        ("B-s B-hour x E-hour E-s", "B-s x E-s", 1.0, 0.0),  # marks inside of a hypothesis are left out
+        ("B-s B-x E-hour y E-s", "B-s E-hour y E-s", 1.0, 0.0),  # and openings first
+        ("B-s x E-s", "B-s B-hour x E-hour E-s", 1.0, 14 / 15),  # but those of a reference are of its value
+        (f"B-s {'y' * 100} E-s", "B-s x E-s", 1.0, 1.0),  # hopeless: as if there were none
+        (f"B-s {'y' * 99} E-s", "B-s x E-s", 1.0, 99.0),
+    ],
+)
+def test_oddities_of_slots(found, wanted, f1, cer):
+    slot_filling = load("s3prl.metric.slot_filling")
+    score = score_slots([found], [wanted])
+    assert (score.type_f1, score.value_cer) == (f1, pytest.approx(cer))
+    assert slot_filling.slot_type_f1([found], [wanted]) == f1
+    assert slot_filling.slot_value_cer([found], [wanted]) == pytest.approx(cer)
 
 
 def test_der_by_hand():
