@@ -27,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=8, help="utterances (%(default)s)")
     add("--num-workers", type=int, default=0, help="processes that read audio (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda")
+    raw = "sv: trials on waveforms as they are, as s3prl's problem has it, not levelled and without silence"
+    add("--raw", action="store_true", help=raw)
     return made
 
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
     result = predict(
         *(TaskExperiment(args.exp_dir), args.data_dir, args.output_dir, args.fold),
-        *(args.batch_size, args.num_workers, args.device),
+        *(args.batch_size, args.num_workers, args.device, args.raw),
     )
     track = f", {result['track']} track" if "track" in result else ""
     print(f"{args.data_dir}: {described(result)}{track}")

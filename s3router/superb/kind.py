@@ -187,6 +187,14 @@ class Kind[Label, Predictions](abc.ABC):
 
     # Predictions
 
+    def on_raw_waveforms(self) -> Kind:
+        """The task with test waveforms as they are, where the benchmark's differ.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        raise ConfigError(f"--raw is for sv; the waveforms of {self.name} are the same anyway: leave it out")
+
     @abc.abstractmethod
     def predictions(self, outputs: Mapping[str, Any], labelled: LabelledDir[Label]) -> Predictions:
         """The predictions for a directory, from what s3prl's Task gives for each utterance."""

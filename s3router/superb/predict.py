@@ -20,6 +20,7 @@ def predict(
     batch_size: int = 8,
     num_workers: int = 0,
     device: str = "cpu",
+    raw: bool = False,
 ) -> dict[str, Any]:
     """Predict a directory, score it, and write ``result.json``, the predictions and the submission's file.
 
@@ -31,12 +32,13 @@ def predict(
         batch_size: utterances per batch.
         num_workers: processes that read audio; 0: this one.
         device: ``cpu`` or ``cuda``.
+        raw: take the waveforms of verification trials as they are (`Kind.on_raw_waveforms`).
 
     Returns:
         The content of ``result.json``.
 
     Raises:
-        ConfigError: no fold for a task that has some; no such device.
+        ConfigError: no fold for a task that has some; no such device; ``raw`` for a task that has no such choice.
         DataError: a directory that cannot be scored.
         CheckpointError: as `TaskExperiment.model`.
     """
@@ -46,6 +48,7 @@ def predict(
 
     check_device(device)
     kind, options, best = experiment.kind, experiment.options, experiment.validated
+    kind = kind.on_raw_waveforms() if raw else kind
     if kind.folder and "{fold}" in kind.folder and fold is None:
         raise ConfigError(f"task {kind.name} has folds: say which with --fold")
     labelled = kind.read(data_dir)
@@ -62,6 +65,7 @@ def predict(
         "upstream": experiment.upstream,
         **{name: options[name] for name in ("sparsity", "seed", "lr", "upstream_lr")},
         "n_utts": len(labelled.labels),
+        **({"raw": True} if raw else {}),
         **found.metrics,
         "loss": found.loss,
         "selected": best,

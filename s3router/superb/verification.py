@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from s3router.data.audio import SAMPLE_RATE
+from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.data.kaldi import DataDir, summary
+from s3router.data.silence import without_silence
 from s3router.data.utt2label import Label
 from s3router.errors import DataError
 from s3router.files import write_lines
@@ -27,9 +29,9 @@ from s3router.superb.labels import LabelledDir, classes_of, read_classes, read_l
 from s3router.upstreams.s3prl_engine import load
 
 TRIALS = "trials"
-GAIN_DB = -3.0  # of training in s3prl; its test takes waveforms as they are
+GAIN_DB = -3.0  # of all waveforms in the leaderboard's code; s3prl's problem takes those of trials as they are
 HEAD_FRAMES, STRIDE = 15, 320  # the x-vector needs 15 frames; of 20 ms with all upstreams of the benchmark
-LOUD, WINDOW, PAUSE, LEAST = 0.001, 320, 1600, 2.0  # silence: rms under 0.1 % of full scale, for 0.1 s; kept: 2 s
+LEAST_TRAINED, LEAST_COMPARED = 2.0, 0.5  # seconds: where less than that would be left, silence is not cut out
 
 
 class Trial(NamedTuple):
@@ -61,12 +63,21 @@ class TrialScores:
 
 @dataclass(frozen=True)
 class Verification(Kind[Label, TrialScores]):
-    """A task of speaker verification."""
+    """A task of speaker verification.
+
+    Attributes:
+        raw: whether waveforms of trials are taken as they are, as by s3prl's problem, instead of levelled and without
+            silence, as by the code that the leaderboard's figures are from.
+    """
 
     labels: ClassVar[str] = "utt2label"
 
     metric: str = "eer"
     lower_is_better: bool = True
+    raw: bool = False
+
+    def on_raw_waveforms(self) -> Verification:
+        return replace(self, raw=True)
 
     def read(self, folder: str | os.PathLike) -> LabelledDir[Label] | TrialDir:
         """A directory with ``utt2label`` or, where it has that file, with ``trials``.
@@ -133,14 +144,15 @@ class Verification(Kind[Label, TrialScores]):
         max_seconds: float | None = None,
         seed: int = 0,
     ) -> Any:
-        """In training, silence is cut out, as s3prl does with sox; to be compared, waveforms as they are."""
+        """Silence is cut out, as s3prl does with sox, after a gain; with `raw` not of the waveforms of trials."""
         from s3router.superb.batches import Clips
 
         if isinstance(labelled, TrialDir):
-            return Clips(labelled, lambda utt: {})
+            changes = {} if self.raw else {"gain_db": GAIN_DB, "trim": partial(trimmed, least=LEAST_COMPARED)}
+            return Clips(labelled, lambda utt: {}, **changes)
         return Clips(
             *(labelled, lambda utt: {"class_id": encoder.encode(labelled.labels[utt][0])}),
-            *(GAIN_DB, max_seconds, seed, without_silence),
+            *(GAIN_DB, max_seconds, seed, partial(trimmed, least=LEAST_TRAINED)),
         )
 
     def predictions(self, outputs: Mapping[str, Any], labelled: TrialDir) -> TrialScores:
@@ -173,19 +185,7 @@ def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Trial]]:
             problems.append(f"line {number} is not '<1|0> UTTERANCE UTTERANCE': {line!r}")
 
 
-def without_silence(wav: np.ndarray) -> np.ndarray:
-    """(samples,) without its stretches of silence of 0.1 s and more; the whole where less than 2 s would be left.
-
-    After the idea of sox's ``silence 1 0.1 0.1% -1 0.1 0.1%``, by windows of 20 ms; it is not sox's algorithm.
-    """
-    count = len(wav) // WINDOW
-    if not count:
-        return wav
-    windows = wav[: count * WINDOW].reshape(count, WINDOW)
-    loud = np.sqrt(np.square(windows, dtype=np.float64).mean(1)) >= LOUD
-    kept = np.append(np.repeat(loud, WINDOW), np.ones(len(wav) - count * WINDOW, dtype=bool))
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], kept, [True]]).astype(np.int8)))
-    for start, end in zip(edges[::2], edges[1::2], strict=True):  # stretches of silence
-        if end - start < PAUSE:
-            kept[start:end] = True
-    return wav[kept] if kept.sum() > LEAST * SAMPLE_RATE else wav
+def trimmed(wav: np.ndarray, least: Seconds) -> np.ndarray:
+    """Without silence (`without_silence`); the whole where ``least`` or less would be left."""
+    kept = without_silence(wav)
+    return kept if len(kept) > least * SAMPLE_RATE else wav

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from s3router.corpora import voxceleb1
-from s3router.data.audio import write_audio
+from s3router.data.audio import read_audio, write_audio
 from s3router.data.kaldi import DataDir, Utterance
-from s3router.errors import DataError
+from s3router.data.silence import without_silence
+from s3router.errors import ConfigError, DataError
 from s3router.miniatures import superb_pairs
 from s3router.superb.batches import collate, in_order
 from s3router.superb.evaluate import evaluate
@@ -20,7 +21,7 @@ from s3router.superb.experiment import TaskExperiment
 from s3router.superb.model import build_task
 from s3router.superb.predict import predict
 from s3router.superb.tasks import task
-from s3router.superb.verification import Trial, TrialScores, without_silence
+from s3router.superb.verification import Trial, TrialScores, trimmed
 from s3router.training.parameters import trained_state
 from s3router.upstreams import hub
 from s3router.upstreams.s3prl_engine import problem
@@ -106,6 +107,9 @@ def test_training_saves_the_vectors_of_speakers_and_predicts_scores(options, tmp
     assert 0 <= run.best["eer"] <= 1
     result = predict(TaskExperiment(args.output_dir), valid, tmp_path / "out")
     assert result["eer"] == pytest.approx(run.best["eer"])
+    assert "raw" not in result
+    raw = predict(TaskExperiment(args.output_dir), valid, tmp_path / "raw", raw=True)
+    assert raw["raw"] is True
     lines = (tmp_path / "out/sv_public/predict.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["t0_t2", "t0_t1", "t1_t3", "t2_t3"]
     assert all(-1 <= float(line.split()[1]) <= 1 for line in lines)
@@ -147,20 +151,26 @@ def test_sets_of_the_wrong_kind_and_clips_too_short_for_the_head_are_refused(tmp
         kind.check(None, [short], [["hiss", "rumble"]], receptive_field=400)
 
 
-def test_silence_is_cut_out_and_short_pauses_are_kept():
+def test_waveforms_are_levelled_and_without_silence_unless_raw(tmp_path):
+    """As the leaderboard's code has them, in trials and in training; raw trials are as s3prl's problem has them."""
     random = np.random.default_rng(0)
-
-    def noise(seconds: float) -> np.ndarray:
-        return 0.1 * random.standard_normal(round(16000 * seconds)).astype(np.float32)
-
-    first, second = noise(1.5), noise(1.5)
-    quiet = np.zeros(round(16000 * 0.5), dtype=np.float32)
-    cut = without_silence(np.concatenate([quiet, first, quiet, second, quiet]))
-    np.testing.assert_array_equal(cut, np.concatenate([first, second]))
-    paused = np.concatenate([first, quiet[:1280], second])
-    np.testing.assert_array_equal(without_silence(paused), paused)
-    short = np.concatenate([first, quiet])
-    np.testing.assert_array_equal(without_silence(short), short)
+    loud, quiet = 0.1 * random.standard_normal(2 * 24000), np.zeros(8000)
+    for folder, name in ((make_trials(tmp_path / "test"), "t0"), (make_set(tmp_path / "train", 4), None)):
+        path = next(folder.rglob(f"{name}.wav" if name else "*.wav"))
+        write_audio(path, np.concatenate([quiet, loud, quiet]), 16000)
+    kind, sets = task("sv"), [task("sv").read(tmp_path / name) for name in ("test", "train")]
+    gain = np.float32(10 ** (-3 / 20))
+    for each, labelled, changed in ((kind, sets[0], True), (kind.on_raw_waveforms(), sets[0], False)):
+        clips = each.clips(labelled, each.encoder([["hiss", "rumble"]]), each.settings())
+        whole = read_audio(labelled.data.utts[0].source, 16000)
+        wanted = without_silence(whole * gain) if changed else whole
+        np.testing.assert_array_equal(clips[0, 0]["x"].numpy(), wanted)
+        assert (len(wanted) < 50_000) == changed
+        other = read_audio(labelled.data.utts[1].source, 16000)
+        np.testing.assert_array_equal(clips[0, 1]["x"].numpy(), other * gain if changed else other)
+    np.testing.assert_array_equal(trimmed(np.float32([0.0] * 9000), least=0.5), np.zeros(9000, np.float32))
+    with pytest.raises(ConfigError, match="--raw is for sv"):
+        task("ks").on_raw_waveforms()
 
 
 @pytest.fixture(scope="session")
