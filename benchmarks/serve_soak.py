@@ -32,38 +32,13 @@ from pathlib import Path
 
 import common
 import numpy as np
+from serving_client import RECORDINGS, ask, metric, multipart, percentiles, random_pack, resident, serving
 
 ROUTES = ("aa", "bb", "cc", "dd", "ee", "ff")
 CHANGING = "ff"
 """Its pack is replaced by another one, and that by the first, all the time."""
-RECORDINGS = sorted((common.ROOT / "tests/fixtures/five/audio").iterdir())
-TOKENS = ("<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>")
 STOPPING = 4
 """Requests that are under way when the server is told to stop."""
-
-
-def random_pack(route: str, seed: int):
-    """Masks that remove a fifth, and an output layer that says something."""
-    import torch
-
-    from s3router.masks import MaskConfig, attach, detach, masks_of
-    from s3router.packs import MaskPack, PackMeta
-    from s3router.upstreams.hub import build
-
-    upstream = build(upstream="tiny")
-    generator = torch.Generator().manual_seed(seed)
-    attach(upstream.backbone, MaskConfig(sparsity=0.2, targets=("ffn",), seed=seed, score_init="uniform"))
-    masks = masks_of(upstream.backbone)
-    detach(upstream.backbone)
-    width = upstream([torch.zeros(1600)])["last_hidden_state"].size(-1)
-    meta = PackMeta(
-        "tiny",
-        upstream.backbone_fingerprint,
-        preprocessing={"sample_rate": 16000, "features": "last", "token_type": "char"},
-        metrics={"dev": {"confidence": -0.5 - 0.1 * seed, "cer": 0.1}},
-    )
-    head = {"weight": torch.randn(len(TOKENS), width, generator=generator)}
-    return MaskPack(route, masks, {}, {}, head, TOKENS, meta)
 
 
 def expected_of(packs: list[Path]) -> dict[str, tuple[str, float | None]]:
@@ -101,15 +76,7 @@ class Soak:
 
     def ask(self, route: str, content: bytes, **fields: str) -> tuple[int, bytes]:
         """Status and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        body = multipart(content, model=route, **fields)
-        connection.request(
-            "POST", "/v1/audio/transcriptions", body, {"Content-Type": "multipart/form-data; boundary=XXXX"}
-        )
-        reply = connection.getresponse()
-        found = reply.status, reply.read()
-        connection.close()
-        return found
+        return ask(self.port, route, content, **fields)
 
     def client(self, seed: int) -> None:
         """One client's requests, until the end."""
@@ -240,13 +207,6 @@ def long_recording() -> bytes:
     return file.getvalue()
 
 
-def multipart(content: bytes, **fields: str) -> bytes:
-    """The body of a request, with boundary XXXX."""
-    parts = [f'--XXXX\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'.encode() for k, v in fields.items()]
-    head = b'--XXXX\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n'
-    return b"".join(parts) + head + content + b"\r\n--XXXX--\r\n"
-
-
 def replace(path: Path, content: bytes) -> None:
     """Whole or not at all, as `s3router pack` writes."""
     draft = path.with_suffix(".draft")
@@ -262,36 +222,30 @@ def decoders(server: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
-    """Bytes in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def metric(port: int, name: str) -> float:
-    """One of the server's metrics."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", "/metrics")
-    lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
-
 def soak(args: argparse.Namespace, folder: Path) -> tuple[Soak, dict]:
     from s3router.packs import write_pack
+    from s3router.upstreams.hub import build
 
+    upstream = build(upstream="tiny")
     packs, versions = folder / "packs", [folder / "first.pack", folder / "second.pack"]
     packs.mkdir()
     for seed, route in enumerate(ROUTES):
-        write_pack(packs / f"{route}.pack", random_pack(route, seed))
+        write_pack(packs / f"{route}.pack", random_pack(route, seed, upstream))
     for seed, path in enumerate(versions):
-        write_pack(path, random_pack(CHANGING, 100 + seed))
+        write_pack(path, random_pack(CHANGING, 100 + seed, upstream))
     expected = {route: [expected_of([packs / f"{route}.pack"])] for route in ROUTES}
     expected[CHANGING] += [expected_of([path]) for path in versions]
     half = sum(path.stat().st_size for path in packs.iterdir()) / 2e6
-    command = [sys.executable, "-m", "s3router", "serve", "--routes", str(packs), "--port", "0", "--pack-mb", str(half)]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    port = int(process.stdout.readline().split()[0].rpartition(":")[2])
+    with serving(packs, folder / "log", "--pack-mb", str(half)) as (process, port):
+        run, figures = under_load(args, process, port, packs, versions, expected)
+    tracebacks = [line for line in (folder / "log").read_text().splitlines() if "traceback" in line.lower()]
+    for line in tracebacks[:3]:
+        print(line, file=sys.stderr)
+    figures["tracebacks in the log"] = len(tracebacks)
+    return run, figures
+
+
+def under_load(args, process, port: int, packs: Path, versions: list[Path], expected: dict) -> tuple[Soak, dict]:
     run = Soak(port, process.pid, packs, versions, expected, args.seconds)
     threads = [threading.Thread(target=run.client, args=(seed,)) for seed in range(args.clients)]
     threads += [threading.Thread(target=run.faults), threading.Thread(target=run.watch)]
@@ -303,17 +257,10 @@ def soak(args: argparse.Namespace, folder: Path) -> tuple[Soak, dict]:
     figures = {name: metric(port, name) for name in (*names, "s3router_route_switches_total")}
     figures["answered while stopping"] = run.stop(process)
     figures["exit status"] = process.wait(60)
-    tracebacks = [line for line in (folder / "log").read_text().splitlines() if "traceback" in line.lower()]
-    for line in tracebacks[:3]:
-        print(line, file=sys.stderr)
-    figures["tracebacks in the log"] = len(tracebacks)
-    process.stdout.close()
     return run, figures
 
 
 def table(run: Soak, figures: dict, args: argparse.Namespace) -> str:
-    ordered = sorted(run.latencies)
-    at = {share: 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99)}
     settled = [size for when, size in run.memory if when > args.seconds / 5]
     quarter = max(1, len(settled) // 4)
     first, last = (statistics.median(part) / 1e6 for part in (settled[:quarter], settled[-quarter:]))
@@ -321,7 +268,7 @@ def table(run: Soak, figures: dict, args: argparse.Namespace) -> str:
         ("seconds, clients", f"{args.seconds:g}, {args.clients}"),
         *((what, str(count)) for what, count in sorted(run.counts.items())),
         ("answers that were wrong", str(len(run.wrong) - run.counts["lost"])),
-        ("latency p50, p95, p99, ms", ", ".join(f"{value:.0f}" for value in at.values())),
+        ("latency p50, p95, p99, ms", percentiles(run.latencies)),
         ("resident memory, first and last quarter after the first fifth, MB", f"{first:.0f}, {last:.0f}"),
         ("largest, MB", f"{max(settled) / 1e6:.0f}"),
         *((name, f"{value:g}") for name, value in figures.items()),

@@ -1,0 +1,91 @@
+"""What benchmarks of `s3router serve` share: random packs, a server as a process, requests, its memory and metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import common
+
+RECORDINGS = sorted((common.ROOT / "tests/fixtures/five/audio").iterdir())
+TOKENS = ("<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>")
+
+
+def random_pack(route: str, seed: int, model, name: str = "tiny", sparsity: float = 0.2):
+    """Masks at random places of an upstream (`hub.build` of its name), and an output layer that says something."""
+    import torch
+
+    from s3router.masks import MaskConfig, attach, detach, masks_of
+    from s3router.packs import MaskPack, PackMeta
+
+    generator = torch.Generator().manual_seed(seed)
+    attach(model.backbone, MaskConfig(sparsity=sparsity, targets=("ffn",), seed=seed, score_init="uniform"))
+    masks = masks_of(model.backbone)
+    detach(model.backbone)
+    width = model([torch.zeros(1600)])["last_hidden_state"].size(-1)
+    meta = PackMeta(
+        name,
+        model.backbone_fingerprint,
+        preprocessing={"sample_rate": 16000, "features": "last", "token_type": "char"},
+        metrics={"dev": {"confidence": -0.5 - 0.1 * seed, "cer": 0.1}},
+    )
+    head = {"weight": torch.randn(len(TOKENS), width, generator=generator)}
+    return MaskPack(route, masks, {}, {}, head, TOKENS, meta)
+
+
+@contextlib.contextmanager
+def serving(packs: Path, log: Path, *options: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    """The server's process and port; it is told to stop at the end, unless it has ended by then."""
+    command = [sys.executable, "-m", "s3router", "serve", "--routes", str(packs), "--port", "0", *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
+    try:
+        yield process, int(process.stdout.readline().split()[0].rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+
+
+def ask(port: int, route: str, content: bytes, **fields: str) -> tuple[int, bytes]:
+    """Status and body of a transcription."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    body = multipart(content, model=route, **fields)
+    connection.request("POST", "/v1/audio/transcriptions", body, {"Content-Type": "multipart/form-data; boundary=XXXX"})
+    reply = connection.getresponse()
+    found = reply.status, reply.read()
+    connection.close()
+    return found
+
+
+def multipart(content: bytes, **fields: str) -> bytes:
+    """The body of a request, with boundary XXXX."""
+    parts = [f'--XXXX\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'.encode() for k, v in fields.items()]
+    head = b'--XXXX\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n'
+    return b"".join(parts) + head + content + b"\r\n--XXXX--\r\n"
+
+
+def resident(pid: int) -> int:
+    """Bytes in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def metric(port: int, name: str) -> float:
+    """One of the server's metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def percentiles(seconds: list[float]) -> str:
+    """The 50th, 95th and 99th, in milliseconds."""
+    ordered = sorted(seconds)
+    at = [1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99)]
+    return ", ".join(f"{value:.0f}" for value in at)
