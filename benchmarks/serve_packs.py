@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import common
-from serving_client import RECORDINGS, ask, metric, percentiles, random_pack, resident, serving
+from serving_client import RECORDINGS, ask, joined, metric, percentiles, random_pack, resident, serving
 
 TRAFFIC = ("uniform", "zipf")
 CODECS = ("bits", "coded", "gaps")
@@ -54,21 +54,19 @@ def write_packs(folder: Path, count: int, args: argparse.Namespace, codec: str, 
 
 def load(port: int, routes: list[str], traffic: str, args: argparse.Namespace) -> Load:
     """Clients at work until the time is over."""
-    import soundfile
-
+    sounds = [joined(start, args.audio_seconds) for start in range(len(RECORDINGS))]
     weights = [1.0 if traffic == "uniform" else 1 / (rank + 1) for rank in range(len(routes))]
-    seconds = {path: soundfile.info(path).duration for path in RECORDINGS}
     found, until, lock = Load(), time.monotonic() + args.seconds, threading.Lock()
 
     def client(seed: int) -> None:
         dice = random.Random(seed)
         while time.monotonic() < until:
-            [route], path = dice.choices(routes, weights), dice.choice(RECORDINGS)
+            [route], sound = dice.choices(routes, weights), dice.choice(sounds)
             started = time.monotonic()
-            status, body = ask(port, route, path.read_bytes())
+            status, body = ask(port, route, sound)
             with lock:
                 found.latencies.append(time.monotonic() - started)
-                found.audio += seconds[path]
+                found.audio += args.audio_seconds
                 found.failed += [] if status == 200 else [f"{route}: {status} {body[:200]!r}"]
 
     clients = [threading.Thread(target=client, args=(seed,)) for seed in range(args.clients)]
@@ -87,7 +85,7 @@ def under_traffic(args: argparse.Namespace, folder: Path) -> list[dict]:
         routes = write_packs(packs, count, args, args.codec)
         for traffic in TRAFFIC if count > 1 else TRAFFIC[:1]:
             with serving(packs, folder / "log") as (process, port):
-                ask(port, routes[0], RECORDINGS[0].read_bytes())
+                ask(port, routes[0], joined(0, args.audio_seconds))
                 before, started = resident(process.pid), time.monotonic()
                 found = load(port, routes, traffic, args)
                 taken = time.monotonic() - started
@@ -114,7 +112,7 @@ def cold_starts(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, f
     size = {codec: (packs / f"{names[0]}.pack").stat().st_size for codec, names in routes.items()}
     found = {}
     with serving(packs, folder / "log", "--working-copies", str(len(CODECS) * (COLD + 1))) as (_, port):
-        content = RECORDINGS[0].read_bytes()
+        content = joined(0, args.audio_seconds)
         for codec, names in routes.items():
             ask(port, names[-1], content)  # what every first request of a process pays
             times: list[list[float]] = [[], []]
@@ -131,8 +129,8 @@ def cold_starts(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, f
 def table(traffic: list[dict], cold: dict[str, dict[str, float]], args: argparse.Namespace) -> str:
     one = traffic[0]["audio_per_second"]
     lines = [
-        f"`{args.upstream}`, {args.clients} clients, {args.seconds:g} s each, {args.threads} thread(s), codec "
-        f"{args.codec}.",
+        f"`{args.upstream}`, {args.clients} clients, recordings of {args.audio_seconds:g} s, {args.seconds:g} s of load "
+        f"each, {args.threads} thread(s), codec {args.codec}.",
         "",
         "| packs | traffic | seconds of audio a second | of one pack | latency p50, p95, p99, ms | packs read "
         "| switches | resident MB | grown by |",
@@ -161,6 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--codec", choices=CODECS, default="gaps")
     parser.add_argument("--seconds", type=float, default=30.0, help="of load for each number of packs and traffic")
+    parser.add_argument("--audio-seconds", type=float, default=5.0, help="length of a recording")
     parser.add_argument("--clients", type=int, default=8)
     common.add_common(parser, "serve_packs", dtype=False)
     args = parser.parse_args()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import collections
 import http.client
-import io
 import json
 import os
 import random
@@ -31,8 +30,7 @@ import time
 from pathlib import Path
 
 import common
-import numpy as np
-from serving_client import RECORDINGS, ask, metric, multipart, percentiles, random_pack, resident, serving
+from serving_client import RECORDINGS, ask, joined, metric, multipart, percentiles, random_pack, resident, serving
 
 ROUTES = ("aa", "bb", "cc", "dd", "ee", "ff")
 CHANGING = "ff"
@@ -180,7 +178,7 @@ class Soak:
     def stop(self, process: subprocess.Popen) -> int:
         """Tell the server to stop while requests are under way; returns how many of them were answered."""
         answered: list[int] = []
-        recording = long_recording()
+        recording = joined(0, 60.0)
 
         def ask() -> None:
             answered.append(self.ask("aa", recording)[0])
@@ -194,17 +192,6 @@ class Soak:
         for thread in asking:
             thread.join()
         return answered.count(200)
-
-
-def long_recording() -> bytes:
-    """All recordings one after the other, ten times, as a flac file."""
-    import soundfile
-
-    from s3router.data.audio import read_audio
-
-    file = io.BytesIO()
-    soundfile.write(file, np.concatenate([read_audio(path) for path in RECORDINGS] * 10), 16000, format="FLAC")
-    return file.getvalue()
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import common
+import numpy as np
 
 RECORDINGS = sorted((common.ROOT / "tests/fixtures/five/audio").iterdir())
 TOKENS = ("<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>")
@@ -36,6 +38,18 @@ def random_pack(route: str, seed: int, model, name: str = "tiny", sparsity: floa
     )
     head = {"weight": torch.randn(len(TOKENS), width, generator=generator)}
     return MaskPack(route, masks, {}, {}, head, TOKENS, meta)
+
+
+def joined(start: int, seconds: float) -> bytes:
+    """The recordings one after the other, from one of them on, again and again, for so many seconds: a flac file."""
+    import soundfile
+
+    from s3router.data.audio import SAMPLE_RATE, read_audio
+
+    wave = np.concatenate([read_audio(path) for path in (*RECORDINGS[start:], *RECORDINGS[:start])])
+    file = io.BytesIO()
+    soundfile.write(file, np.resize(wave, round(seconds * SAMPLE_RATE)), SAMPLE_RATE, format="FLAC")
+    return file.getvalue()
 
 
 @contextlib.contextmanager
