@@ -21,6 +21,7 @@ from s3router.corpora import (
     librimix,
     librispeech,
     mboshi,
+    ml_superb,
     quesst14,
     snips,
     speech_commands,
@@ -85,6 +86,17 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
         "the Mboshi-French parallel corpus, three speakers",
         [option("--subset", "of training (%(default)s): %(choices)s", default="all", choices=[*mboshi.SUBSETS],
                 metavar="S")],
+    ),
+    "ml_superb": (
+        ml_superb.prepare,
+        "ML-SUPERB 2.0, 141 languages and varieties of them",
+        [
+            option("--subset", "of training, per language and source (%(default)s): %(choices)s", default="1h",
+                   choices=ml_superb.SUBSETS, metavar="S"),
+            option("--langs", "codes of the languages to prepare (all)", nargs="+", default=(), metavar="LANG"),
+            option("--dialects", "folder of the language varieties, beside an eighth_version", metavar="DIR"),
+            option("--nj", "threads that read recordings (%(default)s)", type=int, default=2, metavar="N"),
+        ],
     ),
     "asterisk": (
         asterisk.prepare,

@@ -6,7 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3router.miniatures import mini_commonvoice, mini_librispeech, superb_classes, superb_pairs, superb_sequences
+from s3router.miniatures import (
+    mini_commonvoice,
+    mini_librispeech,
+    mini_ml_superb,
+    superb_classes,
+    superb_pairs,
+    superb_sequences,
+)
 from s3router.miniatures.sentences import PARTS
 
 SUPERB = {
@@ -47,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clips", type=int, default=40, metavar="N", help="for training, per language (%(default)s)")
     made.add_argument("--layout", choices=sorted(mini_commonvoice.COLUMNS), default="new",
                       help="columns of the tables (%(default)s)")  # fmt: skip
+    made = add("ml_superb", "ML-SUPERB 2.0, in either layout")
+    made.add_argument("--layout", choices=mini_ml_superb.LAYOUTS, default=mini_ml_superb.LAYOUTS[0],
+                      help="files, as in the archive, or a HuggingFace dataset (%(default)s)")  # fmt: skip
+    made.add_argument("--langs", nargs="+", default=list(mini_ml_superb.LOCALES), choices=mini_ml_superb.LOCALES,
+                      metavar="LANG", help="languages (%(default)s)")  # fmt: skip
+    made.add_argument("--clips", type=int, default=12, metavar="N", help="for training, per language (%(default)s)")
     for name, (_, corpus) in SUPERB.items():
         add(name, f"{corpus} (SUPERB {name})")
     return top
@@ -59,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(mini_librispeech.librispeech(args.out, args.utterances))
     elif args.name == "commonvoice":
         print(mini_commonvoice.commonvoice(args.out, args.langs, args.clips, args.layout))
+    elif args.name == "ml_superb":
+        print(mini_ml_superb.ml_superb(args.out, args.layout, args.langs, args.clips))
     else:
         make, corpus = SUPERB[args.name]
         make(args.out)

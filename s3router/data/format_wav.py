@@ -108,7 +108,7 @@ def format_dir(
 
 def _format_recording(source: str, utts: list[Utterance], folder: Path, rate: int) -> list[Utterance]:
     """The utterances of one recording with their new source and duration; decodes at most once."""
-    if utts[0].source == source and (seconds := _as_is(source, rate)) is not None:
+    if utts[0].source == source and (seconds := as_is(source, rate)) is not None:
         absolute = os.path.abspath(source)
         return [replace(u, source=absolute, duration=seconds) for u in utts]
     state = ""
@@ -132,8 +132,12 @@ def _format_recording(source: str, utts: list[Utterance], folder: Path, rate: in
     return done
 
 
-def _as_is(source: str, rate: int) -> Seconds | None:
-    """Seconds of a file that ESPnet reads as it is (mono wav or flac at ``rate``), else None."""
+def as_is(source: str, rate: int) -> Seconds | None:
+    """Seconds of a file that ESPnet reads as it is (mono wav or flac at ``rate``), else None.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if file_of(source) is None or is_in_archive(source):
         return None
     found = probe(source)
