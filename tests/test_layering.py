@@ -22,7 +22,7 @@ BELOW = {
     "prune": GROUND | {"masks"},
     "packs": GROUND | {"masks"},
     "data": GROUND,
-    "scoring": GROUND,
+    "scoring": GROUND | {"data"},  # the form in which texts are compared
     "tuners": GROUND | {"masks", "prune", "packs"},
     "upstreams": GROUND | {"masks", "packs", "data", "tuners"},
     "corpora": GROUND | {"data", "upstreams"},  # of the latter, s3prl's own readers of corpora

@@ -10,8 +10,11 @@ from s3router.errors import DataError
 from s3router.files import write_lines
 
 
-def read_text(path: str | Path) -> dict[str, str]:
+def read_text(path: str | Path, keep_blanks: bool = False) -> dict[str, str]:
     """Read a Kaldi `text` file: one utterance per line: its id, then its words. An id alone is an empty transcript.
+
+    Args:
+        keep_blanks: leave blanks between words as they are.
 
     Returns:
         id -> words separated by single spaces, in file order.
@@ -38,7 +41,7 @@ def read_text(path: str | Path) -> dict[str, str]:
         elif utt in texts:
             problems.append(f"line {number}: id {utt} appears twice")
         else:
-            texts[utt] = " ".join(words)
+            texts[utt] = line.split(maxsplit=1)[1].rstrip() if keep_blanks and words else " ".join(words)
     if not texts and not problems:
         problems.append("the file is empty")
     if problems:
