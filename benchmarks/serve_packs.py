@@ -129,8 +129,8 @@ def cold_starts(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, f
 def table(traffic: list[dict], cold: dict[str, dict[str, float]], args: argparse.Namespace) -> str:
     one = traffic[0]["audio_per_second"]
     lines = [
-        f"`{args.upstream}`, {args.clients} clients, recordings of {args.audio_seconds:g} s, {args.seconds:g} s of load "
-        f"each, {args.threads} thread(s), codec {args.codec}.",
+        f"`{args.upstream}`, {args.clients} clients, recordings of {args.audio_seconds:g} s, {args.seconds:g} s of "
+        f"load each, {args.threads} thread(s), codec {args.codec}.",
         "",
         "| packs | traffic | seconds of audio a second | of one pack | latency p50, p95, p99, ms | packs read "
         "| switches | resident MB | grown by |",
