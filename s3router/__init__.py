@@ -5,4 +5,31 @@ Importing this package costs nothing: torch, ESPnet and s3prl come with the subp
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s3router.api.results import Classification, Transcription
+    from s3router.api.router import Router
+
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "Classification": "s3router.api.results",
+    "Router": "s3router.api.router",
+    "Transcription": "s3router.api.results",
+}
+__all__ = ["Classification", "Router", "Transcription", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `__all__`, each imported when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

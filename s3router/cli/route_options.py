@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from s3router.errors import ConfigError
 
 if TYPE_CHECKING:
+    from s3router.api.router import Router
     from s3router.asr.ctc_decode import BatchOptions
     from s3router.data.kaldi import Utterance
     from s3router.serving.routed_model import RoutedModel
@@ -85,6 +86,14 @@ def batch_options(args: argparse.Namespace) -> BatchOptions:
     return BatchOptions(batch_seconds=args.batch_seconds, bf16=args.bf16, **chunks)
 
 
+def router(args: argparse.Namespace) -> Router:
+    """The resident model, with the options' batches and language classifier."""
+    from s3router.api.router import Router
+
+    more = {"upstream_ckpt": args.upstream_ckpt, "langid": args.langid, "device": args.device}
+    return Router(args.upstream, args.routes, **more, options=batch_options(args))
+
+
 def load(args: argparse.Namespace) -> RoutedModel:
     """The resident model."""
     from s3router.serving.loading import load_routes
@@ -120,15 +129,9 @@ class Inputs:
 
     def in_order[T](self, found: Iterable[tuple[int, T]]) -> Iterator[T]:
         """In the order of the inputs, each as soon as all before it are there."""
-        waiting, following = {}, 0
-        for index, result in found:
-            waiting[index] = result
-            while following in waiting or following in (self.bad or ()):
-                if following in waiting:
-                    yield waiting.pop(following)
-                following += 1
-        for index in sorted(waiting):  # what was left out last
-            yield waiting[index]
+        from s3router.serving.reading import in_order
+
+        return in_order(found, self.bad)
 
     def report(self) -> int:
         """Name what was left out on stderr; returns the exit status."""

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING
 from s3router.cli import route_options
 from s3router.cli.route_options import warn
 from s3router.errors import ConfigError
+from s3router.serving.choice import AUTO, candidates
 
 if TYPE_CHECKING:
-    from s3router.asr.ctc_decode import BatchOptions
-    from s3router.serving.routed_model import RoutedModel
+    from s3router.api.router import Router
     from s3router.serving.transcribe import Ranking, Transcript
-
-AUTO = "auto"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,36 +53,26 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("name recordings to transcribe, or --score LANG=DIR ... (and not both)")
     if args.score:
         return _score(args)
-    options = route_options.batch_options(args)
+    if args.langid and args.lang != AUTO:
+        raise ConfigError("--langid finds the language of --lang auto; leave it out, or add --lang auto")
     inputs = route_options.Inputs(args)
     if args.kaldi and (bad := [utt.utt for utt in inputs.recordings if len(utt.utt.split()) != 1]):
         raise ConfigError(f"--kaldi: {bad[0]!r} cannot be an id, since it has blanks in it; take --json, or rename it")
-    model = route_options.load(args)
-    candidates = _candidates(args, model.transcribing)
-    found = _found(args, model, candidates, inputs, options)
+    router = route_options.router(args)
+    routes = candidates(router.model.transcribing, args.lang, args.among or (), said=("--lang", "--among"))
+    found = _found(router, routes, inputs)
     found = route_options.with_progress(found, len(inputs.recordings), printed=args.output is None)
     route_options.write((_line(transcript, args) for transcript in inputs.in_order(found)), args.output)
     return inputs.report()
 
 
-def _found(
-    args: argparse.Namespace,
-    model: RoutedModel,
-    candidates: Sequence[str],
-    inputs: route_options.Inputs,
-    options: BatchOptions,
-) -> Iterator[tuple[int, Transcript]]:
-    from s3router.serving.transcribe import ranking_of, transcribe
+def _found(router: Router, routes: Sequence[str], inputs: route_options.Inputs) -> Iterator[tuple[int, Transcript]]:
+    from s3router.serving.transcribe import ranking_of
 
-    ranking = ranking_of(model, candidates)
-    if args.langid is None or len(candidates) == 1:
-        _warn(ranking, candidates)
-        return transcribe(model, inputs.recordings, candidates, options, ranking, inputs.bad)
-    from s3router.serving.identify_first import transcribe_identified
-    from s3router.serving.language_classifier import LanguageClassifier
-
-    classifier = LanguageClassifier.load(args.langid)
-    return transcribe_identified(model, inputs.recordings, candidates, classifier, options, inputs.bad)
+    ranking = ranking_of(router.model, routes)
+    if router.classifier is None or len(routes) == 1:
+        _warn(ranking, routes)
+    return router.hear(inputs.recordings, routes, ranking, inputs.bad)
 
 
 def _warn(ranking: Ranking, candidates: Sequence[str]) -> None:
@@ -99,20 +87,6 @@ def _warn(ranking: Ranking, candidates: Sequence[str]) -> None:
             f"not all packs say how sure their route usually is, so {by}; s3router langid --dev ... --store measures "
             "and stores it"
         )
-
-
-def _candidates(args: argparse.Namespace, known: Sequence[str]) -> list[str]:
-    if args.among and args.lang != AUTO:
-        raise ConfigError("--among names the candidates of --lang auto; leave it out, or add --lang auto")
-    if args.langid and args.lang != AUTO:
-        raise ConfigError("--langid finds the language of --lang auto; leave it out, or add --lang auto")
-    if args.lang == AUTO:
-        return list(dict.fromkeys(args.among or known))
-    if not known:
-        raise ConfigError("no route writes text here; s3router classify gives the labels of packs that classify")
-    if args.lang is None and len(known) > 1:
-        raise ConfigError(f"--lang is missing; known: {', '.join(known)}, or auto")
-    return [known[0] if args.lang is None else args.lang]
 
 
 def _line(transcript: Transcript, args: argparse.Namespace) -> str:

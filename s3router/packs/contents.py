@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ FORMAT_VERSION = 2  # the newest that is read: 1 has masks and further tensors, 
 WHOLE = "seq2seq"  # ``kind`` among the preprocessing of packs of whole recognisers
 CODECS = ("bits", "coded", "gaps")
 """One bit per weight; range coding; Huffman-coded gaps. The last two need the backbone."""
+_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_.].*)?")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ class PackMeta:
     def whole(self) -> bool:
         """Whether the masks are for a whole recogniser, which has no head; for an encoder otherwise."""
         return self.preprocessing.get("kind") == WHOLE
+
+
+def language_of(route: str, meta: PackMeta) -> str | None:
+    """The code of the language that a route writes: by its settings, or the route's name if that looks like a code.
+
+    None where neither tells, and for routes that classify.
+    """
+    if meta.labels is not None:
+        return None
+    given = meta.preprocessing
+    match = _LANGUAGE.fullmatch(str(given.get("text_language") or given.get("language") or route))
+    return match[1] if match else None
 
 
 @dataclass(frozen=True)

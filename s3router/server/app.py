@@ -20,12 +20,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from s3router import __version__
 from s3router.errors import S3RouterError
 from s3router.server.answers import Record, Stream, answer
-from s3router.server.catalogue import AUTO, Catalogue, Found
+from s3router.server.catalogue import Catalogue, Found
 from s3router.server.decoding import Decoders
 from s3router.server.engine import Engine
 from s3router.server.limits import Limits
 from s3router.server.refusal import Refusal, body_of
 from s3router.server.uploads import close_uploads, deadline_at, form_of, unless_gone
+from s3router.serving.choice import AUTO
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -13,14 +12,14 @@ from pathlib import Path
 
 from s3router.errors import ConfigError, PackError
 from s3router.packs import PackMeta
+from s3router.packs.contents import language_of
 from s3router.packs.pack_file import read_parts
+from s3router.serving.choice import AUTO
 from s3router.upstreams.routes import unknown_route
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
 RESCAN = 1.0  # seconds between two looks at the disk
-_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_.].*)?")
 
 Stamp = tuple[int, int, int]  # a file's inode, bytes and time of change
 
@@ -56,10 +55,7 @@ class Found:
     @property
     def language(self) -> str | None:
         """The language's code, from its settings, or from the route's name if that looks like one; None: unknown."""
-        given = self.meta.preprocessing
-        name = given.get("text_language") or given.get("language") or self.route
-        match = _LANGUAGE.fullmatch(name)
-        return match[1] if match and self.transcribes else None
+        return language_of(self.route, self.meta)
 
 
 class Catalogue:

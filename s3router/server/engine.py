@@ -29,10 +29,10 @@ from s3router.server.catalogue import Found
 from s3router.server.metrics import Metrics
 from s3router.server.residents import Residents
 from s3router.serving.language_classifier import LanguageClassifier, pooled
-from s3router.serving.route_heads import CTCHead, dev_figures
+from s3router.serving.route_heads import dev_figures
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Hypothesis, hear, ranking_by
-from s3router.serving.words import Word, timed_words
+from s3router.serving.words import Word
 
 logger = logging.getLogger(__name__)
 
@@ -240,12 +240,11 @@ class Engine:
             if found.route not in self._ready():
                 self.metrics.switches.inc()
             head = self.model.text_head(found.route)
-            tokens = head.tokens if isinstance(head, CTCHead) else None
             utts = [Utterance("", "", duration=piece.seconds) for piece in pieces]
             for index, heard in hear(
                 self.model, utts, [found.route], self.options, read=lambda index: pieces[index].wave
             ):
-                pieces[index].heard[found.route] = heard[found.route], tokens
+                pieces[index].heard[found.route] = heard[found.route], head.tokens
         except Exception as error:
             if len(pieces) > 1 and not isinstance(error, S3RouterError):
                 for piece in pieces:
@@ -266,15 +265,12 @@ class Engine:
         scores = piece.scores or ranking_by(figures).scores(hypotheses)
         best = next(iter(scores))
         hypothesis, tokens = piece.heard[best]
-        words, text = None, hypothesis.text
-        if tokens is not None:
-            text = tokens.decode(hypothesis.tokens)
-            words = timed_words(hypothesis.path, tokens, self.model.stride)
+        text, words = hypothesis.written(tokens), hypothesis.timed(tokens, self.model.stride)
         queued = time.monotonic() - piece.arrived - piece.computed
         self.metrics.queue.observe(queued)
         self.metrics.inference.observe(piece.computed)
         sure = hypothesis.confidence
-        return Heard(best, text or "", hypothesis.tokens, sure, scores, words, queued, piece.computed)
+        return Heard(best, text, hypothesis.tokens, sure, scores, words, queued, piece.computed)
 
     def _ready(self) -> tuple[str, ...]:
         whole = () if self.model.whole is None else self.model.whole.routes.ready

@@ -10,8 +10,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from s3router.data.audio import Seconds
 from s3router.errors import ConfigError
-from s3router.server.catalogue import AUTO, Catalogue, Found
+from s3router.server.catalogue import Catalogue, Found
 from s3router.server.refusal import Refusal
+from s3router.serving.choice import AUTO
 from s3router.serving.pauses import PAUSE
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")

@@ -1,9 +1,9 @@
-"""Waveforms of the recordings that a user has named; bad ones are refused, or left out with a reason."""
+"""Waveforms of the recordings that a user has named or given; bad ones are refused, or left out with a reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,22 @@ from s3router.data.audio import SAMPLE_RATE, read_audio
 from s3router.data.kaldi import Utterance, too_short
 from s3router.data.recordings import problems_as_error
 from s3router.errors import DataError
+
+
+@dataclass(frozen=True)
+class WaveUtterance(Utterance):
+    """A recording in memory.
+
+    Attributes:
+        wave: float32 (samples,) at 16 kHz; nothing is read from `source`, which is a name.
+    """
+
+    wave: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, wave: np.ndarray, name: str) -> WaveUtterance:
+        """float32 (samples,) at 16 kHz under a name."""
+        return cls(name, name, duration=len(wave) / SAMPLE_RATE, wave=wave)
 
 
 class WaveReader:
@@ -42,7 +58,7 @@ class WaveReader:
         if self.bad is not None and index in self.bad:
             return self._silence()
         try:
-            wave = read_audio(utt.source, SAMPLE_RATE)
+            wave = utt.wave if isinstance(utt, WaveUtterance) else read_audio(utt.source, SAMPLE_RATE)
             if problem := too_short([replace(utt, duration=len(wave) / SAMPLE_RATE)], self.receptive_field):
                 raise DataError(problem[0])
         except DataError as error:
@@ -54,3 +70,21 @@ class WaveReader:
 
     def _silence(self) -> np.ndarray:
         return np.zeros(self.receptive_field, np.float32)
+
+
+def in_order[T](found: Iterable[tuple[int, T]], left_out: Mapping[int, str] | None = None) -> Iterator[T]:
+    """Results in the order of their recordings, each as soon as all before it are there.
+
+    Args:
+        found: (index of a recording, result), in any order.
+        left_out: indices of which none will come; may still grow.
+    """
+    waiting, following = {}, 0
+    for index, result in found:
+        waiting[index] = result
+        while following in waiting or following in (left_out or ()):
+            if following in waiting:
+                yield waiting.pop(following)
+            following += 1
+    for index in sorted(waiting):  # what was left out last
+        yield waiting[index]

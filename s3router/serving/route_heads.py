@@ -15,6 +15,7 @@ from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta
+from s3router.packs.contents import language_of
 
 MAX_GAIN_DB = 200
 
@@ -82,6 +83,7 @@ class CTCHead(RouteHead):
 
     Attributes:
         tokens: from token ids to text.
+        language: code of the language that it writes, where the pack tells it.
         usual_confidence: of this route in its own language (`s3router.serving.langid`); None: the pack does not say.
         error_rate: of this route on its validation set, characters if known, else words or phones; None: not known.
     """
@@ -95,6 +97,7 @@ class CTCHead(RouteHead):
             self.tokens = TokenIds(pack.tokens, settings.get("token_type", "char"), pack.bpe_model)
         except (ConfigError, RuntimeError) as error:  # the latter is all that sentencepiece says of a damaged model
             raise PackError(f"route {pack.route!r}: its tokens cannot be read ({error}); pack it again") from None
+        self.language = language_of(pack.route, pack.meta)
         self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
     def forward(self, hidden: Sequence[Tensor], frames: Tensor) -> Tensor:

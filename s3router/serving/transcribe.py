@@ -32,6 +32,7 @@ from s3router.scoring.files import shorten
 from s3router.serving.reading import WaveReader
 from s3router.serving.route_heads import CTCHead
 from s3router.serving.routed_model import RoutedModel
+from s3router.serving.words import Word, timed_words
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,14 @@ class Hypothesis:
     text: str | None = None
     path: Tensor | None = field(default=None, repr=False, compare=False)
 
+    def written(self, tokens: TokenIds | None) -> str:
+        """The text, by its route's tokens; None for a whole recogniser, which has written it already."""
+        return self.text or "" if tokens is None else tokens.decode(self.tokens)
+
+    def timed(self, tokens: TokenIds | None, stride: int) -> list[Word] | None:
+        """Its words with times (`s3router.serving.words.timed_words`); None for a whole recogniser, which has none."""
+        return None if tokens is None or self.path is None else timed_words(self.path, tokens, stride)
+
 
 def transcribe(
     model: RoutedModel,
@@ -111,9 +120,7 @@ def transcribe(
         utt = recordings[index]
         scores = ranking.scores(heard)
         best = next(iter(scores))
-        text = heard[best].text
-        if text is None:
-            text = model.ctc_head(best).tokens.decode(heard[best].tokens)
+        text = heard[best].written(model.text_head(best).tokens)
         yield index, Transcript(utt.utt, utt.source, best, text, utt.duration, heard[best], scores)
 
 

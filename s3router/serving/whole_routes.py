@@ -22,6 +22,7 @@ from s3router.data.hypotheses import RULES
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack
+from s3router.packs.contents import language_of
 from s3router.seq2seq.decode import Listening, Transcribed, decode, listen
 from s3router.serving.route_heads import dev_figures
 from s3router.upstreams.routes import Routes
@@ -37,13 +38,15 @@ class WholeHead(nn.Module):
 
     Attributes:
         listening: language token, limits, and the form of the text.
-        usual_confidence, error_rate: as of `s3router.serving.route_heads.CTCHead`.
+        language, usual_confidence, error_rate: as of `s3router.serving.route_heads.CTCHead`.
+        tokens: None: it writes with the recogniser's own.
 
     Raises:
         PackError: settings that are not known here.
     """
 
     purpose = "it is of a whole recogniser, which gives text, and neither labels nor frames: s3router transcribe"
+    tokens = None
 
     def __init__(self, pack: MaskPack, recogniser: Recogniser):
         super().__init__()
@@ -52,6 +55,7 @@ class WholeHead(nn.Module):
             recogniser.prompt(self.listening.language)
         except ConfigError as error:
             raise PackError(f"route {pack.route!r}: {error}") from None
+        self.language = language_of(pack.route, pack.meta)
         self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
 
