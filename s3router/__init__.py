@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from s3router.api.results import Classification, Transcription
     from s3router.api.router import Router
+    from s3router.sharing.pull import pull
+    from s3router.sharing.push import push
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "Classification": "s3router.api.results",
     "Router": "s3router.api.router",
+    "pull": "s3router.sharing.pull",
+    "push": "s3router.sharing.push",
     "Transcription": "s3router.api.results",
 }
-__all__ = ["Classification", "Router", "Transcription", "__version__"]
+__all__ = ["Classification", "Router", "Transcription", "__version__", "pull", "push"]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,10 @@ class CheckpointError(S3RouterError):
     """A checkpoint is missing, incomplete, unsafe to read, or not what was asked for."""
 
 
+class RepositoryError(S3RouterError):
+    """A repository of packs is missing, cannot be reached or written to, or holds no packs."""
+
+
 class TrainingError(S3RouterError):
     """Training cannot go on: no gradient is finite."""
 

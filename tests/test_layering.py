@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "s3router"
 GROUND = {"errors", "files"}
 FIRST = GROUND | {"masks", "prune", "packs", "data", "scoring", "tuners"}
 BELOW = {
-    "__init__": {"api"},  # each name when it is first asked for
+    "__init__": {"api", "sharing"},  # each name when it is first asked for
     "errors": set(),
     "files": {"errors"},
     "masks": {"errors"},
@@ -38,7 +38,8 @@ BELOW = {
     "analysis": FIRST | {"upstreams", "serving", "experiments"},  # of the last, Markdown
     "server": FIRST | {"upstreams", "asr", "serving"},
     "doctor": GROUND | {"packs", "data", "upstreams", "training", "server"},
-    "api": FIRST | {"upstreams", "asr", "serving"},
+    "sharing": GROUND | {"packs", "upstreams", "serving"},
+    "api": FIRST | {"upstreams", "asr", "serving", "sharing"},
     "cli": {"*"},
     "__main__": {"cli"},
 }

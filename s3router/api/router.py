@@ -19,6 +19,7 @@ from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import load_routes
 from s3router.serving.reading import WaveUtterance, in_order
 from s3router.serving.transcribe import Ranking, Transcript, transcribe
+from s3router.sharing.pull import local_packs, pull
 
 if TYPE_CHECKING:
     from s3router.data.kaldi import Utterance
@@ -36,7 +37,8 @@ class Router:
 
     Args:
         upstream: the backbone's name; None: the one that the first pack names.
-        packs: packs, or experiment folders; at least one. More can be added later.
+        packs: packs, experiment folders, or repositories of packs (``user/name@revision``); at least one. More can be
+            added later.
         upstream_ckpt: the backbone's checkpoint, where its name does not imply one.
         langid: a language classifier (``s3router langid --fit``), which then chooses for ``auto`` in the place of the
             routes' confidences.
@@ -47,6 +49,7 @@ class Router:
         PackError: a pack is damaged, or for another backbone.
         CheckpointError: the backbone cannot be had.
         ConfigError: no packs; two of one route; no such upstream or device.
+        RepositoryError: as `s3router.sharing.pull.pull`.
 
     Attributes:
         model: the `s3router.serving.routed_model.RoutedModel` behind it.
@@ -64,8 +67,25 @@ class Router:
     ):
         packs = [packs] if isinstance(packs, str | os.PathLike) else list(packs)
         self.classifier = None if langid is None else LanguageClassifier.load(langid)
-        self.model = load_routes(packs, upstream, upstream_ckpt, device)
+        self.model = load_routes(local_packs(packs), upstream, upstream_ckpt, device)
         self.options = options or BatchOptions()
+
+    @classmethod
+    def from_pretrained(
+        cls, repository: str, revision: str | None = None, *, token: str | None = None, **settings: Any
+    ) -> Router:
+        """A router with the packs of a repository of the HuggingFace hub.
+
+        Args:
+            repository: ``user/name``.
+            revision: a branch, a tag or, so that it stays the same, a commit; by default the newest state.
+            token: for a private one; by default the one that was logged in with, or HF_TOKEN.
+            settings: arguments of `Router`, but for ``packs``.
+
+        Raises: as `s3router.sharing.pull.pull`, and as `Router`.
+        """
+        found = pull(repository, revision, token=token)
+        return cls(packs=[pack.path for pack in found.packs], **settings)
 
     @property
     def routes(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from s3router.cli import route_options
 from s3router.errors import ConfigError
 from s3router.files import write_json
+from s3router.sharing.address import is_address
 
 if TYPE_CHECKING:
     from s3router.asr.ctc_decode import BatchOptions
@@ -57,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
     """Measure, print, write."""
     args = parser().parse_args(argv)
     _check(args)
+    args.routes = route_options.here(args.routes)
     options = route_options.batch_options(args)
     from s3router.data.recordings import find_recordings
 
@@ -101,6 +103,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("name --dev LANG=DIR ..., --test LANG=DIR ..., or both; --store needs --dev")
     if not args.routes and args.dev:
         raise ConfigError("--dev measures routes, or goes with --fit; name --routes PACK ...")
+    if args.store and (shared := [path for path in args.routes if is_address(path)]):
+        raise ConfigError(f"--store writes into packs of yours; s3router pull {shared[0]} --output DIR makes copies")
     if args.store and (folders := [path for path in args.routes if path.is_dir()]):
         raise ConfigError(f"--store writes into packs, and {folders[0]} is a folder; s3router pack makes a pack of it")
 

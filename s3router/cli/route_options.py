@@ -32,7 +32,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser, routes_needed: bool = True) -> None:
     """``--routes``, the backbone, the device, batches."""
     add = parser.add_argument
-    what = "mask packs (s3router pack), or experiment folders"
+    what = "mask packs (s3router pack), experiment folders, or repositories of packs (USER/NAME@REVISION)"
     add("--routes", nargs="+", type=Path, required=routes_needed, default=[], metavar="PACK", help=what)
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
@@ -66,13 +66,28 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if not args.routes:
         raise ConfigError(f"--routes {given[0]}: neither a mask pack (s3router pack writes them) nor an experiment")
     args.inputs += [str(path) for path in given if path not in args.routes] + named
+    args.routes = here(args.routes)
     return args
+
+
+def here(routes: Sequence[Path]) -> list[Path]:
+    """The same with the packs of repositories in the place of their addresses; downloads what is missing."""
+    from s3router.sharing.address import is_address
+
+    if not any(map(is_address, routes)):
+        return list(routes)
+    from s3router.sharing.pull import local_packs
+
+    return [Path(path) for path in local_packs(routes)]
 
 
 def _is_route(path: Path) -> bool:
     """Whether a path among ``--routes`` is meant as one; a pack that is missing or damaged goes by its ending."""
     from s3router.packs.container import looks_like_pack
+    from s3router.sharing.address import is_address
 
+    if is_address(path):
+        return True
     if path.is_dir():
         return any((path / name).exists() for name in ("config.yaml", "config.json", "selected"))
     return path.suffix == ".pack" or looks_like_pack(path)

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3router.cli import route_options
 from s3router.errors import ConfigError
 
 KEY = "S3ROUTER_API_KEY"
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="s3router serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = result.add_argument
-    what = "mask packs, folders of them (new ones are found), or experiment folders"
+    what = "mask packs, folders of them (new ones are found), or repositories of packs (USER/NAME@REVISION)"
     add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
     by = "auto by a classifier (s3router langid --fit) instead of the routes' confidences: a part of one pass"
     add("--langid", type=Path, metavar="PACK", help=by)
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         )
     names = ("upload_mb", "audio_seconds", "requests", "waiting_seconds", "timeout", "decoders")
     settings = serve.Settings(
-        sources=args.routes,
+        sources=route_options.here(args.routes),
         langid=args.langid,
         upstream=args.upstream,
         ckpt=args.upstream_ckpt,
