@@ -106,5 +106,19 @@ def test_importing_is_cheap():
     assert done.stdout.split() == [], f"imported by the packages' __init__ files: {done.stdout}"
 
 
+EXTRAS = ("espnet2", "espnet", "peft", "sklearn", "matplotlib", "h5py", "num2words", "espeakng_loader", "tensorboard")
+SERVES = ("transcribe", "routed_model", "loading", "whole_routes", "bake", "classify", "route_heads", "langid")
+
+
+def test_what_serves_needs_no_extra_of_training():
+    """The commands of a bare installation: transcribe, serve, inspect, bake and doctor, without ESPnet."""
+    modules = [f"s3router.serving.{name}" for name in SERVES] + ["s3router.server.serve", "s3router.packs.summary"]
+    modules += [f"s3router.doctor.{path.stem}" for path in (PACKAGE / "doctor").glob("*.py")]
+    build = "from s3router.upstreams import hub; hub.build(upstream='tiny')"
+    code = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); import {', '.join(modules)}; {build}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_file_is_too_long():
     assert {path.name: n for path in SOURCES if (n := len(path.read_text(encoding="utf-8").splitlines())) > 450} == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -304,6 +305,8 @@ def test_the_wheel_works_away_from_the_clone(wheel: Path, tmp_path: Path):
     assert run("-c", "import s3router; print(s3router.__file__)").strip() == str(wheel / "s3router/__init__.py")
     listed = [line.split()[0] for line in run("-m", "s3router", "upstream", "list").splitlines()[1:-1]]
     assert {"tiny", "hubert_base", "xls_r_300m"} <= set(listed)
+    examined = json.loads(run("-m", "s3router", "doctor", "--json"))
+    assert (examined["s3router"]["clone"], examined["broken"]) == (False, [])
     assert len(listed) == len(list((ROOT / "conf/upstreams").glob("*.yaml")))
     run("-c", ROUTE, str(tmp_path / "a.pack"))
     assert "route en" in run("-m", "s3router", "inspect", str(tmp_path / "a.pack"))
