@@ -27,7 +27,7 @@ BELOW = {
     "upstreams": GROUND | {"masks", "packs", "data", "tuners"},
     "corpora": GROUND | {"data", "upstreams"},  # of the latter, s3prl's own readers of corpora
     "training": FIRST | {"upstreams"},
-    "submission": GROUND | {"scoring"},
+    "submission": GROUND | {"data", "scoring"},
     "asr": FIRST | {"upstreams", "training"},
     "seq2seq": FIRST | {"upstreams", "training", "asr"},  # of asr, what decoding writes
     "miniatures": FIRST | {"asr"},  # its language model

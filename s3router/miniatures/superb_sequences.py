@@ -38,7 +38,7 @@ SPEAKERS = {"train": ("Ivy", "Joanna", "Justin"), "valid": ("Amy",), "test": ("B
 REQUESTS = [
     ("PLAY BLUE NOTE BY ALICE COLTRANE", "O album album O artist artist", "PlayMusic"),
     ("BOOK A TABLE FOR TWO IN PARIS", "O O O O party_size_number O city", "BookRestaurant"),
-    ("WILL IT RAIN IN PARIS TOMORROW ?", "O O condition O city timeRange O", "GetWeather"),
+    ("WILL IT RAIN IN PARIS TOMORROW ?", "O O condition_description O city timeRange O", "GetWeather"),
 ]
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from s3router.errors import DataError
-from s3router.submission.check_files import Checked, check_diarization, check_lines
+from s3router.submission.check_activities import check_diarization
+from s3router.submission.check_files import Checked, check_lines
 from s3router.submission.check_terms import check_terms
 from s3router.submission.expected import Expected
 from s3router.submission.formats import ACTIVITIES, PARTS

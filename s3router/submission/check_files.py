@@ -1,15 +1,14 @@
-"""Checks of a part's files: lines of predictions, and HDF5 files of speaker activity."""
+"""Checks of a part's files of lines; the findings of all checks."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from s3router.submission.expected import Expected
-from s3router.submission.formats import ACTIVITIES, FRAME_SHIFT, Part, WrongLine
+from s3router.submission.formats import Part, WrongLine
 
 LONGEST_LINE = 1 << 20
 MOST_PROBLEMS = 10_000
@@ -80,6 +79,8 @@ def check_lines(found: Checked, path: str, file: BinaryIO, expected: Expected | 
             found.wrong(path, number, f"{utt} is not in the list of the test set")
     found.entries = len(seen) + found.remarks[AGAIN]
     compare_totals(found, path, seen.keys(), expected)
+    if found.part.whole and not found.total and (problem := found.part.whole([line for _, line in seen.values()])):
+        found.wrong(path, None, problem)
 
 
 def _text(raw: bytes, number: int) -> str:
@@ -118,52 +119,3 @@ def compare_totals(found: Checked, path: str, seen: Collection[str], expected: E
     if missing:
         some = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
         found.wrong(path, None, f"{len(missing):,} {part.what} of the test set are not predicted: {some}")
-
-
-def check_diarization(
-    found: Checked, folder: str, names: list[str], open_file: Callable[[str], BinaryIO], expected: Expected | None
-) -> None:
-    """Check ``frame_shift`` and, in `ACTIVITIES`, ``RECORDING.h5`` with ``T_hat`` (frames, speakers), from 0 to 1."""
-    shift = f"{folder}/{FRAME_SHIFT}"
-    if shift in names:
-        text = open_file(shift).read(1000).decode("utf-8", "replace").strip()
-        if not (text.isascii() and text.isdigit() and int(text) > 0):
-            found.wrong(shift, 1, f"{text!r} is not a whole number of samples above 0")
-    prefix, known = f"{folder}/{ACTIVITIES}/", None if expected is None else set(expected.ids)
-    seen = set()
-    for path in sorted(name for name in names if name.startswith(prefix)):
-        recording = path.removeprefix(prefix).removesuffix(".h5")
-        if not path.endswith(".h5") or "/" in recording:
-            found.wrong(path, None, f"does not belong here: expected {prefix}RECORDING.h5")
-            continue
-        seen.add(recording)
-        if known is not None and recording not in known:
-            found.wrong(path, None, f"{recording} is not in the list of the test set")
-        if problem := activity_problem(open_file(path).read()):
-            found.wrong(path, None, problem)
-    found.entries = len(seen)
-    compare_totals(found, prefix.rstrip("/"), seen, expected)
-
-
-def activity_problem(content: bytes) -> str | None:
-    """What is wrong with an HDF5 file of speaker activity; None if it is fine."""
-    import h5py
-    import numpy as np
-
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            if not isinstance(file.get("T_hat"), h5py.Dataset):
-                return f"no dataset T_hat; it holds {', '.join(file) or 'nothing'}"
-            data = file["T_hat"]
-            if data.ndim != 2 or data.shape[1] != 2 or data.shape[0] == 0:
-                return f"T_hat has the shape {list(data.shape)}, expected (frames, 2): one column per speaker"
-            if data.dtype.kind != "f":
-                return f"T_hat is {data.dtype}, expected floating-point probabilities"
-            values = data[()]
-    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError and more on damaged files
-        return f"not a readable HDF5 file ({error})"
-    wrong = np.argwhere(~((values >= 0) & (values <= 1)))
-    if len(wrong):
-        frame, column = wrong[0]
-        return f"T_hat[{frame}, {column}] is {values[frame, column]}; probabilities lie from 0 to 1"
-    return None

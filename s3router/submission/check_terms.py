@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 from s3router.submission.check_files import Checked, compare_totals
 from s3router.submission.expected import Expected
-from s3router.submission.formats import number_problem
+from s3router.submission.formats import DOCUMENTS, number_problem
 
 PARENTS = {"stdlist": None, "detected_termlist": "stdlist", "term": "detected_termlist"}
 TOLERANCE = 0.01
@@ -97,6 +97,12 @@ class _Terms:
         self.open.pop()
         if tag != "detected_termlist":
             return
+        if self.documents is None and len(self.scores) not in DOCUMENTS:
+            english, every = DOCUMENTS
+            self.wrong(
+                f"query {self.query} is searched in {len(self.scores):,} documents; the benchmark has {english:,} "
+                f"English ones, {every:,} in all (no list given)"
+            )
         if self.documents is not None and (missing := sorted(self.documents - self.scores.keys())):
             more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
             self.wrong(f"query {self.query}: no score for the documents {', '.join(missing[:5])}{more}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3router.errors import DataError
@@ -11,6 +12,7 @@ from s3router.files import write_lines
 from s3router.submission.formats import PARTS, Part
 
 QUERY, DOCUMENT = "query", "document"
+RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,12 @@ class Expected:
     Attributes:
         ids: utterances, pairs (``name1_name2``), recordings or queries, each once.
         documents: the documents that each query is searched in; only for qbe.
+        samples: recording -> its samples at 16 kHz, as far as they are known; only for sd.
     """
 
     ids: tuple[str, ...]
     documents: tuple[str, ...] = ()
+    samples: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_list(path: str | os.PathLike, part: Part) -> Expected:
@@ -32,13 +36,15 @@ def read_list(path: str | os.PathLike, part: Part) -> Expected:
     Args:
         path: a file with one id per line (the rest of the line is ignored), such as ``wav.scp``, or a Kaldi directory.
             For sv also the corpus's list of trials (``label path1 path2``), or a directory that holds it as ``trials``;
-            for qbe, lines ``query NAME`` and ``document NAME``.
+            for qbe, lines ``query NAME`` and ``document NAME``; for sd, a Kaldi directory whose recordings are there,
+            or lines ``RECORDING SAMPLES``, with which lengths are compared.
         part: the part of the submission.
 
     Raises:
         DataError: a list that is missing or empty, or that has an id twice.
     """
     path = Path(path)
+    samples = _lengths(path) if part.name == "sd" and path.is_dir() else {}
     if path.is_dir():
         names = {"sv": ("trials",), "qbe": ("terms",)}.get(part.name, ("wav.scp",))
         path = next((path / name for name in names if (path / name).is_file()), path / names[0])
@@ -52,7 +58,20 @@ def read_list(path: str | os.PathLike, part: Part) -> Expected:
         ids = [f"{pair_name(first)}_{pair_name(second)}" for _, first, second in rows]
     else:
         ids = [row[0] for row in rows]
-    return Expected(_once(path, list(dict.fromkeys(ids)) if part.name == "sv" else ids))
+    if part.name == "sd" and not samples:
+        samples = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+    return Expected(_once(path, list(dict.fromkeys(ids)) if part.name == "sv" else ids), samples=samples)
+
+
+def _lengths(folder: Path) -> dict[str, int]:
+    """Samples at 16 kHz of a directory's recordings; nothing where these are gone: ids are compared all the same."""
+    from s3router.data.kaldi import DataDir
+
+    try:
+        utts = DataDir.read(folder, need_text=False).with_durations().utts
+    except DataError:
+        return {}
+    return {utt.utt: round(utt.duration * RATE) for utt in utts if utt.duration is not None}
 
 
 def pair_name(path: str) -> str:
@@ -65,7 +84,7 @@ def write_list(path: str | os.PathLike, expected: Expected) -> None:
     if expected.documents:
         lines = [*(f"{QUERY} {q}" for q in expected.ids), *(f"{DOCUMENT} {d}" for d in expected.documents)]
     else:
-        lines = list(expected.ids)
+        lines = [f"{name} {expected.samples[name]}" if name in expected.samples else name for name in expected.ids]
     write_lines(path, lines)
 
 

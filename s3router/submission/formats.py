@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 VOWELS = ["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"]
@@ -37,7 +37,8 @@ CONSONANTS = [
     "Z",
     "ZH",
 ]
-PHONES = {*CONSONANTS, *VOWELS, *(v + stress for v in VOWELS for stress in "012"), "SIL", "SPN"}
+PHONES = {*CONSONANTS, *(v + stress for v in VOWELS for stress in "012"), "SIL", "SPN"}
+"""The benchmark's 71 units: those of the LibriSpeech lexicon, vowels with their stress."""
 KEYWORDS = ["_silence_", "_unknown_", "down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
 EMOTIONS = ["ang", "hap", "neu", "sad"]
 INTENTS = {
@@ -60,6 +61,16 @@ INTENTS = {
     ],
     "location": ["bedroom", "kitchen", "none", "washroom"],
 }
+SLOTS = {
+    *("album", "artist", "best_rating", "city", "condition_description", "condition_temperature", "country", "cuisine"),
+    *("current_location", "entity_name", "facility", "genre", "geographic_poi", "location_name", "movie_name"),
+    *("movie_type", "music_item", "object_location_type", "object_name", "object_part_of_series_type", "object_select"),
+    *("object_type", "party_size_description", "party_size_number", "playlist", "playlist_owner", "poi", "rating_unit"),
+    *("rating_value", "restaurant_name", "restaurant_type", "served_dish", "service", "sort", "spatial_relation"),
+    *("state", "timeRange", "track", "year"),
+}
+"""The 39 slots of SNIPS."""
+_SLOTS_LOWER = {name.lower() for name in SLOTS}  # for releases that write them otherwise: timerange, object_part.of_…
 UNKNOWN = "<unk>"
 """Any other symbol in s3prl's vocabularies; a model may predict it."""
 _SLOT = re.compile(r"[BE]-[A-Za-z]+(?:[_.][A-Za-z]+)*")
@@ -119,7 +130,8 @@ def _tokens(line: str, known: Callable[[str], bool], what: str) -> tuple[Line, l
 
 def phones(line: str) -> Line:
     """``utt P1 P2 …``"""
-    return _tokens(line, PHONES.__contains__, "a phone of the LibriSpeech lexicon (ARPAbet)")[0]
+    known = "a phone of the benchmark's 71 (ARPAbet; vowels with their stress: AH0, AH1, AH2)"
+    return _tokens(line, PHONES.__contains__, known)[0]
 
 
 def words(line: str) -> Line:
@@ -128,11 +140,22 @@ def words(line: str) -> Line:
 
 
 def slots(line: str) -> Line:
-    """``utt WORD B-slot WORD E-slot …``; a model may well leave a slot open, or no space beside a mark."""
+    """``utt WORD B-slot WORD E-slot …``; a model may well leave a slot open, or no space beside a mark, or two.
+
+    (s3prl's decoding writes a blank with each mark, whatever is beside it; its metrics take several blanks for one.)
+    """
     known = "a word of capital letters and apostrophes, nor B-slot or E-slot"
-    found, tokens = _tokens(line, lambda w: not re.search("[a-z]", _MARK.sub("", w)), known)
-    if found.problem or found.remark:
+    single = re.sub(" +", " ", line).removesuffix(" ")
+    found, tokens = _tokens(single, lambda w: not re.search("[a-z]", _MARK.sub("", w)), known)
+    if found.problem:
         return found
+    marks = (mark for token in tokens for mark in _MARK.findall(token))
+    if strange := next((mark for mark in marks if mark[2:].lower().replace(".", "_") not in _SLOTS_LOWER), None):
+        return Line(found.utt, f"{strange!r}: {strange[2:]} is not a slot of SNIPS")
+    if found.remark:
+        return found
+    if single != line:
+        return Line(found.utt, None, "lines with blanks beside each other, or one at the end")
     if not all(_WORD.fullmatch(token) or _SLOT.fullmatch(token) for token in tokens):
         return Line(found.utt, None, "lines with marks that touch letters, or characters that are no letters")
     opened: list[str] = []
@@ -188,6 +211,27 @@ def trial(line: str) -> Line:
     return Line(utt, number_problem(score))
 
 
+def turned(lines: Sequence[str]) -> str | None:
+    """What is wrong with all trials together: scores that tell speakers apart, but are higher for different ones.
+
+    The names say who speaks. Few trials, or scores that are no better than chance, prove nothing.
+    """
+    from s3router.scoring.detection import equal_error_rate
+
+    pairs = [(re.match(r"(id\d+)-.+_(id\d+)-", line), float(line.split(" ")[1])) for line in lines]
+    trials = [(who[1] == who[2], score) for who, score in pairs if who]
+    fewest = min(sum(same for same, _ in trials), sum(not same for same, _ in trials))
+    if not fewest:
+        return None
+    eer = equal_error_rate(*zip(*trials, strict=True)).eer
+    if eer <= max(0.6, 0.5 + 1.5 / math.sqrt(fewest)):  # three standard deviations of a guess
+        return None
+    return (
+        f"the sign is turned: trials of two speakers score higher than those of one (EER {100 * eer:.0f} %, by the "
+        "names); a higher score means one speaker"
+    )
+
+
 def number_problem(text: str | None, what: str = "score") -> str | None:
     """What is wrong with a number in a file; None if it is fine."""
     try:
@@ -210,6 +254,7 @@ class Part:
         total: number of entries in the benchmark's test set; None if not known for certain.
         parse: parses a line; None for files that are not made of lines (`s3router.submission.check_files`).
         what: an entry, in the plural.
+        whole: what is wrong with all lines together, where none is wrong by itself.
     """
 
     name: str
@@ -218,6 +263,7 @@ class Part:
     total: int | None
     parse: Callable[[str], Line] | None
     what: str = "utterances"
+    whole: Callable[[Sequence[str]], str | None] | None = None
 
 
 FRAME_SHIFT, ACTIVITIES = "frame_shift", "scoring/predictions"
@@ -234,11 +280,13 @@ PARTS = {
             Part("er", f"er_fold{fold}_public", "predict.txt", total, emotion(fold))
             for fold, total in enumerate((1085, 1023, 1151, 1031, 1241), 1)
         ),
-        Part("sf", "sf_public", "predict.ark", None, slots),
-        Part("sv", "sv_public", "predict.txt", 37720, trial, "trials"),
-        Part("sd", "sd_public", FRAME_SHIFT, None, None, "recordings"),
-        Part("qbe", "qbe_public", "benchmark.stdlist.xml", None, None, "queries"),
+        Part("sf", "sf_public", "predict.ark", 2800, slots),
+        Part("sv", "sv_public", "predict.txt", 37720, trial, "trials", turned),
+        Part("sd", "sd_public", FRAME_SHIFT, 3000, None, "recordings"),
+        Part("qbe", "qbe_public", "benchmark.stdlist.xml", 138, None, "queries"),
     )
 }
-"""Folder -> part. Totals are the sizes of the corpora's own test sets (for VoxCeleb1, of ``veri_test.txt``)."""
+"""Folder -> part. Totals are the sizes of the benchmark's test sets (for VoxCeleb1, of ``veri_test.txt``)."""
+DOCUMENTS = (2438, 12_492)
+"""In which a query is searched: the English ones, as the benchmark does, or those of all languages."""
 TASK_NAMES = tuple(dict.fromkeys(part.name for part in PARTS.values()))

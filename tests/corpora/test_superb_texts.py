@@ -79,7 +79,7 @@ def test_slots_are_those_that_s3prl_reads_and_encodes(miniatures, tmp_path):
             assert ours[utt]["class_ids"].tolist() == ids
             assert ours[utt]["labels"] == encoder.decode(ids)
     assert "?" not in classes[0]
-    assert classes[1] == ["album", "artist", "city", "condition", "party_size_number", "timeRange"]
+    assert classes[1] == ["album", "artist", "city", "condition_description", "party_size_number", "timeRange"]
 
 
 def rewrite(corpus: Path, before: str, after: str) -> None:

@@ -44,7 +44,7 @@ GOOD = {
     "sf_public": [
         "s-1 PLAY B-artist EMINEM E-artist",
         "s-2 B-music_item SONG",
-        "s-3 RATE B-object_part.of E-object_part.of",
+        "s-3 RATE B-object_part_of_series_type  E-object_part_of_series_type",  # two blanks, as s3prl writes them
     ],
     "sv_public": ["id1-a_b-1_id2-c-1 0.25", "id1-a_b-1_id1-c-2 -1e-3", "id2-d-1_id1-c-2 1"],
     **{
@@ -107,6 +107,7 @@ def test_a_good_submission_of_all_tasks_passes(tmp_path, lists):
 WRONG_LINES = [
     ("pr_public", "61-1-0001 SIL XX", "'XX' is not a phone"),
     ("pr_public", "61-1-0001 AH3", "'AH3' is not a phone"),
+    ("pr_public", "61-1-0001 HH AH L OW", "'AH' is not a phone of the benchmark's 71"),
     ("pr_public", "61-1-0001 SIL  B", "two spaces"),
     ("pr_public", " SIL", "begins with a space"),
     ("asr_public", "61-1-0001 hello", "'hello' is not a word of capital letters"),
@@ -132,6 +133,8 @@ WRONG_LINES = [
     ("er_fold2_public", "Ses02F_impro01_F001 exc", "label 'exc' is not one of ang, hap, neu, sad"),
     ("sf_public", "s-2 play", "'play' is not a word of capital letters"),
     ("sf_public", "s-2 C-artist", "'C-artist' is not a word"),
+    ("sf_public", "s-2 B-singer EMINEM E-singer", "'B-singer': singer is not a slot of SNIPS"),
+    ("sf_public", "s-2 PLAY ITE-tracks", "'E-tracks': tracks is not a slot of SNIPS"),
     ("sv_public", "id1-a_b-1_id1-c-2 nan", "'nan' is not a finite number"),
     ("sv_public", "id1-a_b-1_id1-c-2 1_0", "'1_0' is not a finite number"),
     ("sv_public", "id1-a_b-1_id1-c-2 high", "'high' is not a number"),
