@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from s3router.api.results import Classification, Transcription
     from s3router.api.router import Router
+    from s3router.api.training import train
+    from s3router.data.convert import convert
     from s3router.sharing.pull import pull
     from s3router.sharing.push import push
 
@@ -19,11 +21,13 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "Classification": "s3router.api.results",
     "Router": "s3router.api.router",
+    "convert": "s3router.data.convert",
     "pull": "s3router.sharing.pull",
     "push": "s3router.sharing.push",
+    "train": "s3router.api.training",
     "Transcription": "s3router.api.results",
 }
-__all__ = ["Classification", "Router", "Transcription", "__version__", "pull", "push"]
+__all__ = ["Classification", "Router", "Transcription", "__version__", "convert", "pull", "push", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "s3router"
 GROUND = {"errors", "files"}
 FIRST = GROUND | {"masks", "prune", "packs", "data", "scoring", "tuners"}
 BELOW = {
-    "__init__": {"api", "sharing"},  # each name when it is first asked for
+    "__init__": {"api", "data", "sharing"},  # each name when it is first asked for
     "errors": set(),
     "files": {"errors"},
     "masks": {"errors"},
@@ -39,7 +39,7 @@ BELOW = {
     "server": FIRST | {"upstreams", "asr", "serving"},
     "doctor": GROUND | {"packs", "data", "upstreams", "training", "server"},
     "sharing": GROUND | {"packs", "upstreams", "serving"},
-    "api": FIRST | {"upstreams", "asr", "serving", "sharing"},
+    "api": FIRST | {"upstreams", "training", "asr", "seq2seq", "serving", "sharing"},
     "cli": {"*"},
     "__main__": {"cli"},
 }

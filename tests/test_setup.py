@@ -123,7 +123,7 @@ def test_own_environment_is_not_changed(clone: Path):
 def test_refusals(clone: Path):
     unknown = setup(clone, "--with-ml")
     assert unknown.returncode == 1
-    assert "--with-lm --with-onnx --with-serve --with-all --check --help" in unknown.stderr
+    assert "--with-lm --with-onnx --with-serve --with-data --with-all --check --help" in unknown.stderr
     absent = setup(clone, S3ROUTER_VENV="/nonexistent")
     assert absent.returncode == 1
     assert "S3ROUTER_VENV=/nonexistent" in absent.stderr
@@ -184,13 +184,13 @@ def test_extras_by_interpreter(clone: Path):
     assert any("--with-onnx" in call or "--with-lm" in call for call in calls(clone))
     assert (
         setup(clone, "--with-all").returncode
-        == setup(clone, "--with-lm", "--with-onnx", "--with-serve").returncode
+        == setup(clone, "--with-lm", "--with-onnx", "--with-serve", "--with-data").returncode
         == 0
     )
     assert calls(clone) == []
 
 
-@pytest.mark.parametrize("extra", ["lm", "onnx", "serve"])
+@pytest.mark.parametrize("extra", ["lm", "onnx", "serve", "data"])
 def test_an_extra_is_installed_on_demand_only(clone: Path, extra: str):
     packages = [p for p in (TOOLS / f"requirements-{extra}.txt").read_text().splitlines() if not p.startswith("#")]
     pins = clone / "tools/venv/.pins.txt"
@@ -211,8 +211,8 @@ def test_help(clone: Path):
 
 def test_everything_asked_for_is_pinned(check_install):
     pins = {re.sub(r"[-_.]+", "-", name).lower() for name in check_install.read_pins(TOOLS / "constraints.txt")}
-    for file in ("requirements.txt", "requirements-lm.txt", "requirements-onnx.txt", "requirements-serve.txt"):
-        for line in (TOOLS / file).read_text().splitlines():
+    for file in TOOLS.glob("requirements*.txt"):
+        for line in file.read_text().splitlines():
             if line and not line.startswith("#"):
                 assert re.sub(r"[-_.]+", "-", line).lower() in pins
 
@@ -292,6 +292,7 @@ def test_the_wheel_holds_every_module_and_the_catalogue(wheel: Path):
     for folder, there in (("catalogue", ROOT / "conf/upstreams"), ("tiny", ROOT / "s3router/upstreams/tiny")):
         assert files(wheel / "s3router/upstreams" / folder, "*") == files(there, "*")
     assert (wheel / "s3router/server/page.html").is_file()
+    assert (wheel / "s3router/py.typed").is_file()
 
 
 def test_the_wheel_works_away_from_the_clone(wheel: Path, tmp_path: Path):

@@ -243,6 +243,24 @@ def fastapi_application() -> str:
     return f"a form, on uvicorn {uvicorn.__version__}, {prometheus_client.__name__}, {python_multipart.__name__}"
 
 
+def datasets_table() -> str:
+    import datasets
+
+    table = datasets.Dataset.from_dict({"text": ["a", "b"]}).filter(lambda row: row["text"] == "b")
+    if table["text"][:] != ["b"]:
+        raise RuntimeError("a table of two rows is filtered wrongly")
+    return "a table, filtered"
+
+
+def lhotse_supervision() -> str:
+    from lhotse import SupervisionSegment
+
+    segment = SupervisionSegment("a", "a", 0.0, 1.0, text="one")
+    if SupervisionSegment.from_dict(segment.to_dict()) != segment:
+        raise RuntimeError("a supervision does not survive a round trip")
+    return "a supervision as a dictionary, and back"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "torch": torch_bf16,
     "torchaudio": torchaudio_resample,
@@ -264,7 +282,9 @@ CHECKS: dict[str, Callable[[], str]] = {
 LM_CHECKS = {"flashlight-text": flashlight_kenlm}
 ONNX_CHECKS = {"onnxruntime": onnxruntime_relu}
 SERVE_CHECKS = {"fastapi": fastapi_application}
-OPTIONAL = {"lm": LM_CHECKS, "onnx": ONNX_CHECKS, "serve": SERVE_CHECKS}
+DATA_CHECKS = {"datasets": datasets_table, "lhotse": lhotse_supervision}
+OPTIONAL = {"lm": LM_CHECKS, "onnx": ONNX_CHECKS, "serve": SERVE_CHECKS, "data": DATA_CHECKS}
+EVERY = {**CHECKS, **LM_CHECKS, **ONNX_CHECKS, **SERVE_CHECKS, **DATA_CHECKS}
 DISTRIBUTIONS = {"s3prl": "espnet-s3prl"}  # where the check is not named as the package
 
 
@@ -340,15 +360,16 @@ def run_check(name: str) -> tuple[bool, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constraints", type=Path, help="compare every version with this file, and run pip check")
-    for extra, what in (("lm", "n-gram decoder"), ("onnx", "ONNX runtime"), ("serve", "HTTP server")):
+    named = {"lm": "n-gram decoder", "onnx": "ONNX runtime", "serve": "HTTP server", "data": "libraries of datasets"}
+    for extra, what in named.items():
         parser.add_argument(f"--with-{extra}", action="store_true", help=f"check the {what} too")
     parser.add_argument(
         "--repair", action="store_true", help="forget half-installed packages, so that pip installs them"
     )
-    parser.add_argument("--one", choices=[*CHECKS, *LM_CHECKS, *ONNX_CHECKS, *SERVE_CHECKS], help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=EVERY, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print({**CHECKS, **LM_CHECKS, **ONNX_CHECKS, **SERVE_CHECKS}[args.one]())
+        print(EVERY[args.one]())
         return 0
     if args.repair:
         for name, folder in damaged().items():

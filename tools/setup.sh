@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Make the Python environment of s3router, or find in a moment that it is ready. Needs no root.
 #
-#   tools/setup.sh [--with-lm] [--with-onnx] [--with-serve] [--with-all] [--check]
+#   tools/setup.sh [--with-lm] [--with-onnx] [--with-serve] [--with-data] [--with-all] [--check]
 #
 #   --with-lm   also the beam-search decoder with n-gram language models (flashlight-text; CPython 3.12 alone has it)
 #   --with-onnx also what s3router bake --onnx needs (onnx, onnxruntime)
 #   --with-serve also what s3router serve needs (FastAPI, uvicorn …), and its tests (openai, selenium)
+#   --with-data also HuggingFace's datasets and lhotse, for s3router convert and training from Python
 #   --with-all  all of these, as far as the interpreter has them
 #   --check     check what is installed once more, even where it is known to be ready
 #
@@ -22,6 +23,7 @@ venv=${S3ROUTER_VENV:-${tools}/venv}
 with_lm=false
 with_onnx=false
 with_serve=false
+with_data=false
 with_all=false
 pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions
 needed_gib=9 # 7 for the environment, the rest for the largest wheel while it is unpacked
@@ -39,11 +41,12 @@ main() {
             --with-lm | --with_lm) with_lm=true ;;
             --with-onnx | --with_onnx) with_onnx=true ;;
             --with-serve | --with_serve) with_serve=true ;;
+            --with-data | --with_data) with_data=true ;;
             --with-all | --with_all) with_all=true ;;
             --check) check=true ;;
             -h | --help) usage && exit 0 ;;
-            *) die "unknown option $1; the known ones are --with-lm --with-onnx --with-serve --with-all --check" \
-                "--help" ;;
+            *) die "unknown option $1; the known ones are --with-lm --with-onnx --with-serve --with-data --with-all" \
+                "--check --help" ;;
         esac
         shift
     done
@@ -73,6 +76,7 @@ main() {
     [ "${with_lm}" = false ] || extras+=(--with-lm)
     [ "${with_onnx}" = false ] || extras+=(--with-onnx)
     [ "${with_serve}" = false ] || extras+=(--with-serve)
+    [ "${with_data}" = false ] || extras+=(--with-data)
     is_foreign || extras+=(--constraints "${tools}/constraints.txt")
     "${venv}/bin/python" "${tools}/check_install.py" ${extras[@]+"${extras[@]}"} ||
         die "${venv} is not usable: see above. $(is_foreign || echo "To build it anew: rm -r ${venv}, then ${tools}/setup.sh")"
@@ -80,6 +84,7 @@ main() {
     [ "${with_lm}" = false ] || write_stamp lm
     [ "${with_onnx}" = false ] || write_stamp onnx
     [ "${with_serve}" = false ] || write_stamp serve
+    [ "${with_data}" = false ] || write_stamp data
     say "ready: ${venv}"
 }
 
@@ -93,6 +98,7 @@ settle_extras() {
         with_lm=${has_lm}
         with_onnx=true
         with_serve=true
+        with_data=true
     elif [ "${with_lm}" = true ] && [ "${has_lm}" = false ]; then
         die "--with-lm: there is no flashlight-text for CPython 3.13. Leave --with-lm out (decoding is greedy then), or" \
             "build with 3.12: rm -r ${venv} && S3ROUTER_PYTHON=/path/to/python3.12 ${tools}/setup.sh --with-lm"
@@ -117,7 +123,7 @@ is_ready() { [ -x "${venv}/bin/python" ] && [ "$(cat "$(stamp_file "$1")" 2>/dev
 
 all_ready() {
     is_ready base && { [ "${with_lm}" = false ] || is_ready lm; } && { [ "${with_onnx}" = false ] || is_ready onnx; } &&
-        { [ "${with_serve}" = false ] || is_ready serve; }
+        { [ "${with_serve}" = false ] || is_ready serve; } && { [ "${with_data}" = false ] || is_ready data; }
 }
 
 write_stamp() {
@@ -204,6 +210,7 @@ install() {
     [ "${with_lm}" = true ] || leave_out lm
     [ "${with_onnx}" = true ] || leave_out onnx
     [ "${with_serve}" = true ] || leave_out serve
+    [ "${with_data}" = true ] || leave_out data
     run_pip --no-deps --no-build-isolation -r "${pins}"
     run_pip --no-deps --no-build-isolation -e "${root}"
 }

@@ -59,6 +59,7 @@ COMMANDS = {
     "validate": ("s3router.cli.validate", "check a Kaldi data directory, audio included"),
     "subset": ("s3router.cli.subset", "some minutes of a Kaldi data directory"),
     "format-wav": ("s3router.cli.format_wav", "a Kaldi data directory in the audio format that training reads"),
+    "convert": ("s3router.cli.convert", "recordings and texts between Kaldi, NeMo, lhotse, HuggingFace datasets"),
     "tokens": ("s3router.cli.tokens", "the token list of the texts of Kaldi data directories"),
 }
 

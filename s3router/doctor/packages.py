@@ -15,7 +15,7 @@ from s3router.errors import ConfigError
 
 BASE = "base"
 ROOT = Path(__file__).resolve().parents[2]
-WITH = ("lm", "onnx", "serve")  # extras for which tools/setup.sh has options of their own
+WITH = ("lm", "onnx", "serve", "data")  # extras for which tools/setup.sh has options of their own
 NOT_IN_SETUP = ("docs",)  # extras that tools/setup.sh does not bring
 NATIVE = ("torch", "torchaudio", "numpy", "safetensors", "constriction", "sentencepiece", "soundfile", "soxr", "av")
 """Modules with binaries of their own: these can be installed, and not work."""

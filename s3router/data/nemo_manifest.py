@@ -1,0 +1,76 @@
+"""NeMo's manifests: per line a JSON object with ``audio_filepath``, ``duration``, ``text``, ``offset`` of a stretch."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from s3router.data.audio import join_stretch, split_stretch
+from s3router.data.kaldi import DataDir, Utterance, summary
+from s3router.errors import DataError
+from s3router.files import write_lines
+
+
+def read_manifest(path: str | os.PathLike) -> list[Utterance]:
+    """The utterances of a manifest, in its order. Audio is not opened.
+
+    An id is what ``id`` says, else the file's stem, with the offset in milliseconds for stretches.
+
+    Raises:
+        DataError: it cannot be read; a line is no such object.
+    """
+    path, utts, problems = Path(path), [], []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); name a manifest in UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                utts.append(_utterance(json.loads(line), path.parent))
+            except (ValueError, TypeError) as error:
+                problems.append(f"line {number}: {error}")
+    if problems:
+        raise DataError(summary(path, problems))
+    return utts
+
+
+def write_manifest(data: DataDir, path: str | os.PathLike) -> None:
+    """Write a manifest, whole or not at all; utterances have durations, and sources that are files.
+
+    Files in or below the manifest's folder are named from there, others by their whole path.
+    """
+    folder = Path(path).resolve().parent
+    lines = []
+    for utt in data.utts:
+        source, start, _ = split_stretch(utt.source)
+        place = Path(source).resolve()
+        named = place.relative_to(folder) if place.is_relative_to(folder) else place
+        entry: dict[str, Any] = {"audio_filepath": str(named), "duration": round(utt.duration, 5), "text": utt.text}
+        entry |= {} if start is None else {"offset": start}
+        entry |= {"id": utt.utt} | ({"speaker": utt.speaker} if utt.speaker else {})
+        lines.append(json.dumps(entry, ensure_ascii=False))
+    write_lines(path, lines)
+
+
+def _utterance(entry: Any, folder: Path) -> Utterance:
+    """Raises ValueError where the object lacks something."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
+        raise ValueError("expected an object with audio_filepath, duration and text")
+    source = str((folder / entry["audio_filepath"]).absolute())
+    seconds = None if entry.get("duration") is None else float(entry["duration"])
+    utt = Path(source).stem
+    if entry.get("offset"):
+        if seconds is None:
+            raise ValueError("an offset needs a duration")
+        start = float(entry["offset"])
+        source, utt = join_stretch(source, start, start + seconds), f"{utt}-{round(1000 * start):07d}"
+    elif seconds is not None and entry.get("offset") is not None:  # the beginning, which may not be all
+        source = join_stretch(source, 0.0, seconds)
+    return Utterance(str(entry.get("id") or utt), source, str(entry.get("text") or ""), _speaker(entry), seconds)
+
+
+def _speaker(entry: dict[str, Any]) -> str:
+    return "_".join(str(entry.get("speaker") or "").split())
