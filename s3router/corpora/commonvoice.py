@@ -49,7 +49,7 @@ def prepare(
 ) -> Prepared:
     """Prepare one language of a Common Voice release.
 
-    Corpus: https://commonvoice.mozilla.org/datasets; its site asks for consent, so no script can fetch it.
+    Corpus: https://mozilladatacollective.com, with an account and consent to its terms: no script fetches it alone.
     Licence: CC0.
 
     Layout of ``source``: the unpacked release, with LANG/{clips/*.mp3,train.tsv,dev.tsv,test.tsv}, or the folder LANG

@@ -121,7 +121,8 @@ def _entry(content: dict[str, Any]) -> PublicUpstream:
         if kind not in FORMATS:
             raise ConfigError(f"{CONF}: {content['upstream']}: format {kind!r} is none of {', '.join(FORMATS)}.")
         if kind == "huggingface":
-            base = f"https://huggingface.co/{content['huggingface']['ckpt']}/resolve/main/"
+            repository = content["huggingface"]
+            base = f"https://huggingface.co/{repository['ckpt']}/resolve/{repository.get('revision', 'main')}/"
             known = described or {}
             files[kind] = tuple(RemoteFile(base + name, **known.get(name, {})) for name in _FOLDER_FILES)
         elif kind == "torchaudio":

@@ -215,7 +215,9 @@ def test_refused(mini: Path, tmp_path: Path, options: list[str], message: str):
 def test_which_release(mini: Path, tmp_path: Path):
     done = run(tmp_path, "--lang", "nl")
     assert done.returncode == 1
-    assert "No script can fetch Common Voice" in done.stderr
+    assert "Common Voice is given out by the Mozilla Data Collective" in done.stderr
+    assert 'download_dataset("ID")' in done.stderr
+    assert "--release DIR" in done.stderr
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / RELEASE).symlink_to(mini)
     done = run(tmp_path, "--lang", "nl", "--subset", "all")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,11 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
         "size",
     }
     assert preset["family"] == FAMILIES[preset["huggingface"]["upstream"]][0]
+    revision = preset["huggingface"].get("revision", "main")
+    assert re.fullmatch("main|[0-9a-f]{40}", revision)
+    for remote in find_public(preset["upstream"]).files["huggingface"]:
+        assert f"{preset['huggingface']['ckpt']}/resolve/{revision}/" in remote.url
+        assert remote.sha256 is None or revision != "main"  # what main is today may be another file tomorrow
     if not {"s3prl", "wavlm"} & preset["files"].keys():  # a model that s3prl has only with packages of its own
         assert preset["family"] == "whisper"
         return

@@ -26,9 +26,13 @@ done
 
 if [[ -z $corpus ]]; then
     mapfile -t found < <(compgen -G 'downloads/cv-corpus-*' || true)
-    [[ ${#found[@]} -gt 0 ]] || die "which release? No script can fetch Common Voice: its site asks for consent first.
-Get the archives of your languages from https://commonvoice.mozilla.org/datasets (or where it leads), unpack them, and name the folder
-(it holds a folder for each language) with --release DIR, or put it or a link to it into $PWD/downloads."
+    [[ ${#found[@]} -gt 0 ]] || die "which release? Common Voice is given out by the Mozilla Data Collective, https://mozilladatacollective.com, and nowhere else;
+the links of before and the copies on the HuggingFace hub are gone. There, make an account, accept the terms of each language's
+archive, and download it; or make an API key and let Mozilla's own client fetch it (its page says the ID under Download, API):
+  pip install datacollective
+  MDC_API_KEY=... MDC_DOWNLOAD_PATH=downloads python -c 'from datacollective import download_dataset; download_dataset(\"ID\")'
+Unpack the archives, and name the folder (it holds a folder for each language) with --release DIR, or put it or a link to it into
+$PWD/downloads."
     [[ ${#found[@]} -eq 1 ]] || die "which release? There are ${found[*]}: name one with --release"
     corpus=${found[0]}
 fi
