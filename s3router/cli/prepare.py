@@ -25,6 +25,7 @@ from s3router.corpora import (
     quesst14,
     snips,
     speech_commands,
+    stamps,
     synthetic,
     tuxpaint,
     voxceleb1,
@@ -128,6 +129,7 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
         "Italian prompts by a second voice, for pretraining",
         [PROMPTS_OF_IT],
     ),
+    "stamps": (stamps.prepare, "names of drawings spoken in nine languages, with texts", [lang(stamps.LANGS)]),
     "tuxpaint": (tuxpaint.prepare, "names of drawings spoken in eleven languages, for pretraining", []),
     "synthetic": (
         synthetic.prepare,

@@ -71,10 +71,16 @@ LANGUAGES = {
         Language("ky", "ky", _CYRILLIC + "ңөү"),
         Language("tr", "tr", _LATIN + "çğıöşüâîû", turkic_i=True),
         Language("sv-SE", "sv", _LATIN + "åäöéàü"),
+        Language("be", "be", "абвгдеёжзійклмнопрстуўфхцчшыьэюя", apostrophes=True),
+        Language("bg", "bg", "абвгдежзийклмнопрстуфхцчшщъьюя"),
+        Language("ca", "ca", _LATIN + "àçèéíïòóúü", apostrophes=True),
+        Language("da", "da", _LATIN + "æøåé"),
+        Language("el", "el", "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ"),
+        Language("ro", "ro", _LATIN + "ăâîșț"),
         Language("fr", "fr", _LATIN + "àâæçèéêëîïôœùûüÿ", apostrophes=True),
     )
 }
-"""The languages of the paper's Common Voice table, and English."""
+"""Those of the paper's Common Voice table, English, and those of Tux Paint's stamps."""
 
 _VOICES = {"nn-NO": "nb", "zh-HK": "yue"}  # where espeak-ng's name is not the locale's first part
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
