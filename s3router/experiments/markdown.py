@@ -33,4 +33,5 @@ def interval(found: Difference | None) -> str:
     """A difference in points with its interval."""
     if found is None:
         return NONE
-    return f"{100 * found.difference:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    points = [round(100 * value, 1) + 0.0 for value in (found.difference, found.low, found.high)]  # -0.0 + 0.0 is 0.0
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*points)

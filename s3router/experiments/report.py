@@ -92,8 +92,8 @@ def _summary(plan: Plan) -> Iterator[str]:
             texts = {method: row.percent(part, figure) for method, row in rows.items()}
             means = {m: found.mean for m, row in rows.items() if (found := row.figure(part, figure))}
             if len(means) > 1 and all(set(pair) <= means.keys() for pair in _compared(grid)[:1]):
-                winner = min(means, key=lambda m, f=figure, found=means: found[m] if f.lower else -found[m])
-                texts[winner] = f"**{texts[winner]}**"
+                best_mean = (min if figure.lower else max)(means.values())
+                texts |= {m: f"**{texts[m]}**" for m, mean in means.items() if mean == best_mean}
             cells += texts.values()
         picked = " / ".join(NONE if best[method] is None else f"{best[method]:.2f}" for method in sparse)
         body.append([describe(grid, cell), *cells, *([picked] if sparse else [])])
