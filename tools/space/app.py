@@ -49,18 +49,18 @@ def page(router: s3router.Router) -> gr.Blocks:
 
     with gr.Blocks(title="s3router") as blocks:
         gr.Markdown(
-            f"# One frozen model, {len(routes)} {'language' if len(routes) == 1 else 'languages'}\n"
-            "Each route is a small file that says which weights of the model are switched off."
+            f"# One frozen model, {len(routes)} {'route' if len(routes) == 1 else 'routes'}\n"
+            "A route is what was learnt for one language: a small file that says which weights are switched off."
         )
         with gr.Row():
             with gr.Column():
-                recording = gr.Audio(label="Recording", type="filepath", sources=["microphone", "upload"])
+                recording = gr.Audio(label="Recording", type="filepath", sources=["upload", "microphone"])
                 choices = [AUTO, *routes] if len(routes) > 1 else routes
                 route = gr.Dropdown(choices, value=choices[0], label="Route (auto: the surest)")
                 button = gr.Button("Transcribe", variant="primary")
             with gr.Column():
                 text = gr.Textbox(label="Text", lines=4)
-                headers = ["route", "log probability per token"]
+                headers = ["route", "score"]
                 scores = gr.Dataframe(label="How sure each route is", headers=headers, interactive=False)
         # one at a time: there is one model
         button.click(transcribe, [recording, route], [text, scores], api_name="transcribe", concurrency_limit=1)
