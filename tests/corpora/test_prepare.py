@@ -23,6 +23,7 @@ NEEDED = {
     "asterisk": ["--lang", "it"],
     "asterisk-speakers": ["--voices", "."],
     "asterisk-keywords": ["--lang", "it", "--voices", "."],
+    "stamps": ["--lang", "el"],
     "asterisk-untranscribed": ["--prompts", "empty"],
     "asterisk-menardi": ["--prompts", "empty"],
     "synthetic": ["--prompts", "empty"],
