@@ -181,6 +181,8 @@ BUILDERS = {
     "egs/*/asr1/conf/presets.yaml": build_presets,
     "egs/*/*/conf/table.yaml": build_grid,
     "egs/*/*/conf/whisper_base.yaml": build_grid,
+    "egs/*/asr1/conf/tiny.yaml": build_grid,
+    "egs/*/asr1/conf/mms_1b.yaml": build_grid,
     "egs/*/asr1/conf/seq2seq.yaml": build_grid,
     "egs/*/asr1/conf/ctc.yaml": build_grid,
     "egs/*/asr1/conf/pruning.yaml": build_grid,

@@ -14,7 +14,7 @@ from s3router.data.waves import waveform
 from s3router.errors import ConfigError
 from s3router.serving.choice import candidates
 from s3router.serving.classify import classify
-from s3router.serving.identify_first import transcribe_identified
+from s3router.serving.identify_first import Doubt, transcribe_identified
 from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import load_routes
 from s3router.serving.reading import WaveUtterance, in_order
@@ -44,6 +44,7 @@ class Router:
             routes' confidences.
         device: ``cpu``, ``cuda``, ``cuda:1``.
         options: batches, chunks of long recordings, arithmetic.
+        doubt: when the routes of several likely languages decode, with ``langid``; by default never.
 
     Raises:
         PackError: a pack is damaged, or for another backbone.
@@ -64,11 +65,13 @@ class Router:
         langid: PathLike | None = None,
         device: str = "cpu",
         options: BatchOptions | None = None,
+        doubt: Doubt | None = None,
     ):
         packs = [packs] if isinstance(packs, str | os.PathLike) else list(packs)
         self.classifier = None if langid is None else LanguageClassifier.load(langid)
         self.model = load_routes(local_packs(packs), upstream, upstream_ckpt, device)
         self.options = options or BatchOptions()
+        self.doubt = doubt
 
     @classmethod
     def from_pretrained(
@@ -152,7 +155,7 @@ class Router:
         """
         if self.classifier is None or len(routes) == 1:
             return transcribe(self.model, recordings, routes, self.options, ranking, bad)
-        return transcribe_identified(self.model, recordings, routes, self.classifier, self.options, bad)
+        return transcribe_identified(self.model, recordings, routes, self.classifier, self.options, bad, self.doubt)
 
     def classify(self, audio: Any, route: str | None = None, *, top: int = 1) -> Classification:
         """The label of one recording.

@@ -51,6 +51,7 @@ COMMANDS = {
     "superb-table": ("s3router.cli.superb_table", "results of trained tasks as a table; the mean of five folds"),
     "superb-submit": ("s3router.cli.superb_submit", "build predict.zip, the submission of trained tasks, and check it"),
     "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
+    "ml-superb-decode": ("s3router.cli.ml_superb_decode", "language and text of data, by a folder of packs"),
     "ml-superb-score": ("s3router.cli.ml_superb_score", "the six figures of the ML-SUPERB 2.0 challenge"),
     "pretrain": ("s3router.cli.pretrain", "a small upstream by masked prediction of clusters (HuBERT)"),
     "pretrain-report": ("s3router.cli.pretrain_report", "a pretrained upstream on speech that it has not learnt from"),

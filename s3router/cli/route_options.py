@@ -34,6 +34,12 @@ def add_model(parser: argparse.ArgumentParser, routes_needed: bool = True) -> No
     add = parser.add_argument
     what = "mask packs (s3router pack), experiment folders, or repositories of packs (USER/NAME@REVISION)"
     add("--routes", nargs="+", type=Path, required=routes_needed, default=[], metavar="PACK", help=what)
+    add_backbone(parser)
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """The backbone, the device, batches."""
+    add = parser.add_argument
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
@@ -104,8 +110,10 @@ def batch_options(args: argparse.Namespace) -> BatchOptions:
 def router(args: argparse.Namespace) -> Router:
     """The resident model, with the options' batches and language classifier."""
     from s3router.api.router import Router
+    from s3router.serving.identify_first import Doubt
 
     more = {"upstream_ckpt": args.upstream_ckpt, "langid": args.langid, "device": args.device}
+    more["doubt"] = Doubt(args.best, args.sure)
     return Router(args.upstream, args.routes, **more, options=batch_options(args))
 
 

@@ -37,6 +37,14 @@ def parser() -> argparse.ArgumentParser:
     add("--lang", help="a route, or auto: the surest of them (default: the only route there is)")
     classifier = "--lang auto by a classifier (s3router langid --fit) instead: a part of one pass for all routes"
     add("--langid", type=Path, metavar="PACK", help=classifier)
+    add(
+        "--best",
+        type=int,
+        default=1,
+        metavar="K",
+        help="--langid in doubt: so many routes decode (%(default)s)",
+    )
+    add("--sure", type=float, default=0.9, help="probability from which on --langid is not in doubt (%(default)s)")
     add("--among", nargs="+", metavar="ROUTE", help="the candidates of --lang auto (default: all routes)")
     form = result.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line, with the confidence of each route")
@@ -55,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         return _score(args)
     if args.langid and args.lang != AUTO:
         raise ConfigError("--langid finds the language of --lang auto; leave it out, or add --lang auto")
+    if args.best != 1 and not args.langid:
+        raise ConfigError("--best is for --langid in doubt; name a classifier, or leave it out")
     inputs = route_options.Inputs(args)
     if args.kaldi and (bad := [utt.utt for utt in inputs.recordings if len(utt.utt.split()) != 1]):
         raise ConfigError(f"--kaldi: {bad[0]!r} cannot be an id, since it has blanks in it; take --json, or rename it")

@@ -159,9 +159,9 @@ class Collected:
             self.parts[lang, DEV], self.parts[lang, TRAIN] = utts[:count], utts[count:]
 
     def trained(self) -> list[str]:
-        """The languages that have training and development utterances."""
+        """The languages that have utterances for training, development and test."""
         names = sorted({lang for lang, _ in self.parts})
-        return [lang for lang in names if self.parts.get((lang, TRAIN)) and self.parts.get((lang, DEV))]
+        return [lang for lang in names if all(self.parts.get((lang, part)) for part in (TRAIN, DEV, TEST))]
 
 
 def _placed(item: Item, folder: Path) -> tuple[Path, Seconds] | S3RouterError:
@@ -194,10 +194,12 @@ def _written(found: Collected, target: Path, subset: str) -> Prepared:
     """Write all sets; those of all languages come first."""
     langs, done = found.trained(), Prepared()
     if not langs:
-        raise DataError(f"{CORPUS}: no language has training and development utterances; read the notes: {found.notes}")
+        raise DataError(
+            f"{CORPUS}: no language has utterances for training, development and test ({'; '.join(found.notes)})"
+        )
     skipped = sorted({lang for lang, part in found.parts if part != DIALECT} - set(langs))
     if skipped:
-        found.notes.append(f"no training or development utterances, so no model: {' '.join(skipped)}")
+        found.notes.append(f"nothing for training, development or test, so no model: {' '.join(skipped)}")
     for part in (TEST, DIALECT):
         utts = [utt for (_, of), some in found.parts.items() if of == part for utt in some]
         if utts:

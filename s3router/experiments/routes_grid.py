@@ -6,6 +6,7 @@ that dev picks; the joint models train on the data of all together.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from s3router.experiments.grid_checks import axes_of, listed
 SINGLE = ("weight", "router")
 JOINT = ("weight", "frozen")
 UPDATES = ("all", "one")
+LONGEST_NAME = 100
+"""Of a folder for all values together."""
 _ENTRIES = (
     "axis",
     "values",
     "at",
     "sparsities",
     "seed",
+    "single",
     "joint",
     "joint_updates",
     "work",
@@ -39,6 +43,7 @@ class Routes:
     Attributes:
         axis: which axis the routes are values of; `at` holds the other axes.
         sparsities: the candidates of which dev picks one; empty: those of the base's cells.
+        single: the methods of the single models.
         joint: what trains in the joint models.
         joint_updates: ``all``: as many as the single models of a method together; ``one``: as many as one of them.
         work: folder of packs, routed transcripts and links to models.
@@ -52,6 +57,7 @@ class Routes:
     at: Mapping[str, str]
     sparsities: tuple[float, ...]
     seed: int
+    single: tuple[str, ...]
     joint: tuple[str, ...]
     joint_updates: str
     work: Path
@@ -73,6 +79,7 @@ class Routes:
             at={axis: str(value) for axis, value in (routes.get("at") or {}).items()},
             sparsities=tuple(map(float, listed(routes.get("sparsities") or []))),
             seed=routes.get("seed", 0),
+            single=tuple(listed(routes.get("single", SINGLE))),
             joint=tuple(listed(routes.get("joint") or [])),
             joint_updates=routes.get("joint_updates", "all"),
             work=Path(routes.get("work", "exp/routes")),
@@ -84,7 +91,10 @@ class Routes:
     @property
     def joint_value(self) -> str:
         """The value of the axis that stands for all of them together, a folder of ``data`` and ``dump``."""
-        return "-".join(self.values)
+        name = "-".join(self.values)
+        if len(name) <= LONGEST_NAME:
+            return name
+        return f"{self.values[0]}-and-{len(self.values) - 1}-more-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _problems(routes: Any, raw: Mapping[str, Any]) -> Iterator[str]:
@@ -104,9 +114,10 @@ def _problems(routes: Any, raw: Mapping[str, Any]) -> Iterator[str]:
         yield "routes: joint models need several values; leave joint empty"
     others, at = [axis for axis in axes if axis != routes.get("axis")], routes.get("at") or {}
     yield from (f"routes: at: {axis} is missing" for axis in others if axis not in at)
-    for method in listed(routes.get("joint") or []):
-        if method not in JOINT:
-            yield f"routes: joint: {method!r} is none of {', '.join(JOINT)}"
+    for entry, known in (("single", SINGLE), ("joint", JOINT)):
+        for method in listed(routes.get(entry) or []):
+            if method not in known:
+                yield f"routes: {entry}: {method!r} is none of {', '.join(known)}"
     if routes.get("joint_updates", "all") not in UPDATES:
         yield f"routes: joint_updates {routes['joint_updates']!r} is none of {', '.join(UPDATES)}"
     if type(routes.get("seed", 0)) is not int:
@@ -131,8 +142,9 @@ def expand(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
         )
     shared = {**routes.at, "seeds": [routes.seed]}
     cells: list[dict[str, Any]] = [
-        {routes.axis: value, **shared, "methods": list(SINGLE), "sparsities": candidates(routes, raw, value)}
+        {routes.axis: value, **shared, "methods": list(routes.single), "sparsities": candidates(routes, raw, value)}
         for value in routes.values
+        if routes.single
     ]
     times = len(routes.values) if routes.joint_updates == "all" else 1
     for method in routes.joint:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3router.errors import ConfigError
 from s3router.experiments.figures import Figure
 from s3router.experiments.grid import Grid
 from s3router.experiments.markdown import interval, paragraph, table
@@ -61,11 +62,14 @@ class Page:
     """All that the page shows.
 
     Raises:
+        ConfigError: the grid has no single models of a method that is compared.
         DataError: a run is not finished, or what was measured is of other settings.
     """
 
     def __init__(self, grid: Grid, known: Known, sweep: bool = True):
         self.grid, self.known, self.routes = grid, known, Routes.of(grid.raw)
+        if lacking := [method for method in SINGLE if method not in self.routes.single]:
+            raise ConfigError(f"{grid.path}: routes: single has no {', '.join(lacking)}, which the page compares")
         self.plan = Plan(grid, known, sweep)
         self.measured = read_measured(grid, self.routes)
         found = {name: known.results[run.key] for name, run in chosen(grid, known, sweep)}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from s3router.errors import DataError
+
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # of the Hugging Face hub
 
 
 def upstream_files(name: str, checkpoint: str | None, folder: Path = Path()) -> list[Path]:
@@ -18,6 +21,8 @@ def upstream_files(name: str, checkpoint: str | None, folder: Path = Path()) -> 
     if not checkpoint or "://" in checkpoint:
         return []
     path = folder / checkpoint
+    if name.startswith("hf_") and _REPOSITORY.fullmatch(checkpoint) and not path.exists():
+        return []
     return [path / "config.json", path / "model.safetensors"] if path.is_dir() else [path]
 
 
