@@ -7,6 +7,7 @@ paper's settings, and assumptions about the GPU that are options.
     python benchmarks/scale.py
     python benchmarks/scale.py --languages 11 --sparsity 0.1 --upstream wav2vec2_base --updates 20000
     python benchmarks/scale.py --write docs/scale.md        the table between its two marks
+    python benchmarks/scale.py --ml-superb --upstream mms_1b --write docs/ml_superb.md     154 languages
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ FRAMES = 50  # a second, of all public models
 CONVOLUTIONS = [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2]  # width, kernel, stride
 SAMPLE_RATE = 16000
 PAPER_SECONDS = 600.0  # of audio per update, in the paper's command for Common Voice
-MARKS = "<!-- scale.py begins -->", "<!-- scale.py ends -->"
+ML_SUPERB = {
+    "languages": 154,
+    "sparsity": 0.10,
+    "tokens": 60,
+    "updates": 1000,
+    "batch_seconds": 75.0,
+    "utterance_seconds": 7.0,
+}
+"""Of egs/ml_superb/asr1/conf/table.yaml; 266.7 h in 142,876 utterances are 6.7 s each."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Shape:
 
     @classmethod
     def read(cls, name: str) -> Shape:
+        if name in SHAPES:
+            return SHAPES[name]
         size = yaml.safe_load((common.ROOT / "conf" / "upstreams" / f"{name}.yaml").read_text())["size"]
         return cls(size["layers"], size["width"], size["ffn"], 1e6 * size["parameters_million"])
 
@@ -70,21 +81,29 @@ class Shape:
         return self.forward(seconds) + 2 * self.transformer(seconds)
 
 
+# Sizes of facebook/mms-1b's config.json; parameters counted from them as those of conf/upstreams are.
+SHAPES = {"mms_1b": Shape(48, 1280, 5120, 962.5e6)}
+
+
 def entropy(sparsity: float) -> float:
     """Bits per weight of a mask without structure."""
     return -sum(p * math.log2(p) for p in (sparsity, 1 - sparsity) if p > 0)
 
 
 def measured() -> dict[str, Any]:
-    """Of the training step at base size: time ratio, and operations a second that it reached; size of coded masks."""
+    """What was measured at base size: of a training step the time ratio, and operations a second that it reached; the
+    size of coded masks; seconds of a switch of routes for each masked weight.
+    """
     step = json.loads((common.RESULTS / "train_step_base.json").read_text())
     found = step["results"][0]
     work = 4 * 10 * Shape.read("hubert_base").training(10)
     random_masks = next(row for row in json.loads((common.RESULTS / "packs.json").read_text())["rows"] if row["c"] == 0)
+    routing = json.loads((common.RESULTS / "routing.json").read_text())
     return {
         "coded": random_masks["coded"]["bits_per_weight"] / random_masks["coded"]["plain_entropy"],
         "ratio": found["to_the_first"]["router"]["seconds"],
         "where": f"{step['settings']['threads']} CPU thread(s), {step['settings']['dtype']}",
+        "switch": routing["switch"]["median"]["switch of routes"] / routing["parameters"]["mask_bits"],
         "gigaflops": work / found["median"]["weight"]["seconds"] / 1e9,
     }
 
@@ -106,16 +125,18 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         "disk, plain bits": weights + many * (bits + head),
         "memory": weights + working + many * (bits + head),
     }
+    half = (weights + working) / 2 + many * (bits + head / 2)
     finetuned = {"disk": many * copies, "memory": many * copies}
     parameters = shape.parameters + many * (args.tokens * (shape.width + 1)), many * shape.parameters
     with_masks = parameters[0] + many * shape.masked / 32  # a bit counts as the 32nd part of a parameter
     million, masked_million = shape.parameters / 1e6, shape.masked / 1e6
     operations = shape.training(args.utterance_seconds) / 1e9
     paper = "" if args.batch_seconds == PAPER_SECONDS else f"; the paper's command has {PAPER_SECONDS:g} s"
+    like = "" if args.ml_superb else " as in the paper"
     assumptions = [
         f"{many} languages on {args.upstream}: {million:.0f} M parameters, of which {masked_million:.0f} M are masked "
         f"(feed-forward layers) at sparsity {args.sparsity:g}; {args.tokens} tokens each; weights in float32.",
-        f"Training as in the paper: {args.updates:,d} updates of {args.batch_seconds:g} s of audio per language "
+        f"Training{like}: {args.updates:,d} updates of {args.batch_seconds:g} s of audio per language "
         f"({audio / 3600:,.0f} h of audio are read{paper}), utterances of {args.utterance_seconds:g} s.",
         f"{operations:.0f} GFLOP for each second of audio with weight finetuning: counted for matrix products and "
         "convolutions; the backward pass at twice the forward one, and none through the frozen convolutions.",
@@ -127,6 +148,8 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         f"{step['coded']:.4f} times the plain entropy, as measured for random masks (masks that follow the weights' "
         "magnitudes take less). In memory it is one bit per weight.",
         "Memory: weights only, without activations; one working copy of the masked weights.",
+        f"A switch of routes: {1e9 * step['switch']:.2f} ns for each masked weight, as measured at base size "
+        "(results/routing.md).",
     ]
     rows = [
         ("training, GPU hours per language", f"{step['ratio'] * hours:.2f}", f"{hours:.2f}"),
@@ -136,6 +159,12 @@ def estimate(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str, 
         ("all on disk with plain bits, GB", f"{masked['disk, plain bits'] / gigabyte:.1f}", ""),
         ("one language more in memory, MB", f"{(bits + head) / 1e6:.1f}", f"{copies / 1e6:,.0f}"),
         ("all in memory, GB", f"{masked['memory'] / gigabyte:.1f}", f"{finetuned['memory'] / gigabyte:,.0f}"),
+        (
+            "all in memory, weights in 16 bits, GB",
+            f"{half / gigabyte:.1f}",
+            f"{finetuned['memory'] / 2 / gigabyte:,.0f}",
+        ),
+        ("a switch of routes on two CPU cores, ms", f"{1e3 * step['switch'] * shape.masked:.0f}", ""),
         (
             "parameters, M (a mask's bit counted as 1/32)",
             f"{with_masks / 1e6:,.0f} ({with_masks / parameters[1] - 1:+.1%})",
@@ -165,17 +194,23 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--utterance-seconds", type=float, default=5.0, help="(%(default)s)")
     result.add_argument("--tflops", type=float, default=312.0, help="peak of the GPU in bf16; an A100's (%(default)s)")
     result.add_argument("--utilisation", type=float, default=0.2, help="share of the peak that is used (%(default)s)")
+    result.add_argument("--ml-superb", action="store_true", help="154 languages and the settings of egs/ml_superb")
     result.add_argument("--write", type=Path, help="put the table between the two marks of this file")
     return result
 
 
 def main() -> None:
-    args = parser().parse_args()
+    made = parser()
+    if made.parse_known_args()[0].ml_superb:
+        made.set_defaults(**ML_SUPERB)
+    args = made.parse_args()
     text = table(args)
     print(text)
     if args.write:
-        before, rest = args.write.read_text(encoding="utf-8").split(MARKS[0])
-        args.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")
+        name = f"scale.py {args.upstream}" if args.ml_superb else "scale.py"
+        begin, end = f"<!-- {name} begins -->", f"<!-- {name} ends -->"
+        before, rest = args.write.read_text(encoding="utf-8").split(begin)
+        args.write.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

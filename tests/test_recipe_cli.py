@@ -109,6 +109,25 @@ def test_refused_by_the_other_recipes(recipe: str, options: list[str], message: 
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--systems", "mask"], "--systems: 'mask' is not known; the known ones are: masks joint_frozen joint_weight"),
+        (["--systems", ""], "--systems is empty"),
+        (["--conf", "conf/none.yaml"], "--conf conf/none.yaml: no such file; there are conf/mms_1b.yaml"),
+        (["--subset", "2h"], "known ones are: 10min 1h"),
+        (["--corpus", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        (["--sure", "1.5"], "--sure '1.5' is not a number from 0"),
+        (["--best", "0"], "--best '0' is not a whole number above 0"),
+    ],
+)
+def test_refused_by_ml_superb(options: list[str], message: str):
+    done = run(ROOT / "egs/ml_superb/asr1/run.sh", *options)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
 def stage_script(name: str) -> str:
     """A line of bash that writes the functions of the stage script, without a call, to a file."""
     return f"sed 's/^main$//; s#^S3ROUTER_ROOT=.*#S3ROUTER_ROOT=\"{ROOT}\"#' '{ROOT}/egs/TEMPLATE/asr1/asr.sh' >{name}"

@@ -1,6 +1,7 @@
 """Transcription in two steps: a classifier on the first layers finds the language, then its route alone is run.
 
 Where the classifier is in doubt, the routes of the likeliest languages decode, and their confidences decide (`Doubt`).
+Weak routes (`s3router.serving.transcribe.WEAK`) say little by theirs: they are neither asked nor overruled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from s3router.errors import ConfigError
 from s3router.serving.language_classifier import LanguageClassifier, pooled_recordings
 from s3router.serving.reading import WaveReader
 from s3router.serving.routed_model import RoutedModel
-from s3router.serving.transcribe import Transcript, transcribe
+from s3router.serving.transcribe import Transcript, ranking_of, transcribe
 
 GROUP = 4
 """Batches whose recordings are told apart, and then transcribed language by language."""
@@ -75,7 +76,8 @@ def transcribe_identified(
     classifier.check(list(route_of))
     classifier.check_backbone(model.upstream)
     WaveReader(recordings, model.receptive_field, bad)  # what is too short for a frame is said before the first text
-    job = _Job(model, recordings, route_of, classifier, options, bad, doubt or Doubt())
+    weak = frozenset(ranking_of(model, list(dict.fromkeys(route_of.values()))).weak)
+    job = _Job(model, recordings, route_of, classifier, options, bad, doubt or Doubt(), weak)
     for group in plan_batches([utt.duration for utt in recordings], GROUP * options.batch_seconds):
         with model.upstream.remembering_front_end():
             yield from job.group(group)
@@ -83,7 +85,7 @@ def transcribe_identified(
 
 @dataclass(frozen=True)
 class _Job:
-    """The arguments of `transcribe_identified`."""
+    """The arguments of `transcribe_identified`, and the weak routes."""
 
     model: RoutedModel
     recordings: Sequence[Utterance]
@@ -92,6 +94,7 @@ class _Job:
     options: BatchOptions
     bad: dict[int, str] | None
     doubt: Doubt
+    weak: frozenset[str]
 
     def group(self, group: Sequence[int]) -> Iterator[tuple[int, Transcript]]:
         """Recordings of these indices, told apart and then transcribed by the same routes together."""
@@ -118,9 +121,12 @@ class _Job:
 
     def _languages(self, scores: Mapping[str, float]) -> dict[str, str]:
         """Route that decodes -> the likeliest language of those that it is for."""
-        languages: dict[str, str] = {}
-        for lang in self.doubt.candidates(scores):
-            languages.setdefault(self.route_of[lang], lang)
+        first, *others = self.doubt.candidates(scores)
+        languages = {self.route_of[first]: first}
+        if self.route_of[first] not in self.weak:
+            for lang in others:
+                if self.route_of[lang] not in self.weak:
+                    languages.setdefault(self.route_of[lang], lang)
         return languages
 
 

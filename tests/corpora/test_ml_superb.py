@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from s3router.data.tokens import read_token_list
 from s3router.errors import ConfigError, DataError
 from s3router.miniatures.mini_ml_superb import LAYOUTS, ml_superb
 
+ROOT = Path(__file__).resolve().parents[2]
 LANGS = ["eng", "org_jpn", "tur"]
 FILES, TABLES = LAYOUTS
 
@@ -187,6 +190,23 @@ def test_tables_of_another_dataset(tmp_path: Path):
     (tmp_path / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="cannot be read"):
         prepare(tmp_path, tmp_path / "data")
+
+
+def test_the_recipe_takes_a_folder_and_says_how_to_get_one(minis, tmp_path: Path, monkeypatch):
+    script = ROOT / "egs" / "ml_superb" / "asr1" / "local" / "data.sh"
+    monkeypatch.setenv("S3ROUTER_VENV", str(Path(sys.executable).parents[1]))
+
+    def run(*options: str) -> subprocess.CompletedProcess:
+        command = ["bash", str(script), *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+
+    refused = run()
+    assert refused.returncode != 0
+    assert "hf download espnet/ml_superb_hf" in refused.stderr
+    assert "--corpus DIR" in refused.stderr
+    done = run("--corpus", str(minis[FILES]), "--langs", "eng jpn")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["all", "eng", "jpn"]
 
 
 def test_refused(minis, tmp_path: Path):

@@ -192,6 +192,9 @@ def test_upstream_is_part_of_a_run(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(DataError, match=r"config\.json missing"):
         upstream_id("tiny", str(tmp_path))
+    assert upstream_id("hf_wav2vec2_custom", "facebook/mms-1b") == "facebook/mms-1b"  # a repository, not here
+    with pytest.raises(DataError, match=r"exp/none missing"):
+        upstream_id("tiny", "exp/none")
 
 
 def test_methods_and_variants_of_a_grids_own(tmp_path):

@@ -120,6 +120,26 @@ def test_the_single_models_are_runs_of_the_table():
     ]
 
 
+def test_single_models_may_be_left_out():
+    runs = Plan(routes_grid(single=["router"], joint=["frozen"]), EMPTY).everything()
+    assert {(lang(run), run.method) for run in runs} == {("en", "router"), ("es", "router"), ("en-es", "frozen")}
+    runs = Plan(routes_grid(single=[], joint=["frozen"]), EMPTY).everything()
+    assert {(lang(run), run.method) for run in runs} == {("en-es", "frozen")}
+    with pytest.raises(ConfigError, match="single: 'lora' is none of weight, router"):
+        routes_grid(single=["lora"])
+
+
+def test_the_name_of_many_values_together_is_a_folders():
+    values = [f"language{number}" for number in range(50)]
+    section = {"axis": "lang", "values": values, "at": {"subset": "5min"}}
+    raw = {"axes": {"lang": values, "subset": ["5min"]}, "routes": section}
+    name = Routes.of(raw).joint_value
+    assert name.startswith("language0-and-49-more-")
+    assert len(name) < 40
+    assert Routes.of({**raw, "routes": {**section, "values": values[:-1]}}).joint_value != name
+    assert Routes.of({**raw, "routes": {**section, "values": values[:2]}}).joint_value == "language0-language1"
+
+
 def test_learning_rates_that_the_table_has_decided_are_used_for_every_seed():
     for run in Plan(Grid.read(Path("table.yaml")), EMPTY).sweeps("weight", routes_grid().cells[0])[0].runs:
         finish(run, dev=0.5 if dict(run.options)["weight_lr"] == 1e-3 else 0.4, model=False)

@@ -104,6 +104,19 @@ def test_values_of_doubt():
             Doubt(**values)
 
 
+def test_weak_routes_are_neither_asked_nor_overruled():
+    from s3router.serving.identify_first import _Job
+
+    scores = {"a": np.log(0.5), "b": np.log(0.3), "c": np.log(0.2)}
+    route_of = {"a": "a", "b": "b", "c": "b"}
+
+    def asked(*weak: str) -> dict[str, str]:
+        return _Job(None, [], route_of, None, None, None, Doubt(3, 0.9), frozenset(weak))._languages(scores)
+
+    assert asked() == {"a": "a", "b": "b"}
+    assert asked("a") == asked("b") == {"a": "a"}
+
+
 @pytest.fixture
 def sets(spoken, tmp_path) -> Path:  # noqa: F811
     """A data directory of all three languages with its references."""

@@ -43,6 +43,21 @@ def exp(zygote, here, tmp_path_factory) -> Path:
     return folder
 
 
+def test_many_at_once(exp, tmp_path, capsys):
+    assert cli.main(["pack", f"it={exp}", f"xx={exp}", "-o", str(tmp_path / "packs")]) == 0
+    assert cli.main(["pack", str(exp), "-o", str(tmp_path / "xx.pack")]) == 0
+    assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["it.pack", "xx.pack"]
+    one, other = (read_pack(folder / "xx.pack") for folder in (tmp_path / "packs", tmp_path))
+    assert (one.route, list(one.masks)) == (other.route, list(other.masks))
+    for words, message in (
+        ([f"it={exp}", str(exp), "-o", str(tmp_path / "packs")], "expected ROUTE=DIR"),
+        ([f"it={exp}", f"xx={exp}", "-o", str(tmp_path / "x.pack")], "the packs' folder is wanted"),
+        ([f"it={exp}", f"xx={exp}", "-o", str(tmp_path / "packs"), "--route", "it"], "are for one experiment"),
+    ):
+        assert cli.main(["pack", *words]) == 1
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("codec", ["bits", "coded"])
 def test_the_command_packs_what_was_learnt(exp, tmp_path, capsys, codec):
     command = ["pack", str(exp), "-o", str(tmp_path / "it.pack"), "--codec", codec, "--metric", "test:cer=0.25"]
