@@ -117,7 +117,7 @@ class _Job:
                 if index not in (unread or ()):
                     yield _Guess(group[index], scores, self._languages(scores))
         if self.bad is not None and unread:
-            self.bad |= {group[index]: why for index, why in unread.items()}
+            self.bad.update({group[index]: why for index, why in unread.items()})
 
     def _languages(self, scores: Mapping[str, float]) -> dict[str, str]:
         """Route that decodes -> the likeliest language of those that it is for."""

@@ -133,4 +133,4 @@ def zygote(small_upstream, tokens_file):
     argv = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     yield Zygote(process, argv, {"S3ROUTER_TINY": str(small_upstream)})
     process.stdin.close()
-    process.wait(30)
+    process.wait(300)  # on a busy machine it takes its time
