@@ -57,11 +57,7 @@ class Glance:
 
     def __init__(self, path: Path):
         self.path, raw = path, read_yaml(path)
-        problems = [f"{name} is missing" for name in ("page", "columns", "rows") if name not in raw]
-        problems += [f"unknown entry {name}" for name in raw if name not in ("page", "picture", "columns", "rows")]
-        for number, row in enumerate(raw.get("rows") or [], 1):
-            problems += [f"row {number}: {name} is missing" for name in _ROW if name not in row]
-        if problems:
+        if problems := list(_problems(raw)):
             raise ConfigError(f"{path}: {'; '.join(problems)}")
         self.page = path.parent / raw["page"]
         self.picture = path.parent / raw["picture"] if "picture" in raw else None
@@ -74,6 +70,7 @@ class Glance:
 
     def lines(self) -> Iterator[Line]:
         """The rows, from the result files alone. Raises ConfigError where a grid has no such place or figure."""
+        methods: set[str] = set()
         for number, row in enumerate(self.rows, 1):
             grid = Grid.read(self.path.parent / row["grid"])
             at = {name: str(value) for name, value in row.items() if name not in (*_ROW, *_MORE)}
@@ -85,6 +82,7 @@ class Glance:
             if figure is None and row["figure"] != _SIZE:
                 known = ", ".join([*(f.name for f in grid.figures), _SIZE])
                 raise ConfigError(f"{where}: {row['figure']!r} is none of the figures of {grid.path} ({known})")
+            methods |= grid.methods.keys()
             plan = Plan(grid, Known.read(grid.folder / grid.results, grid.select))
             left_out = listed(row.get("without", []))
             found = {c: [] if c in left_out else _rows(plan, cells, method) for c, method in self.columns.items()}
@@ -92,6 +90,8 @@ class Glance:
             seeds = [row.seeds for column, rows in found.items() if values[column] is not None for row in rows]
             page = self._from_page(grid.folder / grid.report)
             yield Line(row["title"], figure.heading if figure else _SIZE, page, values, min(seeds, default=0))
+        if unknown := [name for name in self.columns.values() if name not in methods]:
+            raise ConfigError(f"{self.path}: columns: no grid here has a method {', '.join(map(repr, unknown))}")
 
     def write(self) -> list[Path]:
         """Put the table between the marks of the page, and draw the picture; returns what was written.
@@ -120,6 +120,22 @@ class Glance:
             texts = [_text(value, line.figure, value == best) for value in line.values.values()]
             body.append([f"[{line.title}]({line.page})", line.figure, *texts, str(line.seeds or NONE)])
         return list(table(["", "test", *self.columns, "seeds"], body))
+
+
+def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{name} is missing" for name in ("page", "columns", "rows") if name not in raw)
+    yield from (f"unknown entry {name}" for name in raw if name not in ("page", "picture", "columns", "rows"))
+    columns, rows = raw.get("columns", {}), raw.get("rows", [])
+    if not isinstance(columns, dict) or not isinstance(rows, list):
+        yield "columns must be a mapping (title: method), and rows a list"
+        return
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            yield f"row {number} must be a mapping, found {row!r}"
+            continue
+        yield from (f"row {number}: {name} is missing" for name in _ROW if name not in row)
+        left_out = listed(row.get("without", []))
+        yield from (f"row {number}: without {name!r}, which is no column" for name in left_out if name not in columns)
 
 
 def _rows(plan: Plan, cells: list[Cell], method: str) -> list[Row]:

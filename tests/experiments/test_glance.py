@@ -69,12 +69,22 @@ def _one(glance: Glance, row: dict) -> Glance:
         (ROW | {"subset": "9min"}, r"row 1: .*seq2seq.yaml has no cell at .'subset': '9min'"),
         (ROW | {"figure": "eer"}, r"'eer' is none of the figures of .* \(wer, cer, kB\)"),
         ({"title": "x"}, "row 1: grid is missing; row 1: figure is missing"),
+        (1, "row 1 must be a mapping, found 1"),
+        (ROW | {"without": "weihgts"}, "row 1: without 'weihgts', which is no column"),
     ],
 )
 def test_what_is_wrong_is_said(write, capsys, row, message):
     assert main(write(row)) == 1
     assert re.search(message, capsys.readouterr().err)
     assert "| old |" in Path("PAGE.md").read_text()
+
+
+def test_a_column_that_no_grid_knows_is_no_row_of_dashes(write, capsys):
+    assert main(write(ROW, columns={"LoRA": "lroa", "masks": "router"})) == 1
+    assert "columns: no grid here has a method 'lroa'" in capsys.readouterr().err
+    assert "| old |" in Path("PAGE.md").read_text()
+    assert main(write(ROW, columns=3)) == 1
+    assert "columns must be a mapping" in capsys.readouterr().err
 
 
 def test_a_page_without_marks_stays_as_it_is(write, capsys):
