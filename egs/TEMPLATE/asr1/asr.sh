@@ -251,7 +251,7 @@ make_subsets() {
     local whole minutes
     whole=$(locate "${train_set}")
     for minutes in 2 5; do
-        [ "${skip_data_prep}" = false ] || [ "${subset}" = ${minutes}min ] || continue
+        [ "${subset}" = ${minutes}min ] || continue
         run_once "${whole}_${minutes}min/log" --inputs "${whole}" --outputs "${whole}_${minutes}min/wav.scp" -- \
             python -m s3router subset --minutes "${minutes}" "${whole}" "${whole}_${minutes}min"
     done
