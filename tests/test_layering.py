@@ -35,7 +35,8 @@ BELOW = {
     "serving": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission"},
     "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters
     "experiments": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission", "serving"},
-    "analysis": FIRST | {"upstreams", "serving", "experiments"},  # of the last, Markdown
+    # of asr the rules of CTC, of experiments Markdown
+    "analysis": FIRST | {"upstreams", "training", "asr", "serving", "experiments"},
     "server": FIRST | {"upstreams", "asr", "serving"},
     "doctor": GROUND | {"packs", "data", "upstreams", "training", "server"},
     "sharing": GROUND | {"packs", "upstreams", "serving"},

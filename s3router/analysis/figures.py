@@ -80,6 +80,36 @@ def heat_map(labels: Sequence[str], values: np.ndarray, caption: str) -> Figure:
     return Figure("similarity", title, canvas.svg(), caption)
 
 
+def matrix(
+    name: str, title: str, rows: Sequence[str], columns: Sequence[str], values: np.ndarray, caption: str
+) -> Figure:
+    """A measure of ordered pairs (rows, columns), low is good: in each column, the lowest is the darkest."""
+    cell = max(18.0, min(46.0, 640 / len(columns)))
+    left = max(text_width(row) for row in rows) + 14
+    above = max(text_width(column) for column in columns) * 0.75 + 24
+    right = max(left + len(columns) * cell + 60, 320)
+    canvas = Canvas(right, above + len(rows) * cell + 16, title)
+    for place, column in enumerate(columns):
+        canvas.text(left + place * cell + cell / 2 + 2, above - 9, column, turn=-50)
+    for line, row in enumerate(rows):
+        y = above + line * cell
+        canvas.text(left - 7, y + cell / 2, row, "end")
+        for place, column in enumerate(columns):
+            x, value, known = left + place * cell, float(values[line, place]), values[:, place]
+            known = known[np.isfinite(known)]
+            if np.isnan(value):
+                canvas.rect(x, y, cell - 1, cell - 1, "var(--line)", 0.5)
+                continue
+            shade = (known.max() - value) / (np.ptp(known) or 1)
+            tip = f"mask {row}, language {column}: {number(value)}"
+            canvas.rect(x, y, cell - 1, cell - 1, "var(--heat)", float(shade), tip)
+            if cell >= 34:
+                fill = "var(--on-heat)" if shade > 0.55 else "var(--ink)"
+                written = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 10 else f"{value:.0f}"
+                canvas.text(x + cell / 2, y + cell / 2, written, "middle", fill=fill)
+    return Figure(name, title, canvas.svg(), caption)
+
+
 def _tree(canvas: Canvas, merges: np.ndarray, order: np.ndarray, width: float, above: float, cell: float) -> None:
     """The dendrogram to the left; leaves touch the map, heights go from right to left."""
     count = len(order)

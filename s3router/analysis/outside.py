@@ -12,8 +12,10 @@ from s3router.analysis import captions, figures, typology
 from s3router.analysis.drawing import number
 from s3router.analysis.figures import Figure
 from s3router.analysis.mask_set import read_sources
+from s3router.analysis.ordered import served, within
 from s3router.analysis.relations import Correlation, mantel
 from s3router.analysis.representation import Alignment, align
+from s3router.analysis.tables import UNMASKED
 from s3router.analysis.work import Work, mean
 
 
@@ -79,10 +81,42 @@ def _measures(work: Work) -> dict[str, Measure]:
         values, features = table.similarity()
         known = [n for n, route in enumerate(names) if work.codes[route] not in table.missing]
         found[name] = _measure(typology.MEANING[name], names, known, values, features)
-    for name, values in work.relate.items():
+    for name, pairs in work.relate.items():
+        values = pairs.levelled.symmetric if pairs.is_ordered else pairs.symmetric
         known = [n for n in range(len(work.routes)) if np.isfinite(np.delete(values[n], n)).any()]
-        found[name] = _measure(name, work.routes, known, values, None)
+        title = f"{name}, less each language's mean" if pairs.is_ordered else name
+        found[name] = _measure(title, work.routes, known, values, None)
     return found
+
+
+def ordered(work: Work) -> None:
+    """How well masks serve others, and whether similarity predicts it, where the order of a pair says something."""
+    similarity, rows = _by_route(work), []
+    for name, pairs in work.relate.items():
+        if not pairs.is_ordered:
+            continue
+        columns = np.flatnonzero(np.isfinite(pairs.values).any(0))
+        names = [work.routes[n] for n in columns]
+        if len(names) <= 3:
+            work.notes.append(f"{name}: {len(names)} languages are served; a correlation within each needs four.")
+            continue
+        grid = np.ix_(columns, columns)
+        here, values, bare = similarity[grid], pairs.values[grid], pairs.unmasked[columns]
+        found = within(here, values, work.job.permutations, seed=work.job.seed)
+        means = served(here, values, bare)
+        rows.append({"measure": name, **vars(found), **{f"mean_{key}": value for key, value in vars(means).items()}})
+        matrix = np.vstack([bare[None], values]) if np.isfinite(bare).any() else values
+        labels = [UNMASKED, *names] if len(matrix) > len(values) else names
+        said = captions.ORDERED.format(
+            **{key: number(value) for key, value in (vars(found) | vars(means)).items()},
+            bare=captions.BARE.format(number(means.unmasked)) if np.isfinite(means.unmasked) else "",
+        )
+        work.draw(
+            figures.matrix(
+                f"ordered_{name}", f"{name.capitalize()}: masks that serve others", labels, names, matrix, said
+            )
+        )
+    work.add("ordered", rows)
 
 
 def _measure(

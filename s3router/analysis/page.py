@@ -42,6 +42,12 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("table:relations", "relation_*", "table:relation_pairs"),
     ),
     (
+        "serve",
+        "Does the mask of one serve another?",
+        "A head was fitted anew for each language under the masks of others.",
+        ("ordered_*", "table:ordered"),
+    ),
+    (
         "representations",
         "What do masks do to representations?",
         "",
@@ -94,7 +100,7 @@ def write(
 def _is_ours(stem: str) -> bool:
     """Whether a file is one that an analysis writes."""
     names = {name.removeprefix(_TABLE) for *_, parts in _SECTIONS for name in parts}
-    return stem in names or stem.startswith("relation_")
+    return stem in names or any(stem.startswith(name[:-1]) for name in names if name.endswith("*"))
 
 
 # --- HTML
@@ -137,8 +143,8 @@ def _parts(found: Analysis, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _figures(found: Analysis, name: str) -> list[Figure]:
-    if name == "relation_*":
-        return [figure for key, figure in found.figures.items() if key.startswith("relation_")]
+    if name.endswith("*"):
+        return [figure for key, figure in found.figures.items() if key.startswith(name[:-1])]
     return [found.figures[name]] if name in found.figures else []
 
 
@@ -274,6 +280,7 @@ _SHORT = {
     ),
     "references": ("pairs_of", "pairs", "cosine", "cosine_by_chance", "above_chance", "lowest", "highest"),
     "shared": ("removed_by", "weights", "share", "expected_by_chance", "expected_given_magnitude"),
+    "ordered": ("measure", "items", "pairs", "spearman", "low", "high", "p", "permutations"),
     "relations": ("measure", "routes", "pairs", "spearman", "spearman_p", "pearson", "pearson_p", "missing"),
 }
 

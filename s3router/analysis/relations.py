@@ -67,9 +67,9 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
     pairs = np.triu_indices(items, 1)
     known = int((~np.isnan(first[pairs]) & ~np.isnan(second[pairs])).sum())
     pearson, spearman = (_correlation(first, second, np.arange(items)[None], ranks)[0] for ranks in (False, True))
-    exhaustive = items <= _EXHAUSTIVE
+    blocks, exhaustive = permutations_of(items, permutations, seed)
     as_high, total = np.zeros(2, np.int64), 0
-    for block in _permutations(items, permutations, seed):
+    for block in blocks:
         for place, (found, ranks) in enumerate(((pearson, False), (spearman, True))):
             as_high[place] += int((_correlation(first, second, block, ranks) >= found - 1e-12).sum())
         total += len(block)
@@ -81,6 +81,16 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
         without = [_correlation(a, b, np.arange(items - 1)[None], True)[0] for a, b in every]
     low, high = float(min(without)), float(max(without))
     return Correlation(items, known, float(pearson), float(spearman), *p, total, exhaustive, low, high)
+
+
+def permutations_of(items: int, count: int, seed: int) -> tuple[Iterator[np.ndarray], bool]:
+    """(blocks int64 (some, items), whether these are all there are): as they are and `count` at random, above 8!."""
+    return _permutations(items, count, seed), items <= _EXHAUSTIVE
+
+
+def correlate_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's of each row of two matrices (rows, values) without NaN: float64 (rows,); NaN where one is constant."""
+    return _pearson(_ranks(a), _ranks(b))
 
 
 def _permutations(items: int, count: int, seed: int) -> Iterator[np.ndarray]:

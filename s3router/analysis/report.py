@@ -47,7 +47,7 @@ def analyse(job: Job, tell: Telling = lambda text: None) -> Analysis:
     work = Work(job, tell)
     for part in (
         *(inside.packs, inside.similarity, inside.where, inside.shared_weights),
-        *(outside.relations, outside.representation),
+        *(outside.relations, outside.ordered, outside.representation),
     ):
         part(work)
     return Analysis(work.masks, work.tables, work.figures, tuple(work.notes), work.facts())

@@ -48,12 +48,16 @@ class Resident:
         Frames of padding are left out. The front end, which routes share, runs once.
         """
         shared: dict[str, Any] = {}
-        lengths = self.upstream.anatomy.lengths
         for label in labels:
             with self.routes.applied(None if label == FROZEN else label):
                 states = self.upstream.hidden(list(waves), shared)
-            frames = [states[0].size(1) if lengths is None else max(lengths.frames(len(wave)), 1) for wave in waves]
+            frames = self.frames(waves, states[0].size(1))
             yield [torch.cat([row[:n] for row, n in zip(state, frames, strict=True)]) for state in states]
+
+    def frames(self, waves: Sequence[Tensor], most: int) -> list[int]:
+        """Of each waveform [(samples,)]; all `most`, where the upstream does not say what it makes of lengths."""
+        lengths = self.upstream.anatomy.lengths
+        return [most if lengths is None else max(lengths.frames(len(wave)), 1) for wave in waves]
 
 
 def load_resident(source: str | os.PathLike, upstream: str | None = None, ckpt: str | None = None) -> Resident:
@@ -129,9 +133,9 @@ def align(
     generator = np.random.default_rng(seed)
     cka: MinibatchCKA | None = None
     used, seconds = 0, 0.0
-    batches = list(_batches(recordings))
+    planned = list(batches(recordings))
     with routed(resident, packs):
-        for number, batch in enumerate(batches, 1):
+        for number, batch in enumerate(planned, 1):
             waves = [torch.from_numpy(read_audio(utt.source)) for utt in batch]
             seconds += sum(len(wave) for wave in waves) / 16_000
             states: list[list[Tensor]] = []
@@ -147,14 +151,14 @@ def align(
             cka.add(states)
             used += len(chosen)
             if told is not None:
-                told(number / len(batches))
+                told(number / len(planned))
     if cka is None:
         raise DataError("too little audio to compare representations on; give some seconds of speech at least")
     return Alignment(labels, cka.value.numpy(), used, seconds, len(recordings))
 
 
-def _batches(recordings: Sequence[Utterance]) -> Iterator[list[Utterance]]:
-    """By duration, so that little is padding; each about `_SECONDS` long."""
+def batches(recordings: Sequence[Utterance]) -> Iterator[list[Utterance]]:
+    """Recordings by duration, so that little is padding; each batch about 40 s long."""
     batch: list[Utterance] = []
     for utt in sorted(recordings, key=lambda utt: (utt.duration, utt.utt)):
         if batch and (len(batch) + 1) * utt.duration > _SECONDS:

@@ -68,22 +68,58 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def read_pairs(path: Path, known: Sequence[str]) -> np.ndarray:
+UNMASKED = "none"
+"""In the place of a route: the upstream without a mask."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A measure of ordered pairs.
+
+    Attributes:
+        values: float64 (names, names), of a in the row and b in the column; NaN: not known.
+        unmasked: float64 (names,), the same of `UNMASKED` and b.
+    """
+
+    values: np.ndarray
+    unmasked: np.ndarray
+
+    @property
+    def symmetric(self) -> np.ndarray:
+        """float64 (names, names): the mean of both orders, or the one that is known."""
+        both = np.stack([self.values, self.values.T])
+        known = np.isfinite(both)
+        with np.errstate(invalid="ignore"):
+            return np.where(known.any(0), np.where(known, both, 0).sum(0) / known.sum(0), np.nan)
+
+    @property
+    def levelled(self) -> Pairs:
+        """Less the mean of each column, its diagonal left aside: without what is easy or hard about b."""
+        others = np.where(np.eye(len(self.values), dtype=bool), np.nan, self.values)
+        known = np.isfinite(others)
+        with np.errstate(invalid="ignore"):
+            means = np.where(known, others, 0).sum(0) / known.sum(0)
+        return Pairs(self.values - means, self.unmasked - means)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the order says something: two orders of a pair differ, or there is a row of `UNMASKED`."""
+        return bool((np.abs(self.values - self.values.T) > 0).any() or np.isfinite(self.unmasked).any())
+
+
+def read_pairs(path: Path, known: Sequence[str]) -> Pairs:
     """A measure of pairs from a table with the columns ``a``, ``b`` and ``value``.
 
     Args:
-        path: comma-separated values, with a header; both orders of a pair, such as in a matrix of transfer, are
-            averaged.
-        known: the names that `a` and `b` may have.
-
-    Returns:
-        float64 (known, known), symmetric; NaN where the table says nothing.
+        path: comma-separated values, with a header; rows of one pair, such as of several seeds, are averaged.
+        known: the names that `a` and `b` may have; `a` may be `UNMASKED`, too.
 
     Raises:
         DataError: no such columns, unknown names, or values that are no numbers.
         OSError: no such file.
     """
-    sums, counts = (np.zeros((len(known), len(known))) for _ in range(2))
+    rows = [*known, UNMASKED]
+    sums, counts = (np.zeros((len(rows), len(known))) for _ in range(2))
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if not {"a", "b", "value"} <= set(reader.fieldnames or ()):
@@ -91,7 +127,7 @@ def read_pairs(path: Path, known: Sequence[str]) -> np.ndarray:
                 f"{path}: the columns a, b and value are needed, found {', '.join(reader.fieldnames or ['none'])}"
             )
         for number, row in enumerate(reader, 2):
-            unknown = [row[side] for side in "ab" if row[side] not in known]
+            unknown = [row[side] for side, names in (("a", rows), ("b", known)) if row[side] not in names]
             if unknown:
                 raise DataError(f"{path}:{number}: no route {unknown[0]!r} among the packs; known: {', '.join(known)}")
             try:
@@ -100,9 +136,8 @@ def read_pairs(path: Path, known: Sequence[str]) -> np.ndarray:
                 value = math.nan
             if not math.isfinite(value):
                 raise DataError(f"{path}:{number}: {row['value']!r} is no number")
-            one, other = known.index(row["a"]), known.index(row["b"])
-            for a, b in {(one, other), (other, one)}:
-                sums[a, b] += value
-                counts[a, b] += 1
+            sums[rows.index(row["a"]), known.index(row["b"])] += value
+            counts[rows.index(row["a"]), known.index(row["b"])] += 1
     with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, sums / counts, np.nan)
+        means = np.where(counts > 0, sums / counts, np.nan)
+    return Pairs(means[:-1], means[-1])

@@ -70,7 +70,7 @@ class Work:
         routes: of the packs, each once.
         codes: route -> ISO 639-3 code of those that are languages; empty without typology.
         wanted: sets of typological features.
-        relate: other measures by name, float64 (routes, routes).
+        relate: other measures by name.
         overlaps: of all pairs.
         above: float64 (sources, sources), their similarity above chance over all weights.
         initial: the masks against their initial ones; None without the backbone.

@@ -34,6 +34,7 @@ COMMANDS = {
     "pack": ("s3router.cli.pack", "write what an experiment has learnt into one small file, a mask pack"),
     "inspect": ("s3router.cli.inspect", "the contents of mask packs: sizes, sparsity by layer, metrics"),
     "analyze": ("s3router.cli.analyze", "what the masks of packs say about languages, tasks and layers: one page"),
+    "transfer": ("s3router.cli.transfer", "how well masks serve other languages, with a head fitted anew: a table"),
     "push": ("s3router.cli.push", "packs into a repository of the HuggingFace hub, with a model card"),
     "pull": ("s3router.cli.pull", "the packs of such a repository, pinned and checked; where they lie"),
     "bake": ("s3router.cli.bake", "a pack or an experiment as a plain model (HuggingFace, s3prl, ONNX)"),

@@ -16,6 +16,7 @@ import pytest
 
 from s3router import cli
 from s3router.analysis import typology
+from s3router.analysis.drawing import number
 from s3router.analysis.mask_set import read_sources
 from s3router.errors import PackError
 from s3router.packs import read_pack, write_pack
@@ -40,12 +41,25 @@ def relatedness(path: Path, routes: list[str]) -> Path:
     return path
 
 
+def transferred(path: Path, routes: list[str]) -> Path:
+    """Error rates of all in all, as s3router transfer writes them: two seeds each, and without a mask."""
+    lines = [
+        f"{a},{b},{0.3 + 0.1 * m + 0.01 * n * m - 0.1 * (a == b) + 0.001 * seed},{seed}"
+        for n, a in enumerate(["none", *routes])
+        for m, b in enumerate(routes)
+        for seed in (0, 1)
+    ]
+    path.write_text("\n".join(["a,b,value,seed", *lines]) + "\n")
+    return path
+
+
 @pytest.fixture(scope="module")
 def made(packs, tmp_path_factory) -> Path:
     """The folder of an analysis with everything that there is, and a page of Markdown beside it."""
     folder = tmp_path_factory.mktemp("analysis")
     table = relatedness(folder / "families.csv", ["es", "it", "fr", "ru"])
-    more = ("--relate", f"families={table}", "--markdown", folder / "ANALYSIS.md")
+    matrix = transferred(folder / "transfer.csv", ["es", "it", "fr", "ru", "mboshi"])
+    more = ("--relate", f"families={table}", f"transfer={matrix}", "--markdown", folder / "ANALYSIS.md")
     languages = ("--language", "mboshi=mdw") if typology.data_folder() else ()
     assert run(*packs, "-o", folder / "out", "--audio", FIVE, "--typology", *sets(), *more, *languages) == 0
     return folder
@@ -104,6 +118,35 @@ def test_relations(made):
     assert found["families"]["missing"] == "mboshi"
     assert found["families"]["permutations"] == "24"
     assert 1 / 24 - 1e-6 <= float(found["families"]["spearman_p"]) <= 1
+
+
+def test_masks_that_serve_others(made):
+    [found] = rows(made / "out/ordered.csv")  # families does not tell the orders of pairs apart
+    assert (found["measure"], found["items"], found["pairs"], found["permutations"]) == ("transfer", "5", "20", "120")
+    assert -1 <= float(found["spearman"]) <= 1
+    assert found["low"] == found["high"] == ""  # of five languages most samples have too few
+    own = sum(0.2 + 0.1 * m + 0.01 * (m + 1) * m + 0.0005 for m in range(5)) / 5
+    assert float(found["mean_own"]) == pytest.approx(own)
+    assert float(found["mean_unmasked"]) == pytest.approx(0.5005)
+    assert float(found["mean_best"]) <= float(found["mean_nearest"])
+    relation = next(row for row in rows(made / "out/relations.csv") if row["measure"] == "transfer")
+    assert (relation["routes"], relation["meaning"]) == ("5", "transfer, less each language's mean")
+    drawn = (made / "out/ordered_transfer.svg").read_text(encoding="utf-8")
+    assert "<title>mask none, language es: 0.3" in drawn
+    assert "<title>mask es, language it: " in drawn
+    text = (made / "ANALYSIS.md").read_text(encoding="utf-8")
+    assert "## Does the mask of one serve another?" in text
+    assert "(out/ordered_transfer.svg)" in text
+    assert f"their own mask {number(own)}, " in " ".join(text.split())
+
+
+def test_too_few_are_served(packs, tmp_path, capsys):
+    table = transferred(tmp_path / "t.csv", ["es", "it", "fr"])
+    assert (
+        run(*packs, "-o", tmp_path / "out", "--typology", "none", "--bits-only", "--relate", f"transfer={table}") == 0
+    )
+    assert "transfer: 3 languages are served; a correlation within each needs four." in capsys.readouterr().err
+    assert not (tmp_path / "out/ordered.csv").exists()
 
 
 @needs_lang2vec

@@ -1,0 +1,115 @@
+"""``s3router transfer``: how well the mask of each pack serves other languages, with a head fitted anew.
+
+s3router transfer *.pack -o transfer.csv --train 'data/{lang}/train' --dev 'data/{lang}/dev' --test 'data/{lang}/test'
+s3router analyze exp/packs/*.pack -o analysis --relate transfer=transfer.csv
+
+The upstream stays as it is under each mask, and a linear CTC head trains on its hidden states, which are computed once.
+Rows "none" are the upstream without a mask. What the table has already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from s3router.errors import ConfigError
+from s3router.training.arithmetic import ARITHMETIC
+
+_OWN = re.compile(r"([\w.-]+)=(.+)")  # LANG=PATH
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the subcommand."""
+    result = argparse.ArgumentParser(
+        prog="s3router transfer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = result.add_argument
+    add("packs", nargs="+", metavar="PACK", help="mask packs of one backbone, or experiment folders")
+    add("-o", "--output", type=Path, required=True, metavar="CSV", help="the table; if it is there, it is gone on with")
+    add("--langs", nargs="+", metavar="LANG", help="languages to serve (default: the routes of the packs)")
+    where = "a path with {lang} in it, or LANG=PATH for one of them"
+    for name, what in (("train", "heads learn from"), ("dev", "picks the best of them"), ("test", "is served")):
+        help_ = f"data directory of each language that {what}: {where}"
+        add(f"--{name}", nargs="+", required=True, metavar="DIR", help=help_)
+    add(
+        "--tokens",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="their token lists, likewise (default: those of the packs)",
+    )
+    add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
+    add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
+    add("--seeds", nargs="+", type=int, default=[0], help="of the heads, a row for each (default: 0)")
+    add("--max-updates", type=int, default=150, help="of each head (%(default)s)")
+    add("--batch-seconds", type=float, default=16.0, help="padded length of a batch (%(default)s)")
+    add("--head-lr", type=float, default=1e-2, help="learning rate of the heads (%(default)s)")
+    add("--max-test-seconds", type=float, help="cut longer test sets to about so much; the table says so")
+    add("--amp-dtype", choices=ARITHMETIC, default="auto", help="arithmetic of the upstream (%(default)s: the faster)")
+    return result
+
+
+def places(given: Sequence[str], option: str, langs: Sequence[str]) -> dict[str, Path]:
+    """Paths by language, of words that are patterns with ``{lang}`` or ``LANG=PATH``.
+
+    Raises:
+        ConfigError: two patterns, one without ``{lang}`` for several languages, or a language that is not served.
+    """
+    own = dict(match.groups() for word in given if (match := _OWN.fullmatch(word)))
+    patterns = [word for word in given if not _OWN.fullmatch(word)]
+    if unknown := [lang for lang in own if lang not in langs]:
+        raise ConfigError(f"{option} {unknown[0]}=…: not one of the languages that are served ({', '.join(langs)})")
+    others = [lang for lang in langs if lang not in own]
+    if len(patterns) > 1 or (patterns and len(others) > 1 and "{lang}" not in patterns[0]):
+        raise ConfigError(f"{option} {' '.join(given)}: give one path with {{lang}} in it, and LANG=PATH for others")
+    found = {lang: Path(patterns[0].replace("{lang}", lang)) for lang in others} if patterns else {}
+    return found | {lang: Path(path) for lang, path in own.items()}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the cells that are missing; what is done is said on stderr."""
+    args = parser().parse_args(argv)
+    if args.max_test_seconds is not None and not args.max_test_seconds > 0:
+        raise ConfigError(f"--max-test-seconds {args.max_test_seconds:g}: a number above 0 is needed")
+    if args.output.is_dir():
+        raise ConfigError(f"{args.output}: a folder; name a file")
+    from s3router.analysis.refit import HeadOptions
+    from s3router.analysis.transfer import SETS, Job, routes_of, transfer
+
+    head = HeadOptions(updates=args.max_updates, batch_seconds=args.batch_seconds, head_lr=args.head_lr)
+    langs = tuple(dict.fromkeys(args.langs or routes_of(args.packs)))
+    given = {name: places(getattr(args, name), f"--{name}", langs) for name in (*SETS, "tokens")}
+    for name in SETS:
+        if missing := [lang for lang in langs if lang not in given[name]]:
+            raise ConfigError(f"--{name}: none for {', '.join(missing)}; add a path with {{lang}} in it, or LANG=PATH")
+    job = Job(
+        sources=tuple(args.packs),
+        places={lang: {name: paths[lang] for name, paths in given.items() if lang in paths} for lang in langs},
+        upstream=args.upstream,
+        ckpt=args.upstream_ckpt,
+        seeds=tuple(dict.fromkeys(args.seeds)),
+        head=head,
+        max_test_seconds=args.max_test_seconds,
+        arithmetic=args.amp_dtype,
+    )
+    rows = transfer(job, args.output, lambda text: print(text, file=sys.stderr), bar)
+    print(f"{args.output}: {len(rows)} cells")
+    return 0
+
+
+def bar(total: int, done: int) -> Callable[[str], None]:
+    """A progress bar; what is returned moves it on by a cell, and shows a word on that."""
+    from tqdm import tqdm
+
+    shown = tqdm(total=total, initial=done, desc="transfer", unit="cell", mininterval=0)
+
+    def step(word: str) -> None:
+        shown.set_postfix_str(word, refresh=False)
+        shown.update()
+        if shown.n >= total:
+            shown.close()
+
+    return step
