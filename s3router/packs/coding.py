@@ -58,8 +58,10 @@ def encode(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[
 
 def decode(
     entries: Mapping[str, MaskEntry], stream: np.ndarray, weights: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """The masks in order, bool (rows, columns); the other way of `encode`. Shapes have been held against `weights`.
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The masks in order, as bits (`s3router.packs.bits`); the other way of `encode`.
+
+    Shapes have been held against `weights`.
 
     Raises:
         Malformed: settings or code that no encoder makes.
@@ -72,10 +74,9 @@ def decode(
     for name, entry in entries.items():
         unit, edges, p = (entry.coding[key] for key in ("unit", "edges", "p"))
         rows, columns = entry.shape
-        if unit == "weight":
+        order, sizes = None, [{"weight": rows * columns, "row": rows, "column": columns}[unit]]
+        if edges:
             order, sizes = _by_bin(_magnitudes(weights[name]), edges)
-        else:
-            order, sizes = None, [rows if unit == "row" else columns]
         keep = np.empty(sum(sizes), np.bool_)
         try:
             for (start, size), share in zip(_runs(sizes), p, strict=True):
@@ -86,9 +87,7 @@ def decode(
         if order is not None:
             in_order, keep = keep, np.empty_like(keep)
             keep[order] = in_order
-        flat = torch.from_numpy(keep)
-        shape = {"weight": (rows, columns), "row": (rows, 1), "column": (1, columns)}[unit]
-        yield name, flat.view(shape).expand(rows, columns).contiguous()
+        yield name, bits_of_units(keep, unit, (rows, columns))
     if not decoder.maybe_exhausted():
         raise Malformed("more code than masks")
 
@@ -100,6 +99,13 @@ def reduce_units(removed: np.ndarray) -> tuple[str, np.ndarray]:
     if (removed == removed[:1]).all():
         return "column", removed[0]
     return "weight", removed.reshape(-1)
+
+
+def bits_of_units(keep: np.ndarray, unit: str, shape: tuple[int, int]) -> np.ndarray:
+    """Which units are kept, bool (units,) -> the bits of the mask of this shape."""
+    if unit != "weight":
+        keep = np.broadcast_to(keep[:, None] if unit == "row" else keep[None], shape)
+    return np.packbits(keep.reshape(-1), bitorder="little")
 
 
 def _magnitudes(weight: Tensor) -> np.ndarray:

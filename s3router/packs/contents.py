@@ -79,7 +79,7 @@ class MaskPack:
     Attributes:
         route: the language's or task's name.
         masks: weight's name in the bare backbone (``encoder.layers.0.….weight``) -> bool, the weight's shape, True =
-            kept.
+            kept; of a pack that was read `s3router.packs.bits.BitMasks`, which keeps bits and makes masks on demand.
         delta: further backbone parameters that trained and take the place of its own: biases, layer norms, or all
             weights where a method trains these.
         featurizer: the featurizer's state dict (``weights``: one per layer); may be empty.
@@ -93,7 +93,7 @@ class MaskPack:
     """
 
     route: str
-    masks: dict[str, Tensor]
+    masks: Mapping[str, Tensor]
     delta: dict[str, Tensor]
     featurizer: dict[str, Tensor]
     head: dict[str, Tensor]

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3router.packs.coding import reduce_units
+from s3router.packs.coding import bits_of_units, reduce_units
 from s3router.packs.description import Malformed, MaskEntry
 
 KEYS = 1 << 15
 """Magnitudes are told apart by the upper 16 bits of their float32, of which the sign's is 0."""
 ESCAPE = 255
+_FEW = 16  # bins
 _CANDIDATES = 128  # places where an edge may lie: so many equal parts of all weights, and of the removed ones
 _BLOCK, _APART = 1000, 1.2  # bytes that a Huffman table is worth; how far apart shares may be that have one together
 _EDGE_BITS = 160  # what one more bin takes in the file: three numbers in JSON
@@ -100,8 +101,10 @@ def encode(
 
 def decode(
     entries: Mapping[str, MaskEntry], streams: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """The masks in order, bool (rows, columns); the other way of `encode`. Shapes have been held against `weights`.
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The masks in order, as bits (`s3router.packs.bits`); the other way of `encode`.
+
+    Shapes have been held against `weights`.
 
     Raises:
         Malformed: settings or code that no encoder makes.
@@ -114,7 +117,7 @@ def decode(
         bins, sizes = None, [{"weight": rows * columns, "row": rows, "column": columns}[coding["unit"]]]
         if coding["edges"]:
             bins = _bins(_keys(weights[name]), coding["edges"])
-            sizes = np.bincount(bins, minlength=len(coding["edges"]) + 1).tolist()
+            sizes = _sizes(bins, len(coding["edges"]) + 1)
         runs = [_Run(size, *pair) for size, pair in zip(sizes, coding["runs"], strict=True)]
         if any(run.removed > run.size or (run.escapes and not run.sparse) for run in runs):
             raise Malformed(f"mask {name!r}: more symbols than weights")
@@ -133,15 +136,13 @@ def decode(
             contents[name, number] = whole[start : start + run.nbytes]
             start += run.nbytes
 
-    def one(name: str) -> Tensor:
+    def one(name: str) -> np.ndarray:
         (bins, runs), entry = found[name], entries[name]
         keep = np.ones(sum(run.size for run in runs), np.bool_)
         for number, run in enumerate(runs):
             places = None if bins is None or not run.removed else np.flatnonzero(bins == number)
             _place(name, keep, places, run, contents[name, number])
-        rows, columns = entry.shape
-        shape = {"weight": (rows, columns), "row": (rows, 1), "column": (1, columns)}[entry.coding["unit"]]
-        return torch.from_numpy(keep).view(shape).expand(rows, columns).contiguous()
+        return bits_of_units(keep, entry.coding["unit"], entry.shape)
 
     yield from zip(entries, _side_by_side(one, entries), strict=True)
 
@@ -162,8 +163,20 @@ def _keys(weight: Tensor) -> np.ndarray:
 
 def _bins(keys: np.ndarray, edges: list[int]) -> np.ndarray:
     """The number of edges that each key reaches, uint8 or uint16."""
+    if len(edges) <= _FEW:  # compared with each, which is faster than looking them up
+        bins = np.zeros(len(keys), np.uint8)
+        for edge in edges:
+            np.add(bins, (keys >= edge).view(np.uint8), out=bins)
+        return bins
     table = np.searchsorted(np.array(edges), np.arange(KEYS), side="right")
     return np.take(table.astype(np.uint8 if len(edges) < 256 else np.uint16), keys)
+
+
+def _sizes(bins: np.ndarray, count: int) -> list[int]:
+    """How many there are of each of `count` bins."""
+    if count <= _FEW:
+        return [int(np.count_nonzero(bins == number)) for number in range(count)]
+    return np.bincount(bins, minlength=count).tolist()
 
 
 def _coded(removed: np.ndarray) -> tuple[_Run, np.ndarray]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
 from s3router.packs import adapters
-from s3router.packs.bits import masks_digest, pack_bits, padding_is_zero, unpack_bits
+from s3router.packs.bits import BitMasks, padding_is_zero
 from s3router.packs.container import printable, read_container, refuse, write_container
 from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
 from s3router.packs.description import Description, Malformed, MaskEntry, from_json, to_json
@@ -67,35 +67,32 @@ def write_pack(path: str | os.PathLike, pack: MaskPack, codec: str = "bits", bac
         raise ConfigError(f"the codec {codec!r} needs the backbone that the masks belong to; give it, or use 'bits'")
     if bad := [name for name, mask in pack.masks.items() if mask.dtype != torch.bool or mask.dim() != 2]:
         raise PackError(f"{path}: masks are bool matrices; {', '.join(bad[:5])} are not")
-    packed = {name: pack_bits(mask) for name, mask in pack.masks.items()}
+    masks = BitMasks.of(pack.masks)
     tensors: dict[str, tuple[str, np.ndarray]] = {}
-    codings: dict[str, dict[str, Any]] = {name: {} for name in pack.masks}
+    codings: dict[str, dict[str, Any]] = {name: {} for name in masks}
     weights = None
     if backbone is not None:
         weights = _weights_for(path, pack.meta.fingerprint, backbone, None)
-        _check_backbone(path, {name: tuple(mask.shape) for name, mask in pack.masks.items()}, pack.delta, weights)
+        _check_backbone(path, masks.shapes, pack.delta, weights)
     if codec == "coded":
         from s3router.packs import coding
 
-        codings, stream = coding.encode(pack.masks, weights)
+        codings, stream = coding.encode(masks, weights)
         tensors[_STREAM] = "U32", stream
     elif codec == "gaps":
         from s3router.packs import gaps
 
-        codings, streams = gaps.encode(pack.masks, weights)
+        codings, streams = gaps.encode(masks, weights)
         tensors |= {name: ("U8", stream) for name, stream in streams.items()}
     else:
-        tensors |= {_BITS + name: ("U8", bits) for name, bits in packed.items()}
+        tensors |= {_BITS + name: ("U8", bits) for name, bits in masks.bits.items()}
     for part in _PARTS:
         for name, tensor in getattr(pack, part).items():
             tensors[f"{part}.{name}"] = _to_numpy(path, f"{part}.{name}", tensor)
     if pack.bpe_model is not None:
         tensors[_BPE] = "U8", np.frombuffer(pack.bpe_model, np.uint8)
-    entries = {
-        name: MaskEntry(tuple(mask.shape), int((~mask).sum()), codings[name]) for name, mask in pack.masks.items()
-    }
-    digest = masks_digest((name, entry.shape, packed[name]) for name, entry in entries.items())
-    description = Description(pack.route, codec, pack.tokens, entries, digest, pack.meta)
+    entries = {name: MaskEntry(shape, masks.removed(name), codings[name]) for name, shape in masks.shapes.items()}
+    description = Description(pack.route, codec, pack.tokens, entries, masks.digest(), pack.meta)
     version = description.format_version
     try:
         text = to_json(description)
@@ -130,9 +127,9 @@ def read_pack(
         weights = _weights_for(path, found.meta.fingerprint, backbone, fingerprint)
         deltas = _floats(path, parts.tensors, "delta")
         _check_backbone(path, {name: entry.shape for name, entry in found.masks.items()}, deltas, weights)
-    masks = dict(_masks(path, parts, weights))
-    wrong = [name for name, mask in masks.items() if mask.numel() - int(mask.sum()) != found.masks[name].removed]
-    if wrong or masks_digest((name, m.shape, pack_bits(m)) for name, m in masks.items()) != found.masks_digest:
+    masks = BitMasks(dict(_bits(path, parts, weights)), {name: entry.shape for name, entry in found.masks.items()})
+    wrong = [name for name in masks if masks.removed(name) != found.masks[name].removed]
+    if wrong or masks.digest() != found.masks_digest:
         refuse(
             path, f"damaged: its masks are not those that were written ({', '.join(wrong[:3]) or 'by their digest'})"
         )
@@ -182,7 +179,10 @@ def _belongs(name: str, dtype: str, kinds: Mapping[str, str], description: Descr
     return dtype in _FLOATS
 
 
-def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] | None) -> Iterable[tuple[str, Tensor]]:
+def _bits(
+    path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] | None
+) -> Iterable[tuple[str, np.ndarray]]:
+    """The masks in order, as `s3router.packs.bits.pack_bits` gives them."""
     entries = parts.description.masks
     if parts.description.codec != "bits":
         if weights is None:
@@ -201,7 +201,7 @@ def _masks(path: str | os.PathLike, parts: Parts, weights: Mapping[str, Tensor] 
         bits = parts.tensors[_BITS + name][1]
         if len(bits) != -(-entry.count // 8) or not padding_is_zero(bits, entry.count):
             refuse(path, f"mask {name!r}: {len(bits):,} bytes are not the bits of {entry.shape}")
-        yield name, unpack_bits(bits, entry.shape)
+        yield name, bits
 
 
 def _weights_for(

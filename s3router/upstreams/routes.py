@@ -9,22 +9,24 @@ weights: its state dict, its fingerprint and its copies know nothing of routes. 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
 from s3router.masks import iterate
 from s3router.masks.functions import compute_dtype
 from s3router.packs.adapters import by_target, check, resident
+from s3router.packs.bits import BitMasks
 from s3router.packs.contents import MaskPack
 from s3router.packs.fingerprint import plain_name, weights_hash
 from s3router.upstreams.anatomy import Anatomy
 from s3router.upstreams.bottlenecks import attached, check_layer
-from s3router.upstreams.mask_bits import pack_mask
 from s3router.upstreams.route_weights import RouteWeights, WorkingCopy
 from s3router.upstreams.thread_choice import ThreadChoice
 
@@ -80,6 +82,7 @@ class Routes:
             ConfigError: the route is known already, or the backbone has masks attached.
             PackError: the pack is for another backbone, or changes what routes share.
         """
+        pack = dataclasses.replace(pack, masks=BitMasks.of(pack.masks))
         with self._lock:
             route = self._kept(pack, self._fitting(pack))
             self._guards |= {name: self._guard(name) for name in route.made_from if name not in self._guards}
@@ -88,11 +91,11 @@ class Routes:
             self._routes[pack.route] = route
 
     def _kept(self, pack: MaskPack, names: Mapping[str, str]) -> RouteWeights:
-        """What stays in memory of a pack that fits; `names` as of `_fitting`."""
+        """What stays in memory of a pack that fits, whose masks are `BitMasks`; `names` as of `_fitting`."""
         settings = dict(pack.meta.adapter)
         targets = by_target({name: tensor.detach().clone() for name, tensor in pack.adapter.items()}, settings)
         kept = RouteWeights(
-            {names[name]: pack_mask(mask) for name, mask in pack.masks.items()},
+            {names[name]: torch.from_numpy(bits.copy()) for name, bits in pack.masks.bits.items()},
             {names[name]: tensor.detach().clone() for name, tensor in pack.delta.items()},
             settings,
         )
@@ -113,7 +116,7 @@ class Routes:
         self.backbone.requires_grad_(False)
 
     def _fitting(self, pack: MaskPack) -> dict[str, str]:
-        """Names in packs -> in the module, after everything that `add` refuses has been looked for."""
+        """Names in packs -> in the module (they differ in weight norm), after all that `add` refuses was looked for."""
         where = f"route {pack.route!r}"
         if pack.route in self._routes:
             raise ConfigError(f"{where} is there already; remove it first, or give the other pack another route")
@@ -126,24 +129,22 @@ class Routes:
                 f"{where}: its pack is for another backbone ({pack.meta.backbone}, fingerprint "
                 f"{pack.meta.fingerprint}; this one is {self._fingerprint}). Load that backbone, or take another pack."
             )
-        names = _parameter_names(self.backbone)
-        tensors = {**pack.masks, **pack.delta}
-        wrong = [
-            f"{name} {list(tensor.shape)}"
-            for name, tensor in tensors.items()
-            if name not in names or _parameter(self.backbone, names[name]).shape != tensor.shape
-        ]
+        names, shapes = {}, {}
+        for name, parameter in self.backbone.named_parameters():
+            plain = plain_name(name)
+            names[plain], shapes[plain] = name, tuple(parameter.shape)
+        changed = pack.masks.shapes | {name: tuple(tensor.shape) for name, tensor in pack.delta.items()}
+        wrong = [f"{name} {list(shape)}" for name, shape in changed.items() if shapes.get(name) != shape]
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise PackError(f"{where}: the backbone has no {', '.join(wrong[:5])}{more}; it cannot be that pack's")
-        shapes = {plain: tuple(_parameter(self.backbone, name).shape) for plain, name in names.items()}
         check(where, pack.adapter, pack.meta.adapter, shapes)
         targets = list(by_target(pack.adapter, pack.meta.adapter))
         if pack.meta.adapter.get("method") == "houlsby":
             for layer in targets:
                 check_layer(self.backbone, layer, where)
         anatomy = Anatomy.of(self.backbone)
-        inside = [name for name in (*tensors, *targets) if anatomy.in_front_end(name)]
+        inside = [name for name in (*changed, *targets) if anatomy.in_front_end(name)]
         if inside:
             raise PackError(f"{where}: changes {inside[0]}, but all routes share the feature extractor; train without")
         return names
@@ -155,8 +156,11 @@ class Routes:
             del self._routes[name]
             left = {weight for route in self._routes.values() for weight in route.made_from}
             self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}
-            self._copies.clear()
+            for copy in self._copies:  # those of other routes stay ready, and this memory is for the next one
+                if copy.is_of(name):
+                    copy.made_of = None
             if not self._routes:
+                self._copies.clear()
                 for weight, parameter in self.backbone.named_parameters():
                     parameter.requires_grad_(parameter.requires_grad or weight in self._trainable)
 
@@ -229,12 +233,19 @@ class Routes:
             made_of = name, *((p.data_ptr(), p.device, compute_dtype(p)) for p in parameters.values())
             copy = next((copy for copy in self._copies if copy.made_of == made_of), None)
             if copy is None:
-                copy = self._copies.pop(0) if len(self._copies) >= self.working_copies else WorkingCopy()
+                copy = self._room()
                 copy.fill(made_of, route, parameters)
             else:
                 self._copies.remove(copy)
             self._copies.append(copy)
             return {weight: copy.tensors[weight] for weight in route.names}
+
+    def _room(self) -> WorkingCopy:
+        """A working copy to be filled, of no route, or of the one used longest ago; it is taken off the list."""
+        free = next((place for place, copy in enumerate(self._copies) if copy.made_of is None), None)
+        if free is None:
+            free = 0 if len(self._copies) >= self.working_copies else None
+        return WorkingCopy() if free is None else self._copies.pop(free)
 
     @property
     def ready(self) -> tuple[str, ...]:
@@ -288,11 +299,6 @@ def _version(parameter: Tensor) -> int:
 def _versions(backbone: nn.Module) -> list[int]:
     """How often each parameter was changed in place."""
     return [_version(parameter) for parameter in backbone.parameters()]
-
-
-def _parameter_names(backbone: nn.Module) -> dict[str, str]:
-    """A parameter's name in packs -> in the module (they differ in weight norm)."""
-    return {plain_name(name): name for name, _ in backbone.named_parameters()}
 
 
 def _places(backbone: nn.Module) -> dict[str, tuple[str, ...]]:

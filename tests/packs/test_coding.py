@@ -15,6 +15,7 @@ from torch import nn
 from s3router.cli import pack
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import coding
+from s3router.packs.bits import BitMasks
 from s3router.packs.contents import CODECS
 from s3router.packs.description import Malformed, MaskEntry
 
@@ -27,7 +28,7 @@ def code(masks: dict, weights: dict) -> tuple[dict, np.ndarray, float]:
     """(entries, stream, bits of both), after a look at what comes back."""
     codings, stream = coding.encode(masks, weights)
     entries = {name: MaskEntry(tuple(m.shape), int((~m).sum()), codings[name]) for name, m in masks.items()}
-    decoded = dict(coding.decode(entries, stream, weights))
+    decoded = BitMasks(dict(coding.decode(entries, stream, weights)), {name: e.shape for name, e in entries.items()})
     assert all(torch.equal(decoded[name], mask) for name, mask in masks.items())
     settings = len(json.dumps(codings, separators=(",", ":")))
     return entries, stream, 32 * len(stream) + 8 * settings
@@ -103,7 +104,8 @@ def test_the_same_bytes_for_ever():
     assert codings["w"] == GOLDEN_SETTINGS
     assert hashlib.sha256(stream.astype("<u4").tobytes()).hexdigest() == GOLDEN_STREAM
     entry = MaskEntry((64, 48), int((~keep).sum()), GOLDEN_SETTINGS)
-    assert torch.equal(dict(coding.decode({"w": entry}, stream, {"w": weight}))["w"], keep)
+    bits = dict(coding.decode({"w": entry}, stream, {"w": weight}))
+    assert torch.equal(BitMasks(bits, {"w": keep.shape})["w"], keep)
 
 
 GOLDEN_SETTINGS = {"unit": "weight", "edges": [582], "p": [35416, 10519]}

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from s3router.packs import coding, gaps
+from s3router.packs.bits import BitMasks
 from s3router.packs.description import Malformed, MaskEntry
 
 
@@ -24,7 +25,7 @@ def code(masks: dict, weights: dict) -> tuple[dict, dict, float]:
     """(entries, streams, bits of both), after a look at what comes back."""
     codings, streams = gaps.encode(masks, weights)
     entries = {name: MaskEntry(tuple(m.shape), int((~m).sum()), codings[name]) for name, m in masks.items()}
-    decoded = dict(gaps.decode(entries, streams, weights))
+    decoded = BitMasks(dict(gaps.decode(entries, streams, weights)), {name: e.shape for name, e in entries.items()})
     assert list(decoded) == list(masks)
     assert all(torch.equal(decoded[name], mask) for name, mask in masks.items())
     settings = len(json.dumps(codings, separators=(",", ":")))
@@ -47,6 +48,16 @@ def test_within_a_few_percent_of_range_coding(weights, masks_for, sparsity, corr
     other = 32 * len(stream) + 8 * len(json.dumps(codings, separators=(",", ":")))
     plain = sum(mask.numel() for mask in masks.values()) * entropy(sparsity)
     assert found <= 1.04 * min(other, plain) + (8 * 600 if correlation < 1 else 0.02 * plain)
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 254, 300])
+def test_bins_are_the_edges_that_a_magnitude_reaches(count):
+    generator = np.random.default_rng(0)
+    keys = generator.integers(0, gaps.KEYS, 5000).astype(np.uint16)
+    edges = sorted(generator.choice(np.arange(1, gaps.KEYS), count, replace=False).tolist())
+    bins = gaps._bins(keys, edges)
+    assert bins.tolist() == np.searchsorted(edges, keys, side="right").tolist()
+    assert gaps._sizes(bins, count + 1) == np.bincount(bins, minlength=count + 1).tolist()
 
 
 def test_gaps_of_any_length():

@@ -20,6 +20,7 @@ from s3router.masks import attach, load_masks, masks_of
 from s3router.masks.config import MaskConfig
 from s3router.packs import MaskPack, read_pack, summary, write_pack
 from s3router.packs.adapters import adapted, by_target, resident
+from s3router.packs.bits import BitMasks
 from s3router.packs.container import read_container, write_container
 from s3router.packs.contents import FORMAT_VERSION
 from tests.packs import conftest
@@ -83,6 +84,19 @@ def test_bits_need_no_backbone_and_coded_ones_do(pack, backbone, tmp_path, asser
     write_pack(tmp_path / "coded", pack, "coded", backbone)
     with pytest.raises(PackError, match="coded relative to their backbone"):
         read_pack(tmp_path / "coded")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_masks_stay_bits_until_they_are_looked_up(pack, backbone, tmp_path, codec):
+    write_pack(tmp_path / "p", pack, codec, backbone)
+    masks = read_pack(tmp_path / "p", backbone).masks
+    for name, mask in pack.masks.items():
+        assert masks.bits[name].nbytes == -(-mask.numel() // 8)
+        assert masks.removed(name) == int((~mask).sum())
+        masks[name].fill_(True)  # a mask of its own
+        assert torch.equal(masks[name], mask)
+    assert BitMasks.of(masks) is masks
+    assert BitMasks.of(pack.masks).digest() == masks.digest()
 
 
 def test_masks_may_be_attached_to_the_backbone(file, pack, backbone_of, assert_same):

@@ -245,6 +245,23 @@ def test_memory_is_bits_and_one_working_copy(hf_folder, wavs):
     assert router.routes.nbytes["working"] == 3 * 4 * masked
 
 
+def test_what_is_forgotten_leaves_the_others_ready_and_its_memory_to_the_next(router, hubert, wavs):
+    singles, router = hubert[1], copy.deepcopy(router)
+    router.routes.working_copies = 2
+    for route in ("es", "en"):
+        run(router, wavs, routes=route)
+    of_es, of_en = router.routes.prepare("es"), router.routes.prepare("en")
+    router.remove_route("es")
+    assert router.routes.ready == ("en",)
+    router.add_route(as_pack("es", singles["en"], router.backbone_fingerprint))  # other masks of the same name
+    assert router.routes.ready == ("en",)
+    assert torch.equal(run(router, wavs, routes="es"), run(singles["en"], wavs))
+    assert torch.equal(run(router, wavs, routes="en"), run(singles["en"], wavs))
+    for before, route in ((of_es, "es"), (of_en, "en")):
+        now = router.routes.prepare(route)
+        assert {name: t.data_ptr() for name, t in now.items()} == {name: t.data_ptr() for name, t in before.items()}
+
+
 def test_the_backbone_is_untouched(router, hubert, hf_folder, wavs):
     before = hub.build(ckpt=str(hf_folder()), upstream="hf_hubert_custom")
     run(router, wavs, routes="es")
