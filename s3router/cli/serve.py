@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
     by = "auto by a classifier (s3router langid --fit) instead of the routes' confidences: a part of one pass"
     add("--langid", type=Path, metavar="PACK", help=by)
+    add("--analysis", type=Path, metavar="FOLDER", help="of s3router analyze: served, and linked by the page")
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
@@ -89,6 +90,7 @@ def main(argv: Sequence[str]) -> int:
         working_copies=args.working_copies,
         key=key,
         loading=args.allow_loading,
+        analysis=args.analysis,
         limits=Limits(**{name: vars(args)[name] for name in names}),
     )
     with serve.bind(args.host, args.port) as sock, serve.service(settings, args.host) as given:

@@ -1,4 +1,4 @@
-"""The HTTP interface: OpenAI's paths, ``/health``, ``/metrics`` and the page."""
+"""The HTTP interface: OpenAI's paths, ``/health``, ``/metrics``, the page, and an analysis of the packs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from s3router import __version__
 from s3router.errors import S3RouterError
@@ -48,6 +51,7 @@ class Service:
         hosts: names that requests may call this server by; None: any. (A page elsewhere could have its own name point
             here, and read the answers.)
         loading: routes may be loaded and unloaded over HTTP.
+        analysis: a folder that `s3router analyze` wrote; None: there is none.
     """
 
     engine: Engine
@@ -58,6 +62,7 @@ class Service:
     key: str | None = None
     hosts: tuple[str, ...] | None = None
     loading: bool = False
+    analysis: Path | None = None
 
 
 def create_app(service: Service) -> FastAPI:
@@ -74,13 +79,34 @@ def create_app(service: Service) -> FastAPI:
     # FastAPI's own pages of documentation fetch scripts from elsewhere; /openapi.json says the same.
     app = FastAPI(title="s3router", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     if service.hosts is not None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts), www_redirect=False)
+        app.add_middleware(_CalledBy, hosts=service.hosts)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     _add_general(app, service)
     _add_models(app, service)
     _add_transcriptions(app, service)
+    if service.analysis is not None:
+        app.mount("/analysis", StaticFiles(directory=service.analysis, html=True))
     return app
+
+
+class _CalledBy:
+    """Refuses requests that call the server by other names than these."""
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]):
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and self._name(scope) not in self._hosts:
+            message = f"this server answers as {', '.join(self._hosts)}; --host lets other machines and names in"
+            app = JSONResponse(body_of(Refusal(400, message, "invalid_host")), 400)
+        await app(scope, receive, send)
+
+    @staticmethod
+    def _name(scope: Scope) -> str:
+        """The host that was asked for, without its port."""
+        return re.sub(r":\d*$", "", Headers(scope=scope).get("host", "")).lower()
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -112,6 +138,7 @@ def _add_general(app: FastAPI, service: Service) -> None:
             "resident_bytes": sum(resident.values()),
             "memory_bytes": _resident_set(),
             "needs_key": service.key is not None,
+            "analysis": service.analysis is not None,
         }
         return JSONResponse(found, 200 if engine.alive else 503)
 

@@ -45,7 +45,7 @@ class Settings:
         wait: seconds that the queue waits for others to come.
         pack_mb: packs in memory, in units of 1e6 bytes.
         working_copies: routes whose changed weights are kept at a time.
-        key, loading: as of `s3router.server.app.Service`.
+        key, loading, analysis: as of `s3router.server.app.Service`.
         limits: of requests.
     """
 
@@ -60,6 +60,7 @@ class Settings:
     working_copies: int = 1
     key: str | None = None
     loading: bool = False
+    analysis: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -69,6 +70,8 @@ class Settings:
             raise ConfigError(f"{self.pack_mb:g} MB of packs: expected a number above 0")
         if self.working_copies < 1:
             raise ConfigError(f"{self.working_copies} working copies: expected 1 at least")
+        if self.analysis is not None and not (self.analysis / "index.html").is_file():
+            raise ConfigError(f"{self.analysis}: no analysis in it (index.html); s3router analyze -o writes one")
 
 
 @contextlib.contextmanager
@@ -104,6 +107,7 @@ def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
             settings.key,
             (*LOOPBACK, "[::1]") if host in LOOPBACK else None,
             settings.loading,
+            settings.analysis,
         )
 
 

@@ -306,6 +306,30 @@ def test_a_key_is_asked_for_before_anything_is_read(packs):
 
 
 def test_other_hosts_are_refused_on_the_loopback(server):
-    assert get(f"{server}/v1/models", Host="evil.example")[0] == 400
+    status, body = get(f"{server}/v1/models", Host="evil.example")
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["type"]) == (400, "invalid_host", "invalid_request_error")
+    assert "answers as 127.0.0.1" in error["message"]
+    assert get(f"{server}/v1/models", Host="127.0.0.1.evil.example:80")[0] == 400
+    assert get(f"{server}/v1/models", Host="")[0] == 400
     assert get(f"{server}/v1/models", Host="localhost:1")[0] == 200
     assert get(f"{server}/v1/models", Host="[::1]:8000")[0] == 200
+
+
+def test_an_analysis_is_served_where_there_is_one(server, packs, tmp_path):
+    assert json.loads(get(f"{server}/health")[1])["analysis"] is False
+    assert get(f"{server}/analysis/")[0] == 404
+    folder = tmp_path / "analysis"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "index.html").write_text("<h1>Masks</h1>")
+    (folder / "pairs.csv").write_text("a,b\n")
+    (folder / "link.csv").symlink_to(tmp_path / "secret")
+    with serving(packs, analysis=folder) as (url, _):
+        assert json.loads(get(f"{url}/health")[1])["analysis"] is True
+        assert get(f"{url}/analysis/") == (200, b"<h1>Masks</h1>")
+        assert get(f"{url}/analysis/pairs.csv") == (200, b"a,b\n")
+        for path in ("link.csv", "none.csv", "../secret", "..%2fsecret"):
+            status, body = get(f"{url}/analysis/{path}")
+            assert status == 404
+            assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}

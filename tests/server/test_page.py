@@ -269,6 +269,15 @@ def test_a_key_is_asked_for(shared, packs, recording):
         transcribed(shared)
 
 
+def test_the_analysis_is_linked_where_there_is_one(shared, page, packs, tmp_path):
+    assert not one(page, "#analysis").is_displayed()
+    (tmp_path / "index.html").write_text("<h1>Masks</h1>")
+    with serving(packs, analysis=tmp_path) as (url, _):
+        opened(shared, url)
+        one(shared, "#analysis").click()
+        until(shared, lambda: one(shared, "h1").text == "Masks")
+
+
 def test_the_page_needs_nothing_else(server):
     status, body = get(server)
     assert status == 200

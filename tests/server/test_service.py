@@ -336,6 +336,7 @@ def test_the_command_answers_what_it_has_accepted_and_logs_no_content(packs, sma
         (["--wait-ms", "5000"], "5000 ms of waiting"),
         (["--port", "1", "--host", "203.0.113.1", "--without-key"], "203.0.113.1:1: cannot be listened on"),
         (["--device", "gpu"], "no such device"),
+        (["--analysis", "none"], "none: no analysis in it (index.html); s3router analyze"),
     ],
 )
 def test_wrong_options(packs, options, message, capsys):
