@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -42,12 +43,15 @@ def build_backbone(layers: int) -> nn.Module:
     return backbone
 
 
-def correlated_masks(backbone: nn.Module, sparsity: float, c: float) -> dict[str, Tensor]:
+def correlated_masks(
+    backbone: nn.Module, sparsity: float, c: float, names: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """Masks of matrices of the backbone, by default of all."""
     from s3router.masks.binarize import select
 
     masks = {}
     for name, weight in backbone.state_dict().items():
-        if weight.dim() != 2:
+        if weight.dim() != 2 or (names is not None and name not in names):
             continue
         flat = weight.abs().flatten()
         ranks = torch.empty(len(flat))

@@ -1,8 +1,9 @@
 """One backbone with a route per language, by method: bytes, a switch, one route's throughput, and mixed batches.
 
-Beside them HuggingFace PEFT on the same backbone in the same process: `set_adapter` for a switch, and `adapter_names`,
-one for each utterance, for mixed batches. Values are random: they change nothing of what is measured. Routes compute
-the adapted weights once per switch, and then run as fast as the plain model; PEFT computes the additions in every pass.
+Beside them on the same backbone, in the same process: HuggingFace PEFT, with `set_adapter` for a switch and
+`adapter_names`, one for each utterance, for mixed batches; and a finetuned copy of the model per language, all in
+memory. Values are random: they change nothing of what is measured. Routes compute the adapted weights once per switch,
+and then run as fast as the plain model; PEFT computes the additions in every pass.
 On a busy machine take --threads 1 --clock cpu: then waiting for the processor does not count.
 
     python benchmarks/serve_methods.py
@@ -24,6 +25,7 @@ import common
 
 METHODS = ("router", "lora", "houlsby", "bitfit", "sparse_delta", "bitdelta", "weight")
 PEFT = "lora by PEFT"
+COPIES = "finetuned copies"
 LANGUAGES = 11  # as in the paper's table of Common Voice
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -96,22 +98,34 @@ def ours(model, run, waves, method: str) -> tuple[dict[str, Callable[[], object]
         routes.add(pack)
     turn = itertools.cycle(routes.names)
 
-    def batch(languages: int) -> Callable[[], None]:
-        rows = [list(range(n, len(waves), languages)) for n in range(languages)]
-
-        def do() -> None:
-            for name, members in zip(routes.names, rows, strict=False):
-                with routes.applied(name):
-                    run(own, waves[members])
-
-        return do
+    def mixed() -> None:
+        for name, members in zip(routes.names, rows_of_languages(waves), strict=True):
+            with routes.applied(name):
+                run(own, waves[members])
 
     def stay() -> None:
         with routes.applied(routes.names[0]):
             run(own, waves)
 
-    work = {"switch": lambda: routes.prepare(next(turn)), "one": stay, "mixed": batch(LANGUAGES)}
+    work = {"switch": lambda: routes.prepare(next(turn)), "one": stay, "mixed": mixed}
     return work, routes.nbytes["routes"] // LANGUAGES
+
+
+def rows_of_languages(waves) -> list[list[int]]:
+    """Which utterances of a mixed batch are in which language: in turn."""
+    return [list(range(number, len(waves), LANGUAGES)) for number in range(LANGUAGES)]
+
+
+def by_copies(model, run, waves) -> tuple[dict[str, Callable[[], object]], int]:
+    """The same of whole models side by side; a switch costs nothing."""
+    own = [copy.deepcopy(model) for _ in range(LANGUAGES)]
+
+    def mixed() -> None:
+        for one, members in zip(own, rows_of_languages(waves), strict=True):
+            run(one, waves[members])
+
+    work = {"switch": lambda: None, "one": lambda: run(own[0], waves), "mixed": mixed}
+    return work, sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 def by_peft(model, run, waves) -> tuple[dict[str, Callable[[], object]], int]:
@@ -188,6 +202,7 @@ def main() -> None:
     for method in args.methods:
         work[method], sizes[method] = ours(model, run, waves, method)
     work[PEFT], sizes[PEFT] = by_peft(model, run, waves)
+    work[COPIES], sizes[COPIES] = by_copies(model, run, waves)
     found: dict[str, dict[str, float]] = {name: {} for name in work}
     for question, runs in (("switch", max(args.runs, 5)), ("one", args.runs), ("mixed", args.runs)):
         asked = {name: todo[question] for name, todo in work.items() if question in todo}

@@ -18,9 +18,15 @@ RECORDINGS = sorted((common.ROOT / "tests/fixtures/five/audio").iterdir())
 TOKENS = ("<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>")
 
 
-def random_pack(route: str, seed: int, model, name: str = "tiny", sparsity: float = 0.2):
-    """Masks at random places of an upstream (`hub.build` of its name), and an output layer that says something."""
+def random_pack(route: str, seed: int, model, name: str = "tiny", sparsity: float = 0.2, magnitude: float = 0.0):
+    """Masks of an upstream (`hub.build` of its name), and an output layer that says something.
+
+    Args:
+        magnitude: how far a weight's magnitude decides on its removal, the *c* of `packs.correlated_masks`; 0: the
+            places are random.
+    """
     import torch
+    from packs import correlated_masks
 
     from s3router.masks import MaskConfig, attach, detach, masks_of
     from s3router.packs import MaskPack, PackMeta
@@ -29,6 +35,10 @@ def random_pack(route: str, seed: int, model, name: str = "tiny", sparsity: floa
     attach(model.backbone, MaskConfig(sparsity=sparsity, targets=("ffn",), seed=seed, score_init="uniform"))
     masks = masks_of(model.backbone)
     detach(model.backbone)
+    if magnitude:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            masks = correlated_masks(model.backbone, sparsity, magnitude, masks)
     width = model([torch.zeros(1600)])["last_hidden_state"].size(-1)
     meta = PackMeta(
         name,
@@ -54,10 +64,13 @@ def joined(start: int, seconds: float) -> bytes:
 
 @contextlib.contextmanager
 def serving(packs: Path, log: Path, *options: str) -> Iterator[tuple[subprocess.Popen, int]]:
-    """The server's process and port; it is told to stop at the end, unless it has ended by then."""
+    """The server's process and port; it has as many threads as this process, and is told to stop at the end."""
+    import torch
+
     command = [sys.executable, "-m", "s3router", "serve", "--routes", str(packs), "--port", "0", *options]
     with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
+        threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, env=os.environ | threads)
     try:
         yield process, int(process.stdout.readline().split()[0].rpartition(":")[2])
     finally:
@@ -75,6 +88,17 @@ def ask(port: int, route: str, content: bytes, **fields: str) -> tuple[int, byte
     found = reply.status, reply.read()
     connection.close()
     return found
+
+
+def load_pack(port: int, route: str) -> None:
+    """Have a route in memory; the server allows that."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection.request("POST", f"/v1/models/{route}/load")
+    reply = connection.getresponse()
+    body = reply.read()
+    connection.close()
+    if reply.status != 200:
+        raise SystemExit(f"{route} was not loaded: {reply.status} {body[:200]!r}")
 
 
 def multipart(content: bytes, **fields: str) -> bytes:
