@@ -15,6 +15,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from s3router.asr.experiment import ASRExperiment
 from s3router.asr.model import RoutedCTCModel
 from s3router.errors import TrainingError
+from s3router.masks.flips import Flips
 from s3router.prune.pruner import Pruner
 from s3router.scoring.error_counts import ErrorCounts
 from s3router.training.checkpoints import Workspace, read_states, repair
@@ -130,6 +131,8 @@ class RoutedTrainer(Trainer):
         """The batches of an epoch, up to the last update of the run.
 
         Before an update it is settled whether the head trains alone; after it, weights are pruned and progress is told.
+        At the end the shares of mask entries that have changed sides are registered, for TensorBoard and ``train.log``:
+        ``flips`` since the last validation, ``flips_per_update`` in the last update.
         """
         progress = options.progress
         options.pruner.begin(progress.update)  # only now, when a checkpoint has been loaded
@@ -140,7 +143,12 @@ class RoutedTrainer(Trainer):
             return sum(finite) / len(finite) if finite else math.nan
 
         left = (options.max_updates - progress.update) * options.accum_grad
+        flips = Flips(model)
+        one = Flips(model) if flips else flips  # of the last update alone
+        last = min(left, options.valid_interval * options.accum_grad) - options.accum_grad
         for number, batch in enumerate(itertools.islice(batches, left), 1):
+            if number == last + 1:
+                one.restart()
             if number % options.accum_grad == 1 % options.accum_grad:
                 model.hold_upstream(progress.update < options.head_updates)
                 if 0 < progress.update == options.head_updates:
@@ -150,6 +158,9 @@ class RoutedTrainer(Trainer):
             if number % options.accum_grad == 0:
                 options.pruner.after(progress.update + 1)
                 progress.step(mean_loss)
+        if flips:
+            reporter.register({"flips": flips.share(), "flips_per_update": one.share()}, weight=1)
+            reporter.next()
 
     @classmethod
     def validate_one_epoch(cls, *, model, reporter, options, distributed_option, **kwargs) -> None:

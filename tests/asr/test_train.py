@@ -121,6 +121,17 @@ def test_at_first_the_head_trains_alone(zygote, tmp_path, share, still):
     assert "so far the head trained alone" in (tmp_path / "exp.screen").read_text()
 
 
+def test_flips_of_mask_entries_are_recorded(runs):
+    """As shares: since the last validation, and in the last update."""
+    stats = read_states(runs("router") / "checkpoint.pth")["reporter"]["stats"]
+    found = [stats[epoch]["train"] for epoch in (1, 2, 3)]
+    assert all(0 < epoch["flips_per_update"] <= 0.2 for epoch in found)
+    assert all(0 < epoch["flips"] <= 0.2 for epoch in found)  # 10 % are removed: 20 % can change sides
+    assert [epoch["flips"] for epoch in found] != [epoch["flips_per_update"] for epoch in found]
+    weight = read_states(runs("weight") / "checkpoint.pth")["reporter"]["stats"]
+    assert "flips" not in weight[1]["train"]
+
+
 def test_the_screen_is_short_and_says_how_long(runs):
     screen = (runs("weight").parent / "weight.screen").read_text()
     lines = screen.splitlines()
