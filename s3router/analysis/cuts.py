@@ -96,7 +96,7 @@ class InitialMasks:
 
         Returns:
             None where the pack does not say how its masks began, or they began at weights that had been trained
-            before (pruning).
+            before (pruning) or at masks of others.
         """
         method = METHODS.get(str(meta.training.get("method")))
         if "sparsity" not in meta.mask or (method is not None and method.prunes):
@@ -104,6 +104,8 @@ class InitialMasks:
         try:
             config = MaskConfig.from_dict(meta.mask)
         except ConfigError:  # of a newer version, say
+            return None
+        if config.start_packs:
             return None
         # what a recipe calls its targets, the pack's names say in full
         config = replace(config, targets=names, layers=None, train=(), score_average=0.0, estimator="straight_through")

@@ -18,6 +18,7 @@ from s3router.training.checkpoints import CHECKPOINT, read_states
 from s3router.training.experiment import Experiment, TrainedParts, as_json
 from s3router.training.parameters import load_trained
 from s3router.training.resume import COMMON
+from s3router.tuners.methods import without_start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,10 @@ class ASRExperiment(Experiment):
         """
         args = argparse.Namespace(**copy.deepcopy(self.config))
         args.output_dir = str(self.path)  # the folder may have been moved
-        args.frontend_conf["frontend_conf"].get("extra_conf", {}).pop("feature_cache", None)
+        extra = args.frontend_conf["frontend_conf"].get("extra_conf", {})
+        extra.pop("feature_cache", None)
+        if "mask" in extra:
+            extra["mask"] = without_start(extra["mask"])
         args.model_conf["amp_dtype"] = amp_dtype
         state = self.state(checkpoint)
         with silently():

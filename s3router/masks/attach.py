@@ -15,7 +15,7 @@ from s3router.errors import ConfigError
 from s3router.masks.config import MaskConfig
 from s3router.masks.functions import FrozenLinear
 from s3router.masks.groups import Group, find_groups, group_magnitudes
-from s3router.masks.scores import initial_scores
+from s3router.masks.scores import initial_scores, ranked_by_removals
 from s3router.masks.targets import Target, find_targets
 from s3router.masks.weight_mask import GlobalGroup, WeightMask
 
@@ -39,7 +39,12 @@ class _Record:
     input_grad: list[str] = field(default_factory=list)
 
 
-def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = WeightMask) -> list[WeightMask]:
+def attach(
+    module: nn.Module,
+    config: MaskConfig,
+    kind: type[WeightMask] = WeightMask,
+    removals: Mapping[str, Tensor] | None = None,
+) -> list[WeightMask]:
     """Mask the weights that `config` names, in place.
 
     Everything in `module` is frozen but the scores and what ``config.train`` names, so a head belongs outside of it.
@@ -48,15 +53,20 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
 
     Args:
         kind: what masks are made of, a class with the same arguments.
+        removals: by weight name, how many masks of others remove each weight, whole numbers (rows, columns): what
+            `MaskConfig.start_packs` stand for (`s3router.tuners.start`). None: initial scores rank by magnitude.
 
     Returns:
         the masks, in the order of the model; their scores are parameters called ``….parametrizations.weight.0.scores``.
 
     Raises:
-        ConfigError: nothing matches, masks are attached already, or ``config.train`` names what the model lacks.
+        ConfigError: nothing matches, masks are attached already, ``config.train`` names what the model lacks, or
+            `removals` are of other weights.
     """
     _refuse_attached(module)
     targets = find_targets(module, config)
+    if removals is not None and {t.name: t.shape for t in targets} != {n: tuple(r.shape) for n, r in removals.items()}:
+        raise ConfigError("removals are to be known of exactly the weights that are masked here")
     groups: dict[str, Group] = {}
     if config.granularity == "group":
         groups = {group.weight: group for group in find_groups(module, [target.name for target in targets])}
@@ -72,6 +82,11 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
                 "of that"
             )
         sparsity = config.sparsity_of(target.role, target.layer)
+        values = None
+        if groups:
+            values = group_magnitudes(module, groups[target.name])
+        elif removals is not None:
+            values = ranked_by_removals(weight, removals[target.name])
         scores = initial_scores(
             weight.detach(),
             target.name,
@@ -80,7 +95,7 @@ def attach(module: nn.Module, config: MaskConfig, kind: type[WeightMask] = Weigh
             granularity=config.granularity,
             sparsity=sparsity,
             seed=config.seed,
-            values=group_magnitudes(module, groups[target.name]) if groups else None,
+            values=values,
         )
         own = config.has_own_sparsity(target.role, target.layer)
         masks.append(

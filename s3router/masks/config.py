@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -47,6 +48,9 @@ class MaskConfig:
         role_sparsity: role -> sparsity; goes before `sparsity`.
         score_init: a name in :data:`s3router.masks.scores.SCORE_INITS`.
         init_scale: initial scores are divided by it.
+        start_packs: mask packs (paths) of the same backbone and targets. Initial scores rank a weight the lower, the
+            more of them remove it, and by magnitude where these are equal; the spacing is that of ``ori``. Training
+            alone reads them: a checkpoint holds the scores.
         estimator: ``straight_through`` (d loss/d|S| = d loss/d mask) or ``sigmoid`` (times the slope of sigmoid(|S|)).
         score_average: decay per update of an average of the scores, which decides the mask in evaluation; 0: there is
             none, and the scores do. In training they always do.
@@ -67,6 +71,7 @@ class MaskConfig:
     role_sparsity: Mapping[str, float] = field(default_factory=dict)
     score_init: str = "ori"
     init_scale: float = 1.0
+    start_packs: tuple[str, ...] = ()
     estimator: str = "straight_through"
     score_average: float = 0.0
     gradient_dropout: float = 0.0
@@ -94,8 +99,9 @@ class MaskConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain mapping (lists instead of tuples) that :meth:`from_dict` takes back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """A plain mapping that :meth:`from_dict` takes back; ``start_packs`` only if there are some."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return values if self.start_packs else {key: v for key, v in values.items() if key != "start_packs"}
 
     @property
     def n_m(self) -> tuple[int, int] | None:
@@ -167,6 +173,7 @@ def _normalise(config: MaskConfig) -> list[str]:
     put("seed", integer, "a whole number")
     put("targets", strings, "a list of roles or name patterns")
     put("train", strings, f"a list out of {', '.join(TRAINABLE)}")
+    put("start_packs", strings, "a list of mask packs")
     put("layers", layers, "a list of layer numbers")
     put("layer_sparsity", lambda d: {integer(k): number(v) for k, v in d.items()}, "a mapping layer number: sparsity")
     put("role_sparsity", lambda d: {str(k): number(v) for k, v in d.items()}, "a mapping role: sparsity")
@@ -211,6 +218,12 @@ def _problems(config: MaskConfig) -> list[str]:
         problems.append("train: row_scale does not go with granularity group; leave it out")
     if not (config.init_scale > 0 and math.isfinite(config.init_scale)):
         problems.append(f"init_scale: {config.init_scale} (must be above 0)")
+    if config.start_packs and config.score_init != "ori":
+        problems.append(f"start_packs: for score_init ori, not {config.score_init}; leave one of the two out")
+    if config.start_packs and config.granularity in ("output", "input", "group"):
+        problems.append(f"start_packs: they rank single weights, and granularity {config.granularity} does not")
+    if twice := [path for path, count in Counter(config.start_packs).items() if count > 1]:
+        problems.append(f"start_packs: {twice[0]} stands there twice; name each pack once")
     return problems + _n_m_problems(config)
 
 

@@ -150,6 +150,23 @@ def unit_magnitudes(weight: Tensor, granularity: str) -> Tensor:
     return weight.detach()
 
 
+def ranked_by_removals(weight: Tensor, removals: Tensor) -> Tensor:
+    """Values for `ori` to rank in the place of a weight (rows, columns): those that others remove come first.
+
+    Args:
+        removals: how many other masks remove each weight, whole numbers (rows, columns). The more, the lower the rank;
+            equal numbers rank by magnitude, and equal magnitudes by position.
+
+    Returns:
+        the ranks, new float32 (rows, columns) on the CPU, exact up to 2^24 weights.
+    """
+    by_magnitude = weight.detach().float().cpu().abs().flatten().argsort(stable=True)
+    order = by_magnitude[removals.cpu().flatten()[by_magnitude].argsort(descending=True, stable=True)]
+    ranks = torch.empty(order.numel())
+    ranks[order] = torch.arange(order.numel(), dtype=torch.float32)
+    return ranks.view(weight.shape)
+
+
 def initial_scores(
     weight: Tensor,
     name: str,

@@ -14,6 +14,7 @@ from s3router.seq2seq.options import read_recorded
 from s3router.training.experiment import Experiment, TrainedParts, as_json
 from s3router.training.parameters import load_trained
 from s3router.training.resume import COMMON
+from s3router.tuners.methods import without_start
 
 if TYPE_CHECKING:
     from s3router.upstreams.whisper_recogniser import Recogniser, WhisperRecogniser
@@ -97,7 +98,7 @@ class Seq2SeqExperiment(Experiment):
         state = self.state(checkpoint)
         recogniser = load_recogniser(self.upstream, self.upstream_ckpt)
         self.check_upstream(recogniser.fingerprint)
-        apply_method(recogniser.model, self.options)
+        apply_method(recogniser.model, {**self.options, "mask_conf": without_start(self.options.get("mask_conf"))})
         load_trained(recogniser.model, state, self.checkpoint(checkpoint))
         recogniser.model.to(device).eval()
         return recogniser

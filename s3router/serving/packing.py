@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -138,7 +138,7 @@ def pack_of(
         fingerprint=exp.fingerprint or weights_hash(parts.backbone),
         # a repository's name as it is; of a path, which means nothing elsewhere, the last part
         checkpoint=None if source is None else Path(source).name if Path(source).exists() else source,
-        mask=parts.mask,
+        mask=_without_folders(parts.mask),
         preprocessing=parts.preprocessing,
         labels=parts.labels,
         corpus=corpus or parts.corpus,
@@ -151,6 +151,12 @@ def pack_of(
     )
     tensors = (parts.masks, parts.delta, parts.featurizer, parts.head)
     return MaskPack(route, *tensors, parts.tokens, meta, parts.bpe_model, parts.adapter)
+
+
+def _without_folders(mask: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the packs that a mask began at lay means nothing elsewhere; what they were called may."""
+    packs = {"start_packs": [Path(path).name for path in mask["start_packs"]]} if "start_packs" in mask else {}
+    return {**mask, **packs}
 
 
 @dataclass(frozen=True)

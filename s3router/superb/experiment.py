@@ -18,6 +18,7 @@ from s3router.superb.options import extra_conf, read_recorded
 from s3router.superb.tasks import FIGURES, task
 from s3router.training.experiment import Experiment, TrainedParts, as_json, read_results
 from s3router.training.resume import COMMON
+from s3router.tuners.methods import without_start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -140,7 +141,8 @@ class TaskExperiment(Experiment):
         from s3router.training.parameters import load_trained
 
         state = self.state(checkpoint)
-        extra = extra_conf(argparse.Namespace(**{**self.options, "feature_cache": None}))
+        masks = without_start(self.options.get("mask_conf"))
+        extra = extra_conf(argparse.Namespace(**{**self.options, "feature_cache": None, "mask_conf": masks}))
         built = build_task(
             *(self.kind, self.settings, self.classes, self.method, extra, self.upstream_ckpt),
             autocast=amp_dtype == "bfloat16",

@@ -15,6 +15,7 @@ from s3router.masks.targets import Target, find_targets
 from s3router.prune.attach import attach_pruning
 from s3router.tuners import bitdelta, houlsby, peft_layers
 from s3router.tuners.methods import METHODS, complete_conf
+from s3router.tuners.start import count_removals
 
 RECORD = "_s3router_method"
 """Attribute of a model that says what was attached to it."""
@@ -83,7 +84,7 @@ def attach_method(
 
 def _attach_masks(module: nn.Module, method: str, mask: MaskConfig) -> None:
     if method == "router":
-        attach(module, mask)
+        attach(module, mask, removals=count_removals(module, mask) if mask.start_packs else None)
         return
     for each in attach(module, replace(mask, score_init="weight", score_average=0.0, train=())):
         each.fix()

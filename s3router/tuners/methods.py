@@ -135,10 +135,17 @@ def mask_fields(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_masks(method: str, conf: Mapping[str, Any], mask: MaskConfig) -> None:
     """Refuse masks that do not go with a method and its configuration. Raises ConfigError."""
+    if mask.start_packs and method != "router":
+        raise ConfigError(f"start_packs are for method router, not {method}; leave them out of mask_conf")
     if METHODS[method].prunes:
         from s3router.prune.attach import check
 
         check(method, conf, mask)
+
+
+def without_start(mask: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Fields of a `MaskConfig` where a checkpoint brings the scores: the packs that they began at are not read."""
+    return {name: value for name, value in (mask or {}).items() if name != "start_packs"}
 
 
 def complete_conf(method: str, given: Any) -> dict[str, Any]:

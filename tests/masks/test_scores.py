@@ -10,7 +10,7 @@ from torch import nn
 
 from s3router.masks import MaskConfig, attach
 from s3router.masks.binarize import select
-from s3router.masks.scores import SCORE_INITS, generator_for, initial_scores
+from s3router.masks.scores import SCORE_INITS, generator_for, initial_scores, ranked_by_removals
 
 SHAPE = (48, 96)
 
@@ -129,3 +129,16 @@ def test_draws_depend_on_seed_and_name_alone():
     assert torch.equal(first, torch.rand(3, generator=generator_for(0, "a")))
     assert not torch.equal(first, torch.rand(3, generator=generator_for(0, "b")))
     assert not torch.equal(first, torch.rand(3, generator=generator_for(1, "a")))
+
+
+def test_masks_of_others_go_before_magnitudes():
+    w = weight().mul(2).round() / 2  # many are equal
+    removals = torch.randint(0, 4, SHAPE, generator=torch.Generator().manual_seed(4), dtype=torch.int16)
+    scores = init("ori", w, values=ranked_by_removals(w, removals))
+    flat, counts = w.flatten().tolist(), removals.flatten().tolist()
+    slow = sorted(range(w.numel()), key=lambda i: (-counts[i], abs(flat[i]), i))
+    assert scores.abs().flatten().argsort().tolist() == slow
+    plain = init("ori", w)
+    assert torch.equal(scores.flatten().sort().values, plain.flatten().sort().values)  # the spacing stays
+    nobody = init("ori", w, values=ranked_by_removals(w, torch.zeros(SHAPE, dtype=torch.int16)))
+    assert torch.equal(nobody, plain)
