@@ -33,7 +33,7 @@ def script(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["tra"], ["train", "transcribe"]),
+        (["tra"], ["train", "transcribe", "transfer"]),
         (["transcribe", "--lang"], ["--lang", "--langid"]),
         (["upstream", "fe"], ["fetch"]),
         (["upstream", "fetch", "--format", "ct"], ["ctranslate2"]),
