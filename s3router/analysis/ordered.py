@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s3router.analysis.relations import correlate_ranks, permutations_of
+from s3router.analysis.relations import correlate_ranks, permutations_of, square
 from s3router.errors import ConfigError
 
 _LEAST = 3  # masks that serve a language, for a correlation within it
@@ -60,9 +60,7 @@ def within(
     Raises:
         ConfigError: matrices of different shapes, or fewer than four items.
     """
-    similarity, values = np.asarray(similarity, np.float64), np.array(values, np.float64)
-    if similarity.shape != values.shape or similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
-        raise ConfigError(f"two square matrices of one size are needed, found {similarity.shape} and {values.shape}")
+    similarity, values = square(similarity, values)
     items = len(values)
     if items < _LEAST + 1:
         raise ConfigError(f"{items} items: {_LEAST + 1} are needed, so that each is served by {_LEAST} others")

@@ -46,6 +46,14 @@ class Correlation:
     high: float
 
 
+def square(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as new float64 arrays (items, items). Raises ConfigError: not square, or of different sizes."""
+    first, second = np.array(first, np.float64), np.array(second, np.float64)
+    if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
+        raise ConfigError(f"two square matrices of one size are needed, found {first.shape} and {second.shape}")
+    return first, second
+
+
 def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, seed: int = 0) -> Correlation:
     """Correlate the pairs above the diagonal of two symmetric matrices (items, items).
 
@@ -58,9 +66,7 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
     Raises:
         ConfigError: fewer than three items, or matrices of different shapes.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
-        raise ConfigError(f"two square matrices of one size are needed, found {first.shape} and {second.shape}")
+    first, second = square(first, second)
     items = len(first)
     if items < 3:
         raise ConfigError(f"{items} items have {items * (items - 1) // 2} pairs, which correlate with anything")
