@@ -186,6 +186,7 @@ BUILDERS = {
     "egs/*/asr1/conf/seq2seq.yaml": build_grid,
     "egs/*/asr1/conf/ctc.yaml": build_grid,
     "egs/*/asr1/conf/ctc_300.yaml": build_grid,
+    "egs/*/asr1/conf/ctc_raw.yaml": build_grid,
     "egs/*/asr1/conf/start.yaml": build_grid,
     "egs/*/asr1/conf/pruning.yaml": build_grid,
     "egs/*/asr1/conf/ablation.yaml": build_grid,
