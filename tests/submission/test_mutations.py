@@ -364,7 +364,11 @@ FAULTS += [
 ]
 
 
-@pytest.mark.parametrize(("folder", "fault", "change", "message"), FAULTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("folder", "fault", "change", "message"),
+    FAULTS,
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
 def test_every_fault_is_named(good, tmp_path, folder, fault, change, message):
     files, lists = good
     changed = dict(files)
