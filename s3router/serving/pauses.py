@@ -12,15 +12,12 @@ import numpy as np
 import torch
 
 from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.data.loudness import FRAME, loud_frames, quiet_stretches
 from s3router.seq2seq.windows import cut as cut_to_windows
 
 PAUSE: Seconds = 0.5
 """The shortest pause that a recording is cut in, if it is not said."""
-_FRAME = SAMPLE_RATE // 100
-_CLICK = 3  # frames: what is louder for a shorter time is no speech
 _SPEECH = 25  # frames of it that a piece has to have; pieces with less stay with what comes before
-_RANGE = 50.0  # dB: what lies further below the loudest frames is as good as silent
-_LEAST = 12.0  # dB between loud and quiet frames; in less no pauses can be told
 
 
 def pieces_of(wave: np.ndarray, longest: Seconds, pause: Seconds | None = None) -> list[tuple[int, int]]:
@@ -40,40 +37,15 @@ def pieces_of(wave: np.ndarray, longest: Seconds, pause: Seconds | None = None) 
 
 def _pauses(wave: np.ndarray, least: Seconds) -> list[int]:
     """The middles of pauses between stretches of speech, in samples."""
-    speech = _speech(wave)
-    runs = [(bool(kind), len(list(group))) for kind, group in itertools.groupby(speech)]
-    starts = list(itertools.accumulate((length for _, length in runs), initial=0))
-    borders: list[int] = []
-    for (spoken, length), start in zip(runs, starts[:-1], strict=True):
-        inside = start > 0 and start + length < len(speech)
-        if not spoken and inside and length * _FRAME >= least * SAMPLE_RATE:
-            borders.append(start + length // 2)
+    speech = loud_frames(wave)
+    inside = [(start, stop) for start, stop in quiet_stretches(speech, least) if start > 0 and stop < len(speech)]
+    borders = [(start + stop) // 2 for start, stop in inside]
     kept: list[int] = []
     for border in borders:
         before = speech[kept[-1] if kept else 0 : border]
         if before.sum() >= _SPEECH and speech[border:].sum() >= _SPEECH:
             kept.append(border)
-    return [border * _FRAME for border in kept]
-
-
-def _speech(wave: np.ndarray) -> np.ndarray:
-    """Which frames of 10 ms are loud, bool (frames,)."""
-    frames = wave[: len(wave) // _FRAME * _FRAME].reshape(-1, _FRAME).astype(np.float64)
-    level = 10 * np.log10(np.square(frames).mean(1) + 1e-12)
-    if not len(level):
-        return np.zeros(0, bool)
-    loud = np.percentile(level, 95)
-    quiet = max(np.percentile(level, 10), loud - _RANGE)
-    if loud - quiet < _LEAST:
-        return np.ones(len(level), bool)
-    speech = level > quiet + 0.3 * (loud - quiet)
-    frame = 0
-    for kind, group in itertools.groupby(speech.tolist()):
-        length = len(list(group))
-        if kind and length < _CLICK:
-            speech[frame : frame + length] = False
-        frame += length
-    return speech
+    return [border * FRAME for border in kept]
 
 
 def _parts(wave: np.ndarray, start: int, stop: int, longest: Seconds) -> list[tuple[int, int]]:
