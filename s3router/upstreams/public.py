@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class PublicUpstream:
         normalize: whether waveforms were normalised in pretraining; None: as the files say.
         size: of the model: layers, width, ffn, heads, conv_width; of a Whisper vocabulary, too.
         tokenizer: the tokenizer.json of a Whisper's vocabulary, in one entry for every vocabulary.
+        alignment_heads: [layer, head] of a Whisper's decoder that follow the speech.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PublicUpstream:
     normalize: bool | None = None
     size: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: RemoteFile | None = None
+    alignment_heads: Sequence[Sequence[int]] = ()
 
     def place(self, kind: str) -> Path:
         """Where a format's files belong."""
@@ -140,6 +142,7 @@ def _entry(content: dict[str, Any]) -> PublicUpstream:
         content.get("normalize"),
         content["size"],
         RemoteFile(**content["tokenizer"]) if "tokenizer" in content else None,
+        content.get("alignment_heads", ()),
     )
 
 

@@ -219,8 +219,9 @@ def load_recogniser(upstream: str, ckpt: str | None = None, random_init: bool = 
     described = _described(whole.source)
     multilingual = described.get("is_multilingual", whole.vocabulary != ENGLISH_ONLY)
     settings = generation_settings(tokenizer, multilingual)
-    if "alignment_heads" in described:  # for times of words; no property of the vocabulary
-        settings["alignment_heads"] = described["alignment_heads"]
+    heads = described.get("alignment_heads") or (public.alignment_heads if public is not None else None)
+    if heads:  # for times of words; no property of the vocabulary
+        settings["alignment_heads"] = [list(head) for head in heads]
     model = _build(whole, {name: settings[name] for name in _IDS}, random_init)
     model.generation_config = GenerationConfig(**settings)
     return Recogniser(model, tokenizer, upstream, None if ckpt is None else str(ckpt))

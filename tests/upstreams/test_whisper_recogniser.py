@@ -251,3 +251,23 @@ def test_every_whisper_of_the_catalogue_has_a_tokenizer():
     whispers = [entry for entry in catalogue().values() if entry.family == "whisper"]
     kept = [entry.size["vocabulary"] for entry in whispers if entry.tokenizer]
     assert sorted(kept) == sorted({entry.size["vocabulary"] for entry in whispers})
+
+
+def test_heads_that_follow_the_speech(files, whisper, tmp_path, monkeypatch):
+    import dataclasses
+
+    from s3router.upstreams import public
+
+    for entry in public.catalogue().values():
+        named = [tuple(pair) for pair in entry.alignment_heads]
+        assert named == sorted(set(named))
+        assert bool(named) == (entry.family == "whisper")
+        assert all(head < entry.size["heads"] for _, head in named)
+    small = {n: dataclasses.replace(e, size={}) for n, e in public.catalogue().items()}
+    monkeypatch.setattr(public, "catalogue", lambda: small)
+    published = load_recogniser("whisper_tiny", str(files["openai"])).model.generation_config
+    assert published.alignment_heads == [[2, 2], [3, 0], [3, 2], [3, 3], [3, 4], [3, 5]]
+    folder = huggingface_folder(whisper, tmp_path / "own")
+    (folder / "generation_config.json").write_text(json.dumps({"alignment_heads": [[1, 0]]}))
+    assert load_recogniser("whisper_tiny", str(folder)).model.generation_config.alignment_heads == [[1, 0]]
+    assert not hasattr(load_recogniser("auto", str(files["openai"])).model.generation_config, "alignment_heads")
