@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from s3router.data.audio import Seconds
-from s3router.serving.words import Word
+from s3router.data.words import Word
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Transcription:
         source: the path, or what the recording was called.
         scores: of ``auto``, every candidate and its score, the best first (`s3router.serving.transcribe.Ranking`, or
             the log probabilities of a language classifier).
-        words: with times, where they were asked for; None for a whole recogniser, which gives none.
+        words: with times, where they were asked for.
     """
 
     text: str

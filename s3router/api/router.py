@@ -113,10 +113,10 @@ class Router:
                 HuggingFace's ``datasets`` (`s3router.data.waves.waveform`).
             route: a route, or ``auto``: the surest. None: the only one.
             among: the candidates of ``auto``; by default all routes that transcribe.
-            words: with times of words, by CTC.
+            words: with times of words; from whole recognisers they cost another pass of the decoder.
 
         Raises:
-            ConfigError: unknown route, or none is named where there are several; times from whole recognisers alone.
+            ConfigError: unknown route, or none is named where there are several.
             DataError: the recording is missing, damaged, or too short for one frame.
         """
         (found,) = self.transcribe_all([_single(audio)], route, among=among, words=words)
@@ -132,12 +132,9 @@ class Router:
         if isinstance(audios, str | os.PathLike):
             audios = [audios]
         routes = candidates(self.model.transcribing, route, among)
-        heads = {name: self.model.text_head(name) for name in routes}
-        if words and all(head.tokens is None for head in heads.values()):
-            raise ConfigError(
-                f"route {routes[0]!r} is of a whole recogniser, which gives no times of words; leave words=True out"
-            )
-        found = self.hear([utt for audio in audios for utt in _recordings(audio)], routes)
+        for name in routes:
+            self.model.text_head(name)  # raises now, and not with the first text
+        found = self.hear([utt for audio in audios for utt in _recordings(audio)], routes, words=words)
         return (self._result(transcript, words) for transcript in in_order(found))
 
     def hear(
@@ -146,6 +143,7 @@ class Router:
         routes: Sequence[str],
         ranking: Ranking | None = None,
         bad: dict[int, str] | None = None,
+        words: bool = False,
     ) -> Iterator[tuple[int, Transcript]]:
         """`s3router.serving.transcribe.transcribe`; a language classifier chooses among several routes if there is one.
 
@@ -154,8 +152,10 @@ class Router:
         Raises: as there, and ConfigError for routes that the classifier does not know.
         """
         if self.classifier is None or len(routes) == 1:
-            return transcribe(self.model, recordings, routes, self.options, ranking, bad)
-        return transcribe_identified(self.model, recordings, routes, self.classifier, self.options, bad, self.doubt)
+            return transcribe(self.model, recordings, routes, self.options, ranking, bad, words)
+        return transcribe_identified(
+            self.model, recordings, routes, self.classifier, self.options, bad, self.doubt, words
+        )
 
     def classify(self, audio: Any, route: str | None = None, *, top: int = 1) -> Classification:
         """The label of one recording.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ from s3router.asr.decode_output import Transcripts, write_output
 from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.data.hypotheses import tidy
 from s3router.data.kaldi import DataDir, Utterance, summary, too_short
+from s3router.data.words import Word
 from s3router.errors import DataError
 from s3router.scoring.files import shorten, trn_names
 from s3router.seq2seq.generate import Heard, transcribe_batch
 from s3router.seq2seq.windows import STEP, cut, window_of
+from s3router.seq2seq.word_times import UNSPACED, outside_pauses, timed_words
 from s3router.upstreams.whisper import FRAME, WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -53,19 +55,43 @@ class Listening:
     beam_size: int = 1
     batch_seconds: Seconds = BATCH_SECONDS
 
+    @property
+    def written_in(self) -> str:
+        """Code of the texts' language."""
+        return self.text_language or self.language or "en"
+
     def window(self, wave: Tensor) -> int:
         """Samples of a waveform's window."""
         return window_of(len(wave), self.window_step)
 
-    def transcribe(self, recogniser: Recogniser, waves: Sequence[Tensor]) -> list[Heard]:
+    def transcribe(self, recogniser: Recogniser, waves: Sequence[Tensor], timed: bool = False) -> list[Heard]:
         """`transcribe_batch` of waveforms that have one window."""
-        window = max(map(self.window, waves))
-        return transcribe_batch(recogniser, waves, self.language, self.max_tokens_per_second, window, self.beam_size)
+        window, rate = max(map(self.window, waves)), self.max_tokens_per_second
+        return transcribe_batch(recogniser, waves, self.language, rate, window, self.beam_size, timed)
+
+    def tidy(self, text: str) -> str:
+        """A text in the form that is wanted."""
+        return tidy(text, self.normalize, self.written_in)
+
+    def words(self, recogniser: Recogniser, wave: Tensor, heard: Heard) -> list[Word]:
+        """What was heard in a waveform as words with times, in the form that is wanted; none that is empty then.
+
+        That form is made of each word by itself. Where a rule looks at several of them, joined they are not the text.
+        """
+        words = timed_words(
+            recogniser.tokenizer, heard.tokens, heard.scores, heard.times, self.written_in not in UNSPACED
+        )
+        tidied = [replace(word, word=self.tidy(word.word)) for word in words]
+        return outside_pauses([word for word in tidied if word.word], wave.cpu().numpy())
 
 
 @dataclass(frozen=True)
 class Transcribed:
-    """What was heard in one recording: of its pieces, the texts joined and the confidences' mean over the tokens."""
+    """What was heard in one recording: of its pieces, the texts joined and the confidences' mean over the tokens.
+
+    Attributes:
+        words: with times, where they were wanted.
+    """
 
     text: str
     confidence: float
@@ -73,6 +99,7 @@ class Transcribed:
     pieces: int
     limited: bool
     seconds: Seconds
+    words: list[Word] | None = None
 
 
 Turn = Callable[[], AbstractContextManager[Any]]
@@ -84,6 +111,7 @@ def listen(
     how: Listening,
     read: Callable[[int], np.ndarray] | None = None,
     turn: Turn = nullcontext,
+    timed: Collection[int] = (),
 ) -> Iterator[tuple[int, Transcribed]]:
     """Transcribe recordings, the longest windows first.
 
@@ -94,6 +122,7 @@ def listen(
         utts: with durations.
         read: index -> float32 (samples,) at 16 kHz; by default what the utterance names.
         turn: makes the context in which a batch goes through the model, such as a route's.
+        timed: indices of recordings whose words are wanted with times; others of their batches may have them, too.
 
     Yields:
         (index, what was heard), in the order of decoding.
@@ -106,20 +135,25 @@ def listen(
     device = next(recogniser.model.parameters()).device
     waiting: list[tuple[int, Tensor]] = []
 
-    def transcribed(waves: list[Tensor]) -> list[Heard]:
+    def transcribed(waves: list[Tensor], timed: bool) -> list[_Piece]:
         with turn():
-            return how.transcribe(recogniser, waves)
+            found = how.transcribe(recogniser, waves, timed)
+        return [
+            _Piece(len(wave), one, how.words(recogniser, wave, one) if timed else None)
+            for wave, one in zip(waves, found, strict=True)
+        ]
 
     def heard(batch: list[tuple[int, Tensor]]) -> Iterator[tuple[int, Transcribed]]:
-        for (index, wave), one in zip(batch, transcribed([wave for _, wave in batch]), strict=True):
-            yield index, _joined([one], len(wave) / SAMPLE_RATE, how)
+        indices, waves = zip(*batch, strict=True)
+        pieces = transcribed(waves, any(index in timed for index in indices))
+        for index, piece in zip(indices, pieces, strict=True):
+            yield index, _joined([piece], how)
 
     for index in order:
         samples = read_audio(utts[index].source, SAMPLE_RATE) if read is None else read(index)
         wave = torch.from_numpy(samples).to(device)
         if len(wave) > WINDOW_SECONDS * SAMPLE_RATE:
-            found = [transcribed([piece])[0] for piece in cut(wave)]
-            yield index, _joined(found, len(wave) / SAMPLE_RATE, how)
+            yield index, _joined([transcribed([piece], index in timed)[0] for piece in cut(wave)], how)
             continue
         window = how.window(wave)
         full = (len(waiting) + 1) * window > how.batch_seconds * SAMPLE_RATE
@@ -131,11 +165,27 @@ def listen(
         yield from heard(waiting)
 
 
-def _joined(found: Sequence[Heard], seconds: Seconds, how: Listening) -> Transcribed:
-    text = tidy(" ".join(one.text for one in found), how.normalize, how.text_language or how.language or "en")
+@dataclass(frozen=True)
+class _Piece:
+    """What was heard in one piece of a recording, so many samples long; its words, where wanted, with times in it."""
+
+    samples: int
+    heard: Heard
+    words: list[Word] | None
+
+
+def _joined(pieces: Sequence[_Piece], how: Listening) -> Transcribed:
+    found = [piece.heard for piece in pieces]
+    text = how.tidy(" ".join(one.text for one in found))
     counts = [len(one.tokens) + (not one.limited) for one in found]
     sure = sum(one.confidence * count for one, count in zip(found, counts, strict=True)) / max(1, sum(counts))
-    return Transcribed(text, sure, sum(counts), len(found), any(one.limited for one in found), seconds)
+    words, samples = [], 0
+    for piece in pieces:
+        before = samples / SAMPLE_RATE
+        words += [replace(word, start=before + word.start, end=before + word.end) for word in piece.words or ()]
+        samples += piece.samples
+    limited, timed = any(one.limited for one in found), pieces[0].words is not None
+    return Transcribed(text, sure, sum(counts), len(found), limited, samples / SAMPLE_RATE, words if timed else None)
 
 
 def decode(

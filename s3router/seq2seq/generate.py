@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.errors import ConfigError
+from s3router.seq2seq.token_times import token_times
 
 if TYPE_CHECKING:
     from s3router.upstreams.whisper_recogniser import Recogniser
@@ -30,12 +31,16 @@ class Heard:
         text: the same as text, as the model writes it.
         confidence: mean log probability of the tokens, the end of the text included.
         limited: decoding ran on to the largest number of tokens and was cut there.
+        scores: log probability of each token.
+        times: where they were wanted, when each token begins, and when the last ends, from the beginning of the window.
     """
 
     tokens: list[int]
     text: str
     confidence: float
     limited: bool
+    scores: list[float] = field(default_factory=list)
+    times: list[Seconds] | None = None
 
 
 def token_limit(seconds: Seconds, per_second: float, room: int) -> int:
@@ -56,6 +61,7 @@ def transcribe_batch(
     max_tokens_per_second: float,
     window: int,
     beam_size: int = 1,
+    timed: bool = False,
 ) -> list[Heard]:
     """Waveforms [(samples,)], float32 at 16 kHz -> what was heard in each.
 
@@ -64,6 +70,7 @@ def transcribe_batch(
         max_tokens_per_second: see `token_limit`.
         window: samples; silence fills what an utterance leaves of it (`s3router.seq2seq.windows.window_of`).
         beam_size: 1: greedy.
+        timed: with times of tokens, which cost another pass of the decoder.
 
     Raises:
         ConfigError: an unknown language, or a waveform that is longer than the window.
@@ -72,12 +79,12 @@ def transcribe_batch(
 
     model, prompt = recogniser.model, recogniser.prompt(language)
     features = window_features(recogniser, waves, window)
+    encoded = model.get_encoder()(features)
     room = model.config.max_target_positions - len(prompt)
     limits = [token_limit(len(wave) / SAMPLE_RATE, max_tokens_per_second, room) for wave in waves]
     found = GenerationMixin.generate(  # WhisperForConditionalGeneration's own wants windows of 30 s
         model,
-        features,
-        attention_mask=features.new_ones(len(waves), features.size(2), dtype=torch.long),  # unused; spares a warning
+        encoder_outputs=encoded,
         decoder_input_ids=torch.tensor([prompt] * len(waves), device=features.device),
         max_new_tokens=max(limits),
         num_beams=beam_size,
@@ -89,10 +96,14 @@ def transcribe_batch(
     scores = model.compute_transition_scores(found.sequences, found.scores, beams, normalize_logits=True)
     end = model.generation_config.eos_token_id
     ends = {end} if isinstance(end, int) else set(end)
-    return [
+    heard = [
         _heard(recogniser, ids.tolist(), values.tolist(), limit, ends)
         for ids, values, limit in zip(found.sequences[:, len(prompt) :], scores, limits, strict=True)
     ]
+    if not timed:
+        return heard
+    times = token_times(model, encoded[0], prompt, [one.tokens for one in heard], [len(wave) for wave in waves])
+    return [replace(one, times=begins) for one, begins in zip(heard, times, strict=True)]
 
 
 def window_features(recogniser: Recogniser, waves: Sequence[Tensor], window: int) -> Tensor:
@@ -110,4 +121,4 @@ def _heard(recogniser: Recogniser, ids: list[int], scores: list[float], limit: i
     kept = ids[:stop] if ended else ids[:limit]
     counted = scores[: stop + 1] if ended else scores[:limit]
     text = recogniser.tokenizer.decode(kept, skip_special_tokens=True).strip()
-    return Heard(kept, text, sum(counted) / len(counted), not ended)
+    return Heard(kept, text, sum(counted) / len(counted), not ended, scores[: len(kept)])

@@ -25,7 +25,7 @@ from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
 from s3router.server.refusal import body_of
 from s3router.server.transcription import Transcription
-from s3router.server.wanted import Wanted
+from s3router.server.wanted import SUBTITLES, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ async def answer(
     record.timing = work.timing
     if wanted.form == "text":
         return PlainTextResponse(text_of(segments) + "\n")
-    if wanted.form in ("srt", "vtt"):
+    if wanted.form in SUBTITLES:
         return PlainTextResponse(subtitles(segments, wanted.form))
     if wanted.form == "json":
         usage = {"type": "duration", "seconds": -int(-work.seconds // 1)}

@@ -24,6 +24,7 @@ from s3router.asr.ctc_decode import BatchOptions
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.data.kaldi import Utterance
 from s3router.data.tokens import TokenIds
+from s3router.data.words import Word
 from s3router.errors import S3RouterError
 from s3router.server.catalogue import Found
 from s3router.server.metrics import Metrics
@@ -32,7 +33,6 @@ from s3router.serving.language_classifier import LanguageClassifier, pooled
 from s3router.serving.route_heads import dev_figures
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Hypothesis, hear, ranking_by
-from s3router.serving.words import Word
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Heard:
         tokens: ids of its tokens; none for a whole recogniser.
         confidence: log probability per token; minus infinity where nothing was written.
         scores: see `s3router.serving.transcribe.Transcript`.
-        words: with times from the beginning of the piece; None for a whole recogniser, which gives no times.
+        words: with times from the beginning of the piece; None of a whole recogniser that was not asked for them.
         queued, computed: how long it waited, for its turn and while others had theirs, and how long the model worked
             on it.
     """
@@ -75,11 +75,13 @@ class Piece:
         wave: float32 (samples,) at 16 kHz, of one frame at least, and not longer than the model takes at once.
         routes: the candidates.
         number: which piece of its recording it is.
+        timed: with times of words from whole recognisers, too.
     """
 
     wave: np.ndarray
     routes: Sequence[Found]
     number: int = 0
+    timed: bool = False
     future: Future[Heard] = field(default_factory=Future)
     arrived: float = 0.0
     computed: float = 0.0
@@ -241,8 +243,9 @@ class Engine:
                 self.metrics.switches.inc()
             head = self.model.text_head(found.route)
             utts = [Utterance("", "", duration=piece.seconds) for piece in pieces]
+            timed = [index for index, piece in enumerate(pieces) if piece.timed]
             for index, heard in hear(
-                self.model, utts, [found.route], self.options, read=lambda index: pieces[index].wave
+                self.model, utts, [found.route], self.options, read=lambda index: pieces[index].wave, timed=timed
             ):
                 pieces[index].heard[found.route] = heard[found.route], head.tokens
         except Exception as error:

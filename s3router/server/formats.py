@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from s3router.data.audio import Seconds
+from s3router.data.words import Word, joined
 from s3router.server.catalogue import Found
 from s3router.server.engine import Heard
 
 LINE = 42
-"""Characters of a subtitle, as far as words have times."""
+"""Characters of a subtitle."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def verbose(
         "usage": {"type": "duration", "seconds": math.ceil(seconds)},
     }
     if words:
-        found["words"] = [word for segment in segments for word in _words(segment)]
+        found["words"] = [asdict(word) for segment in segments for word in _words(segment)]
     return found
 
 
@@ -98,26 +99,22 @@ def subtitles(segments: Sequence[Segment], form: str) -> str:
     return "\n".join(["WEBVTT\n", *(block.split("\n", 1)[1] for block in blocks)])
 
 
-def _words(segment: Segment) -> Iterator[dict[str, Any]]:
+def _words(segment: Segment) -> Iterator[Word]:
+    """With times from the beginning of the recording."""
     for word in segment.heard.words or ():
-        times = {"start": round(segment.start + word.start, 3), "end": round(segment.start + word.end, 3)}
-        yield {"word": word.word, **times, "probability": word.probability}
+        yield replace(word, start=round(segment.start + word.start, 3), end=round(segment.start + word.end, 3))
 
 
 def _cues(segment: Segment) -> Iterator[tuple[Seconds, Seconds, str]]:
-    """(start, end, text) of subtitles: a line of words each, or the segment where words have no times."""
-    if segment.heard.words is None:
-        if segment.heard.text:
-            yield segment.start, segment.end, segment.heard.text
-        return
-    line: list[dict[str, Any]] = []
+    """(start, end, text) of subtitles: a line of words each."""
+    line: list[Word] = []
     for word in _words(segment):
-        if line and len(" ".join(each["word"] for each in [*line, word])) > LINE:
-            yield line[0]["start"], line[-1]["end"], " ".join(each["word"] for each in line)
+        if line and len(joined([*line, word])) > LINE:
+            yield line[0].start, line[-1].end, joined(line)
             line = []
         line.append(word)
     if line:
-        yield line[0]["start"], line[-1]["end"], " ".join(each["word"] for each in line)
+        yield line[0].start, line[-1].end, joined(line)
 
 
 def _clock(seconds: Seconds, mark: str) -> str:

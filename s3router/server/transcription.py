@@ -62,7 +62,10 @@ class Transcription:
         if waiting and waiting + seconds > limits.waiting_seconds:
             raise Refusal(429, f"{waiting:.0f} s of audio wait already; try again later", "queue_full", retry_after=10)
         places = await asyncio.to_thread(pieces_of, wave, LONGEST, wanted.pause)
-        pieces = [(start, Piece(wave[start:stop], wanted.routes, n)) for n, (start, stop) in enumerate(places)]
+        pieces = [
+            (start, Piece(wave[start:stop], wanted.routes, number, wanted.timed))
+            for number, (start, stop) in enumerate(places)
+        ]
         for _, piece in pieces:
             engine.submit(piece)
         engine.metrics.audio.inc(seconds)

@@ -15,7 +15,8 @@ from s3router.server.refusal import Refusal
 from s3router.serving.choice import AUTO
 from s3router.serving.pauses import PAUSE
 
-FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+SUBTITLES = ("srt", "vtt")
+FORMATS = ("json", "text", "verbose_json", *SUBTITLES)
 GRANULARITIES = ("segment", "word")
 _READ = (
     "file",
@@ -40,7 +41,7 @@ class Wanted:
         model: what was asked for: a route, or ``auto``.
         routes: the candidates, one at least.
         form: one of `FORMATS`.
-        words: with times of words.
+        words: with times of words in the answer.
         pause: cut the recording in all pauses of this length; None: only if it is long.
         stream: send the text of each piece as soon as it is there.
     """
@@ -52,6 +53,11 @@ class Wanted:
     words: bool
     pause: Seconds | None
     stream: bool
+
+    @property
+    def timed(self) -> bool:
+        """Whether times of words are needed: for the answer, or for the lines of subtitles."""
+        return self.words or self.form in SUBTITLES
 
     @classmethod
     def of(cls, form: FormData, catalogue: Catalogue, languages: Collection[str] | None = None) -> Wanted:
@@ -89,14 +95,8 @@ class Wanted:
         words = "word" in granularities
         if words and shape != "verbose_json":
             raise _wrong("timestamp_granularities", "times of words come with response_format verbose_json only")
-        if words and all(found.kind == "recogniser" for found in routes):
-            raise _wrong(
-                "timestamp_granularities",
-                f"{routes[0].route} is a whole recogniser, which gives no times of words; leave word out, or take a "
-                "route that transcribes by CTC",
-            )
         stream = _one_of("stream", one.get("stream", "false").lower(), ("true", "false")) == "true"
-        if stream and shape in ("text", "srt", "vtt"):
+        if stream and shape in ("text", *SUBTITLES):
             raise _wrong("stream", f"a stream is of response_format json or verbose_json, not {shape}")
         return cls(upload, one["model"], routes, shape, words, _pause(fields), stream)
 

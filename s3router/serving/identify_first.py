@@ -57,6 +57,7 @@ def transcribe_identified(
     options: BatchOptions | None = None,
     bad: dict[int, str] | None = None,
     doubt: Doubt | None = None,
+    words: bool = False,
 ) -> Iterator[tuple[int, Transcript]]:
     """As `s3router.serving.transcribe.transcribe`, in one whole pass and a part of one, however many routes there are.
 
@@ -65,6 +66,7 @@ def transcribe_identified(
     Args:
         routes: the languages to choose from, which are routes; or language -> its route, which languages may share.
         doubt: by default there is none.
+        words: as of `transcribe`.
 
     Raises:
         ConfigError: unknown route, or one that the classifier does not know.
@@ -77,7 +79,7 @@ def transcribe_identified(
     classifier.check_backbone(model.upstream)
     WaveReader(recordings, model.receptive_field, bad)  # what is too short for a frame is said before the first text
     weak = frozenset(ranking_of(model, list(dict.fromkeys(route_of.values()))).weak)
-    job = _Job(model, recordings, route_of, classifier, options, bad, doubt or Doubt(), weak)
+    job = _Job(model, recordings, route_of, classifier, options, bad, doubt or Doubt(), weak, words)
     for group in plan_batches([utt.duration for utt in recordings], GROUP * options.batch_seconds):
         with model.upstream.remembering_front_end():
             yield from job.group(group)
@@ -95,6 +97,7 @@ class _Job:
     bad: dict[int, str] | None
     doubt: Doubt
     weak: frozenset[str]
+    words: bool
 
     def group(self, group: Sequence[int]) -> Iterator[tuple[int, Transcript]]:
         """Recordings of these indices, told apart and then transcribed by the same routes together."""
@@ -103,7 +106,7 @@ class _Job:
             together.setdefault(tuple(sorted(guess.languages)), []).append(guess)
         for routes, guesses in together.items():
             utts = [self.recordings[guess.index] for guess in guesses]
-            for index, transcript in transcribe(self.model, utts, routes, self.options):
+            for index, transcript in transcribe(self.model, utts, routes, self.options, words=self.words):
                 guess = guesses[index]
                 found = guess.languages[transcript.route]
                 yield guess.index, replace(transcript, route=found, scores=guess.scores)

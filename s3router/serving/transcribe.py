@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -27,12 +27,13 @@ from s3router.asr.decode_output import Transcripts
 from s3router.data.audio import Seconds
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.tokens import TokenIds
+from s3router.data.words import Word
 from s3router.errors import ConfigError
 from s3router.scoring.files import shorten
 from s3router.serving.reading import WaveReader
 from s3router.serving.route_heads import CTCHead
 from s3router.serving.routed_model import RoutedModel
-from s3router.serving.words import Word, timed_words
+from s3router.serving.words import timed_words
 
 logger = logging.getLogger(__name__)
 
@@ -74,20 +75,22 @@ class Hypothesis:
         text: of a whole recogniser.
         path: of CTC, (frames, 2): the best token of each frame and its log probability; see
             `s3router.serving.words`.
+        words: of a whole recogniser, with times, where they were wanted.
     """
 
     tokens: list[int]
     confidence: float
     text: str | None = None
     path: Tensor | None = field(default=None, repr=False, compare=False)
+    words: list[Word] | None = field(default=None, repr=False, compare=False)
 
     def written(self, tokens: TokenIds | None) -> str:
         """The text, by its route's tokens; None for a whole recogniser, which has written it already."""
         return self.text or "" if tokens is None else tokens.decode(self.tokens)
 
     def timed(self, tokens: TokenIds | None, stride: int) -> list[Word] | None:
-        """Its words with times (`s3router.serving.words.timed_words`); None for a whole recogniser, which has none."""
-        return None if tokens is None or self.path is None else timed_words(self.path, tokens, stride)
+        """Its words with times: by CTC (`s3router.serving.words.timed_words`), else those of a whole recogniser."""
+        return self.words if tokens is None or self.path is None else timed_words(self.path, tokens, stride)
 
 
 def transcribe(
@@ -97,6 +100,7 @@ def transcribe(
     options: BatchOptions | None = None,
     ranking: Ranking | None = None,
     bad: dict[int, str] | None = None,
+    words: bool = False,
 ) -> Iterator[tuple[int, Transcript]]:
     """Transcribe recordings under the surest of `routes`, each.
 
@@ -107,6 +111,7 @@ def transcribe(
         options: batches and chunks.
         ranking: how the routes' confidences are compared; by default as the packs say (`ranking_of`).
         bad: see `s3router.serving.reading.WaveReader`; what is in it is not yielded.
+        words: whole recognisers give times of words, too, which costs another pass of their decoders.
 
     Yields:
         (index in `recordings`, transcript), in the order of decoding: the longest first.
@@ -116,7 +121,8 @@ def transcribe(
         DataError: a recording cannot be read or is too short for one frame (all that are, before the first is decoded).
     """
     ranking = ranking or ranking_of(model, routes)
-    for index, heard in hear(model, recordings, routes, options, bad):
+    timed = range(len(recordings)) if words else ()
+    for index, heard in hear(model, recordings, routes, options, bad, timed=timed):
         utt = recordings[index]
         scores = ranking.scores(heard)
         best = next(iter(scores))
@@ -175,18 +181,20 @@ def hear(
     options: BatchOptions | None = None,
     bad: dict[int, str] | None = None,
     read: Callable[[int], np.ndarray] | None = None,
+    timed: Collection[int] = (),
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
     """As `transcribe`, with what every route makes of a recording: route -> hypothesis.
 
     Args:
         read: index -> float32 (samples,) at 16 kHz, of one frame at least; by default from where the recordings are.
+        timed: indices of recordings of which whole recognisers, too, give times of words.
     """
     if not routes:
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
     heads = {route: model.text_head(route) for route in routes}
     by_ctc = [route for route, head in heads.items() if isinstance(head, CTCHead)]
     read, options = read or WaveReader(recordings, model.receptive_field, bad), options or BatchOptions()
-    streams = [_by_whole(model, route, recordings, read, options) for route in heads if route not in by_ctc]
+    streams = [_by_whole(model, route, recordings, read, options, timed) for route in heads if route not in by_ctc]
     if by_ctc:
         streams.append(_by_ctc(model, by_ctc, recordings, read, options))
     *first, last = streams
@@ -220,11 +228,12 @@ def _by_whole(
     recordings: Sequence[Utterance],
     read: Callable[[int], np.ndarray],
     options: BatchOptions,
+    timed: Collection[int],
 ) -> Iterator[tuple[int, dict[str, Hypothesis]]]:
     """What a route of the whole recogniser hears."""
-    for index, heard in model.whole.hear(route, model.text_head(route), recordings, read, options):
+    for index, heard in model.whole.hear(route, model.text_head(route), recordings, read, options, timed):
         confidence = heard.confidence if heard.text else -math.inf
-        yield index, {route: Hypothesis([], confidence, heard.text)}
+        yield index, {route: Hypothesis([], confidence, heard.text, words=heard.words)}
 
 
 def decode_directory(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +103,10 @@ class WholeRoutes(nn.Module):
         recordings: Sequence[Utterance],
         read: Callable[[int], np.ndarray],
         options: BatchOptions,
+        timed: Collection[int] = (),
     ) -> Iterator[tuple[int, Transcribed]]:
         """`s3router.seq2seq.decode.listen` under a route; batches are of ``options.batch_seconds``."""
-        return listen(self.recogniser, recordings, self._how(head, options), read, self._turn(route, options))
+        return listen(self.recogniser, recordings, self._how(head, options), read, self._turn(route, options), timed)
 
     def decode(
         self, route: str, head: WholeHead, data: DataDir, options: BatchOptions

@@ -10,30 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import BLANK, SOS_EOS, SPACE, TokenIds
+from s3router.data.words import Word
 
 _WORD_BEGINS = "▁"  # sentencepiece's mark
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word, or one phone where the tokens are phones.
-
-    Attributes:
-        word: as it stands in the text.
-        start, end: from the beginning of the recording.
-        probability: geometric mean of the probabilities of its tokens over their frames.
-    """
-
-    word: str
-    start: Seconds
-    end: Seconds
-    probability: float
 
 
 def timed_words(path: Tensor, tokens: TokenIds, stride: int) -> list[Word]:

@@ -9,6 +9,7 @@ import pytest
 import s3router
 from s3router.data.convert import convert
 from s3router.data.kaldi import DataDir
+from s3router.data.words import joined
 from s3router.errors import ConfigError, DataError
 from s3router.packs.pack_file import read_parts
 from tests.seq2seq.conftest import whisper_folder  # noqa: F401
@@ -40,8 +41,10 @@ def test_a_whole_recogniser_from_a_dataset(whisper_folder, tmp_path):  # noqa: F
     router = s3router.Router("auto", packs=[pack], upstream_ckpt=str(whisper_folder))
     found = router.transcribe(sorted((FIVE / "audio").iterdir())[0])
     assert (found.route, found.language) == ("fr", "fr")
-    with pytest.raises(ConfigError, match="no times of words"):
-        router.transcribe(sorted((FIVE / "audio").iterdir())[0], words=True)
+    timed = router.transcribe(sorted((FIVE / "audio").iterdir())[0], words=True)
+    assert (found.words, timed.text, timed.confidence) == (None, found.text, found.confidence)
+    assert joined(timed.words) == timed.text
+    assert all(0 <= word.start <= word.end <= timed.seconds for word in timed.words)
     before = (tmp_path / "out" / "exp" / "best.pth").stat().st_mtime_ns
     assert s3router.train(dataset, **where, **model, **more) == pack
     assert (tmp_path / "out" / "exp" / "best.pth").stat().st_mtime_ns == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,17 +81,41 @@ def test_the_kind_and_language_of_routes(client):
     assert (found.route, found.language) == ("italian", "it")
 
 
-def test_words_of_a_whole_recogniser_have_no_times(client):
-    def ask(model: str):
-        return client.audio.transcriptions.create(
-            file=AUDIO[0], model=model, response_format="verbose_json", timestamp_granularities=["word"]
-        )
+@pytest.mark.parametrize("name", ["yo", "es", "auto"])
+def test_words_of_both_kinds_have_times(client, name):
+    def ask(**more):
+        return client.audio.transcriptions.create(file=AUDIO[0], model=name, response_format="verbose_json", **more)
 
-    with pytest.raises(openai.BadRequestError, match="yo is a whole recogniser, which gives no times of words"):
-        ask("yo")
-    assert ask("es").words
+    plain, found = ask(), ask(timestamp_granularities=["word"])
+    assert plain.words is None
+    assert (found.text, found.scores) == (plain.text, plain.scores)
+    assert found.words
+    assert "".join(f" {word.word}" if word.spaced else word.word for word in found.words).split() == found.text.split()
+    assert all(0 <= word.start <= word.end <= found.duration + 0.02 for word in found.words)
+    assert all(0 < word.probability <= 1 for word in found.words)
+
+
+def test_subtitles_of_a_whole_recogniser_are_lines_of_words(client):
+    found = client.audio.transcriptions.create(
+        file=AUDIO[0], model="yo", response_format="verbose_json", timestamp_granularities=["word"]
+    )
     subtitles = client.audio.transcriptions.create(file=AUDIO[0], model="yo", response_format="srt")
-    assert subtitles == "" or subtitles.startswith("1\n00:00:00,000 --> 00:00:0")
+    cues = re.findall(r"\d+\n00:00:(\d\d,\d\d\d) --> 00:00:(\d\d,\d\d\d)\n(.+)\n", subtitles)
+    assert " ".join(text for _, _, text in cues).split() == found.text.split()
+    begins, ends = ([float(cue[place].replace(",", ".")) for cue in cues] for place in (0, 1))
+    assert (begins[0], ends[-1]) == (found.words[0].start, found.words[-1].end)
+    assert all(a <= b for a, b in zip(ends, begins[1:], strict=False))
+
+
+def test_only_who_wants_times_waits_for_them(client, monkeypatch):
+    from s3router.seq2seq import generate
+
+    passes = []
+    real = generate.token_times
+    monkeypatch.setattr(generate, "token_times", lambda *args: passes.append(args) or real(*args))
+    for form, count in (("json", 0), ("text", 0), ("verbose_json", 0), ("vtt", 1)):
+        client.audio.transcriptions.create(file=AUDIO[0], model="yo", response_format=form)
+        assert len(passes) == count, form
 
 
 def test_packs_of_the_other_kind_are_left_out_where_there_is_no_decoder(packs, whisper, tmp_path, monkeypatch, caplog):

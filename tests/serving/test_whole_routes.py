@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from s3router.asr.ctc_decode import BatchOptions
 from s3router.data.recordings import find_recordings
+from s3router.data.words import joined
 from s3router.errors import ConfigError, PackError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta, read_pack, write_pack
@@ -23,7 +25,7 @@ from s3router.serving.identify_first import transcribe_identified
 from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import load_routes, pack_of_folder
 from s3router.serving.routed_model import RoutedModel
-from s3router.serving.transcribe import hear, transcribe
+from s3router.serving.transcribe import Transcript, hear, transcribe
 from s3router.upstreams.hub import build
 from tests.asr.conftest import FIVE
 from tests.upstreams.test_adapter_routes import SETTINGS, random_adapter
@@ -257,17 +259,39 @@ def test_the_surest_of_both_kinds(model):
             assert transcript.text == alone[transcript.route][index][0]
 
 
+def identified(model: RoutedModel, routes: Sequence[str], **more) -> Iterator[tuple[int, Transcript]]:
+    """`transcribe_identified` by a classifier at random."""
+    weights = np.random.default_rng(0).normal(size=(len(routes), 128)).astype(np.float32)
+    flat = (np.zeros(128, np.float32), np.ones(128, np.float32), weights, np.zeros(len(routes), np.float32))
+    classifier = LanguageClassifier(tuple(routes), 1, *flat, "auto", None, model.upstream.backbone_fingerprint, {})
+    return transcribe_identified(model, UTTS, routes, classifier, OPTIONS, **more)
+
+
 def test_a_language_classifier_asks_before(model):
-    generator = np.random.default_rng(0)
-    routes = ("it", "yo")
-    weights = generator.normal(size=(2, 128)).astype(np.float32)
-    flat = (np.zeros(128, np.float32), np.ones(128, np.float32), weights, np.zeros(2, np.float32))
-    classifier = LanguageClassifier(routes, 1, *flat, "auto", None, model.upstream.backbone_fingerprint, {})
-    found = dict(transcribe_identified(model, UTTS, routes, classifier, OPTIONS))
+    found = dict(identified(model, ("it", "yo")))
     assert sorted(found) == list(range(len(UTTS)))
     for route in {transcript.route for transcript in found.values()}:
         alone = dict(transcribe(model, UTTS, [route], OPTIONS))
         assert all(one.text == alone[index].text for index, one in found.items() if one.route == route)
+
+
+def surest(model: RoutedModel, routes: Sequence[str], **more) -> Iterator[tuple[int, Transcript]]:
+    return transcribe(model, UTTS, routes, OPTIONS, **more)
+
+
+@pytest.mark.parametrize("find", [surest, identified])
+@pytest.mark.parametrize("routes", [("es", "ru"), ("it", "yo")])
+def test_words_with_times_of_both_kinds(model, find, routes):
+    plain, found = dict(find(model, routes)), dict(find(model, routes, words=True))
+    assert any(transcript.text for transcript in found.values())
+    for index, transcript in found.items():
+        tokens = model.text_head(transcript.route).tokens
+        words = transcript.heard.timed(tokens, model.stride)
+        assert joined(words) == transcript.text == plain[index].text
+        assert transcript.scores == plain[index].scores
+        assert all(0 <= word.start <= word.end <= transcript.seconds + 0.02 for word in words)
+        assert plain[index].heard.words is None
+        assert transcript.heard.words == (words if tokens is None else None)
 
 
 def test_commands(packs, whisper, experiments, tmp_path, capsys):
