@@ -32,7 +32,7 @@ def test_presets_name_what_s3prl_downloads(path, monkeypatch, tmp_path):
     if preset["upstream"] == "tiny":
         assert set(preset) == {"upstream", "family", "size"}
         return
-    assert set(preset) - {"aliases", "bundle", "tokenizer"} == {
+    assert set(preset) - {"aliases", "bundle", "tokenizer", "alignment_heads"} == {
         "upstream",
         "family",
         "normalize",
