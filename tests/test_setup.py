@@ -42,7 +42,8 @@ def clone(tmp_path: Path) -> Path:
 
 
 def setup(clone: Path, *options: str, **env: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != "S3ROUTER_VENV"} | env
+    inherited = {name: value for name, value in os.environ.items() if name not in ("S3ROUTER_VENV", "S3ROUTER_PYTHON")}
+    environment = inherited | env
     command = ["bash", str(clone / "tools/setup.sh"), *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
 

@@ -97,7 +97,7 @@ class _Job:
     bad: dict[int, str] | None
     doubt: Doubt
     weak: frozenset[str]
-    words: bool
+    words: bool = False
 
     def group(self, group: Sequence[int]) -> Iterator[tuple[int, Transcript]]:
         """Recordings of these indices, told apart and then transcribed by the same routes together."""
