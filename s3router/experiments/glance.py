@@ -112,12 +112,13 @@ class Glance:
         return [self.page, self.picture]
 
     def table(self, lines: Iterable[Line]) -> list[str]:
-        """Markdown; the best of each row in bold."""
+        """Markdown; the best of each row in bold, with all that are equal to it as they are written."""
         body = []
         for line in lines:
             known = [value for value in line.values.values() if value is not None]
-            best = min(known) if len(known) > 1 else None
-            texts = [_text(value, line.figure, value == best) for value in line.values.values()]
+            best = _text(min(known), line.figure) if len(known) > 1 else None
+            texts = [_text(value, line.figure) for value in line.values.values()]
+            texts = [f"**{text}**" if text == best else text for text in texts]
             body.append([f"[{line.title}]({line.page})", line.figure, *texts, str(line.seeds or NONE)])
         return list(table(["", "test", *self.columns, "seeds"], body))
 
@@ -156,8 +157,7 @@ def _value(rows: list[Row], part: str, figure: Figure | None) -> float | None:
     return 100 * fmean(each.mean for each in found) if found and None not in found else None
 
 
-def _text(value: float | None, figure: str, best: bool) -> str:
+def _text(value: float | None, figure: str) -> str:
     if value is None:
         return NONE
-    text = f"{value:,.0f}" if figure == _SIZE else f"{value:.1f}"
-    return f"**{text}**" if best else text
+    return f"{value:,.0f}" if figure == _SIZE else f"{value:.1f}"

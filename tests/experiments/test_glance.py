@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_means_and_single_places(write, capsys):
     assert body[2][3] == "–"
     assert Path("dots.png").read_bytes().startswith(b"\x89PNG")
     assert "dots.png is written" in capsys.readouterr().out
+
+
+def test_equals_are_bold_together(write):
+    """28.04 and 27.96 are written alike; 28.06 is not."""
+    write(ROW)
+    glance = Glance(Path("glance.yaml"))
+    (line,) = glance.lines()
+    both, one = (
+        glance.table([replace(line, values={"weights": value, "masks": 27.96})])[-1] for value in (28.04, 28.06)
+    )
+    assert both.count("**28.0**") == 2
+    assert one.count("**") == 2
+    assert "28.1" in one
 
 
 def _one(glance: Glance, row: dict) -> Glance:
