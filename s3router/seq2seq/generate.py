@@ -85,6 +85,7 @@ def transcribe_batch(
     found = GenerationMixin.generate(  # WhisperForConditionalGeneration's own wants windows of 30 s
         model,
         encoder_outputs=encoded,
+        attention_mask=features.new_ones(len(waves), features.size(2), dtype=torch.long),  # unused; spares a warning
         decoder_input_ids=torch.tensor([prompt] * len(waves), device=features.device),
         max_new_tokens=max(limits),
         num_beams=beam_size,
