@@ -14,6 +14,7 @@ from s3router.corpora import (
     asterisk_languages,
     asterisk_speakers,
     asterisk_table,
+    asterisk_trials,
     asterisk_untranscribed,
     commonvoice,
     fluent_speech_commands,
@@ -114,6 +115,7 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
         "Asterisk prompts of eight voices, to tell the speakers apart",
         [VOICES, option("--limit", "at most so many prompts of each voice", type=int, metavar="N")],
     ),
+    "asterisk-trials": (asterisk_trials.prepare, "prepared Asterisk voices, to verify speakers not trained on", []),
     "asterisk-keywords": (
         asterisk_keywords.prepare,
         "digits and letters of two voices of one language",

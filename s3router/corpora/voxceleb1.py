@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, progress, read_list, write_set
+from s3router.corpora.trials import digest, draw_trials, write_trials
 from s3router.data.kaldi import Utterance, summary
-from s3router.data.utt2label import write_beside
 from s3router.errors import DataError
 
 SPLIT, TRIALS = "iden_split.txt", "voxceleb1_test_v2.txt"
 SETS = {"1": "train", "2": "dev", "3": "test"}
 TEST_SPEAKERS = range(10270, 10310)
-ONE_IN, AT_LEAST, AT_MOST, PARTNERS = 30, 2, 20, 4  # held-out speakers; utterances of each; partners of each utterance
+ONE_IN, AT_LEAST, AT_MOST = 30, 2, 20  # held-out speakers; utterances of each
 _WAV = r"id1\d{4}/[^/\s]+/\d+\.wav"
 
 
@@ -96,9 +95,7 @@ def prepare_verification(source: StrPath, target: StrPath) -> Prepared:
     kept = {utt for utts in by_speaker.values() for utt in utts}
     tests = [(kind, utt_of(one), utt_of(other)) for kind, one, other in trials]
     for name, utts, lines in (("test", enrolled, tests), ("dev", [u for u in others if u.utt in kept], drawn)):
-        write_beside(target / name, utts, "trials", (f"{kind} {one} {other}" for kind, one, other in lines))
-        speakers = len({u.speaker for u in utts})
-        done.add(target / name, f"{len(lines)} trials, {len(utts)} utterances of {speakers} speakers")
+        write_trials(done, target / name, utts, lines)
     train = [u for u in others if u.speaker not in chosen]
     what = f"{len(train)} utterances of {len({u.speaker for u in train})} speakers"
     write_set(done, target / "train", train, {u.utt: (u.speaker,) for u in train}, what)
@@ -138,11 +135,6 @@ def is_test_speaker(utt: Utterance) -> bool:
     return int(utt.speaker[2:]) in TEST_SPEAKERS
 
 
-def digest(name: str) -> bytes:
-    """Orders names as if at random, and always in the same way."""
-    return hashlib.sha256(name.encode()).digest()
-
-
 def held_out(speakers: Sequence[str]) -> set[str]:
     """The speakers of validation. Raises DataError where there are too few for both."""
     count = max(AT_LEAST, round(len(speakers) / ONE_IN))
@@ -151,21 +143,3 @@ def held_out(speakers: Sequence[str]) -> set[str]:
             f"{len(speakers)} speakers outside the test set; need {count} for validation and 2 for training"
         )
     return set(sorted(speakers, key=digest)[:count])
-
-
-def draw_trials(by_speaker: Mapping[str, Sequence[str]]) -> list[tuple[int, str, str]]:
-    """For each utterance some of the same speaker, and as many of others; the same in every call.
-
-    Raises:
-        DataError: no speaker has two utterances.
-    """
-    speaker_of = {utt: speaker for speaker, utts in by_speaker.items() for utt in utts}
-    found = []
-    for utt, speaker in sorted(speaker_of.items()):
-        by_chance = sorted((other for other in speaker_of if other != utt), key=lambda other, u=utt: digest(u + other))
-        same = [other for other in by_chance if speaker_of[other] == speaker][:PARTNERS]
-        rest = [other for other in by_chance if speaker_of[other] != speaker][: max(len(same), 1)]
-        found += [(1, utt, other) for other in same] + [(0, utt, other) for other in rest]
-    if not any(kind for kind, *_ in found):
-        raise DataError("no speaker held out for validation has two utterances, so no trial can be drawn")
-    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3router.corpora import asterisk_keywords, asterisk_languages, asterisk_speakers
+from s3router.corpora import asterisk_keywords, asterisk_languages, asterisk_speakers, asterisk_trials
 from s3router.corpora.asterisk import side_of
 from s3router.corpora.asterisk_voices import Voice
 from s3router.data.audio import read_audio, write_audio
@@ -74,6 +74,36 @@ def test_languages(tmp_path):
     assert read_labels(tmp_path / "data/dev").labels == {
         f"{lang}-dev-{n}": (lang,) for lang in asterisk_languages.LANGUAGES for n in range(2)
     }
+
+
+@pytest.fixture
+def four_speakers(tmp_path: Path) -> Path:
+    """Sets of four speakers, two utterances of each on every side."""
+    write_audio(tmp_path / "a.wav", np.zeros(8000), 16000)
+    for side in ("train", "dev", "test"):
+        names = [(who, f"{who}-{side}-{n}") for who in ("ana", "eva", "leo", "mia") for n in range(2)]
+        utts = [Utterance(utt, str(tmp_path / "a.wav"), "", who, 0.5) for who, utt in names]
+        DataDir(tmp_path / side, utts).write(tmp_path / side)
+    return tmp_path
+
+
+def test_trials_are_of_speakers_who_were_not_trained_on(four_speakers):
+    done = asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=("leo", "mia"))
+    assert list(done.sets) == ["test", "dev", "train"]
+    assert {who for (who,) in read_labels(four_speakers / "data/train").labels.values()} == {"ana", "eva"}
+    for side, speakers in (("dev", {"ana", "eva"}), ("test", {"leo", "mia"})):
+        trials = [line.split() for line in (four_speakers / f"data/{side}/trials").read_text().splitlines()]
+        assert {utt.split("-")[0] for _, *pair in trials for utt in pair} == speakers
+        assert all(int(kind) == (one.split("-")[0] == other.split("-")[0]) for kind, one, other in trials)
+        assert [kind for kind, *_ in trials].count("1") == 4  # each utterance with the other one of its speaker
+
+
+def test_trials_need_their_speakers(four_speakers):
+    with pytest.raises(DataError, match="speakers for verification: leo; needed are 2"):
+        asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=("leo", "tom"))
+    with pytest.raises(DataError, match="train: speakers for verification: ana; needed are 2"):
+        asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=("leo", "mia", "eva"))
+    assert not (four_speakers / "data").exists()
 
 
 def test_a_voice_that_is_not_there_is_named(top):
