@@ -2,8 +2,9 @@
 
 Beside them on the same backbone, in the same process: HuggingFace PEFT, with `set_adapter` for a switch and
 `adapter_names`, one for each utterance, for mixed batches; and a finetuned copy of the model per language, all in
-memory. Values are random: they change nothing of what is measured. Routes compute the adapted weights once per switch,
-and then run as fast as the plain model; PEFT computes the additions in every pass.
+memory. Of masks there is a second row, with the weights of all routes ready, as `s3router serve` has them within its
+`--ready-mb`. Values are random: they change nothing of what is measured. Routes compute the adapted weights once per
+switch, and then run as fast as the plain model; PEFT computes the additions in every pass.
 On a busy machine take --threads 1 --clock cpu: then waiting for the processor does not count.
 
     python benchmarks/serve_methods.py
@@ -24,6 +25,7 @@ from typing import Any
 import common
 
 METHODS = ("router", "lora", "houlsby", "bitfit", "sparse_delta", "bitdelta", "weight")
+READY = "router, all weights kept ready"
 PEFT = "lora by PEFT"
 COPIES = "finetuned copies"
 LANGUAGES = 11  # as in the paper's table of Common Voice
@@ -88,12 +90,15 @@ def in_turns(work: dict[str, Callable[[], object]], runs: int, clock: str) -> di
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def ours(model, run, waves, method: str) -> tuple[dict[str, Callable[[], object]], int]:
-    """What is timed of a method's routes, by name of the question; and the bytes of a route in memory."""
+def ours(model, run, waves, method: str, copies: int = 1) -> tuple[dict[str, Callable[[], object]], int]:
+    """What is timed of a method's routes, by name of the question; and the bytes of a route in memory.
+
+    With several working copies those of the routes are made before, and count.
+    """
     from s3router.upstreams.routes import Routes
 
     own = copy.deepcopy(model)
-    routes = Routes(own)
+    routes = Routes(own, working_copies=copies)
     for pack in packs(model, method, LANGUAGES):
         routes.add(pack)
     turn = itertools.cycle(routes.names)
@@ -107,8 +112,10 @@ def ours(model, run, waves, method: str) -> tuple[dict[str, Callable[[], object]
         with routes.applied(routes.names[0]):
             run(own, waves)
 
+    for name in routes.names if copies > 1 else ():
+        routes.prepare(name)
     work = {"switch": lambda: routes.prepare(next(turn)), "one": stay, "mixed": mixed}
-    return work, routes.nbytes["routes"] // LANGUAGES
+    return work, sum(routes.nbytes.values()) // LANGUAGES
 
 
 def rows_of_languages(waves) -> list[list[int]]:
@@ -201,6 +208,7 @@ def main() -> None:
     work, sizes = {"plain model": {"one": lambda: run(model, waves)}}, {}
     for method in args.methods:
         work[method], sizes[method] = ours(model, run, waves, method)
+    work[READY], sizes[READY] = ours(model, run, waves, "router", LANGUAGES)
     work[PEFT], sizes[PEFT] = by_peft(model, run, waves)
     work[COPIES], sizes[COPIES] = by_copies(model, run, waves)
     found: dict[str, dict[str, float]] = {name: {} for name in work}

@@ -7,7 +7,7 @@ same request for a route in memory; besides random masks there are some that lie
 trained ones do, in which codecs have more to decode.
 
     python benchmarks/serve_packs.py --threads 1
-    python benchmarks/serve_packs.py --threads 1 --packs 1 11 --working-copies 11 --output ready.json
+    python benchmarks/serve_packs.py --threads 1 --packs 1 11 --ready-mb 0 --output switched.json
     python benchmarks/serve_packs.py --upstream tiny --packs 1 11 1000 --seconds 3
 """
 
@@ -124,7 +124,7 @@ def under_traffic(args: argparse.Namespace, folder: Path, packs: Path, routes: l
         here = linked(packs, routes[:count], folder / str(count))
         for traffic in TRAFFIC if count > 1 else TRAFFIC[:1]:
             begun = time.monotonic()
-            with serving(here, folder / "log", "--working-copies", str(args.working_copies)) as (process, port):
+            with serving(here, folder / "log", "--ready-mb", str(args.ready_mb)) as (process, port):
                 ready = time.monotonic() - begun
                 for route in routes[: min(count, DISTINCT)]:
                     ask(port, route, joined(0, args.audio_seconds))
@@ -169,7 +169,7 @@ def cold_starts(args: argparse.Namespace, folder: Path, packs: Packs) -> list[di
         masked = packs.masked(COLD + 1, magnitude)
         sets += [(masks, codec, packs.write(here, masked, codec, f"{codec}{kind}")) for codec in CODECS]
     results = []
-    with serving(here, folder / "log", "--working-copies", str(len(sets) * (COLD + 1))) as (_, port):
+    with serving(here, folder / "log", "--ready-mb", "1e6") as (_, port):
         content = joined(0, args.audio_seconds)
         for masks, codec, names in sets:
             ask(port, names[-1], content)  # what every first request of a process pays
@@ -191,7 +191,7 @@ def table(traffic: list[dict], memory: list[dict[str, float]], cold: list[dict],
     one = traffic[0]["audio_per_second"]
     lines = [
         f"`{args.upstream}`, {args.clients} clients, recordings of {args.audio_seconds:g} s, {args.seconds:g} s of "
-        f"load each, {args.threads} thread(s), codec {args.codec}, weights of {args.working_copies} route(s) ready.",
+        f"load each, {args.threads} thread(s), codec {args.codec}, weights of routes ready in {args.ready_mb:g} MB.",
         "",
         "| packs | traffic | ready after, s | answers | seconds of audio a second | of one pack "
         "| latency p50, p95, p99, ms | packs read | switches | resident MB |",
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of load for each number of packs and traffic")
     parser.add_argument("--audio-seconds", type=float, default=5.0, help="length of a recording")
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--working-copies", type=int, default=1, help="of the server, under traffic")
+    parser.add_argument("--ready-mb", type=float, default=600.0, help="of the server, under traffic; its default")
     common.add_common(parser, "serve_packs", dtype=False)
     args = parser.parse_args()
     common.settle(args)

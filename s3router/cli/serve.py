@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     load = result.add_argument_group("memory and speed")
     add = load.add_argument
     add("--pack-mb", type=float, default=1000.0, help="packs in memory; the longest unused go first (%(default)s)")
-    add("--working-copies", type=int, default=1, help="routes whose weights are kept ready (%(default)s)")
+    ready = "weights of routes kept ready, beside the backbone's; 0: of one route at a time (%(default)s)"
+    add("--ready-mb", type=float, default=600.0, help=ready)
     add("--wait-ms", type=float, default=10.0, help="that the queue waits for requests to group (%(default)s)")
     batch = "audio in a batch, padding included; 0: singly, with the single model's numbers (%(default)s)"
     add("--batch-seconds", type=float, default=0.0, help=batch)
@@ -87,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         batches=BatchOptions(batch_seconds=args.batch_seconds, bf16=args.bf16),
         wait=args.wait_ms / 1000,
         pack_mb=args.pack_mb,
-        working_copies=args.working_copies,
+        ready_mb=args.ready_mb,
         key=key,
         loading=args.allow_loading,
         analysis=args.analysis,

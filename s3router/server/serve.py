@@ -44,7 +44,7 @@ class Settings:
         batches: how pieces are put together; ``batch_seconds`` 0 computes each by itself.
         wait: seconds that the queue waits for others to come.
         pack_mb: packs in memory, in units of 1e6 bytes.
-        working_copies: routes whose changed weights are kept at a time.
+        ready_mb: changed weights of routes that are kept ready, in units of 1e6 bytes; those of one route always are.
         key, loading, analysis: as of `s3router.server.app.Service`.
         limits: of requests.
     """
@@ -57,7 +57,7 @@ class Settings:
     batches: BatchOptions = field(default_factory=lambda: BatchOptions(batch_seconds=0))
     wait: Seconds = 0.01
     pack_mb: float = 1000.0
-    working_copies: int = 1
+    ready_mb: float = 600.0
     key: str | None = None
     loading: bool = False
     analysis: Path | None = None
@@ -68,8 +68,8 @@ class Settings:
             raise ConfigError(f"{1000 * self.wait:g} ms of waiting for others: expected 0 to 1000")
         if not self.pack_mb > 0:
             raise ConfigError(f"{self.pack_mb:g} MB of packs: expected a number above 0")
-        if self.working_copies < 1:
-            raise ConfigError(f"{self.working_copies} working copies: expected 1 at least")
+        if not self.ready_mb >= 0:
+            raise ConfigError(f"{self.ready_mb:g} MB of weights kept ready: expected a number from 0")
         if self.analysis is not None and not (self.analysis / "index.html").is_file():
             raise ConfigError(f"{self.analysis}: no analysis in it (index.html); s3router analyze -o writes one")
 
@@ -93,10 +93,10 @@ def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
         if classifier is not None:
             classifier.check_backbone(model.upstream)
         fingerprints = {False: model.upstream.backbone_fingerprint}
-        model.upstream.routes.working_copies = settings.working_copies
+        model.upstream.routes.working_bytes = ready = round(settings.ready_mb * 1e6) // len(packs)  # of each kind
         if model.whole is not None:
             fingerprints[True] = model.whole.fingerprint
-            model.whole.routes.working_copies = settings.working_copies
+            model.whole.routes.working_bytes = ready
         metrics = Metrics()
         yield Service(
             Engine(model, round(settings.pack_mb * 1e6), metrics, settings.wait, settings.batches, classifier),

@@ -59,7 +59,7 @@ class Ledger:
     """``checksums.json`` of a folder: size and SHA-256 of every file in it, written when a file is first seen.
 
     From then on a file must be what it was. It is hashed again only when its size or time of change differ, so that
-    opening a checkpoint costs nothing.
+    opening a checkpoint costs nothing. In a folder that may only be read nothing is recorded.
     """
 
     def __init__(self, folder: Path):
@@ -80,7 +80,7 @@ class Ledger:
         unchanged = entry is not None and all(entry.get(name) == value for name, value in seen.items())
         digest = entry["sha256"] if unchanged else sha256_of(file)
         self.compare(file, digest, status.st_size, remote, stated)
-        if not unchanged:
+        if not unchanged and _writable(self.folder):
             checked = "published" if remote.sha256 else "stated by the server" if stated else "first seen"
             date = datetime.datetime.now(datetime.UTC).date().isoformat()
             known = entry or {"url": remote.url, "checked": checked, "date": date}
@@ -119,11 +119,21 @@ class Ledger:
             write_json(self.path, {name: dict(sorted(content[name].items())) for name in sorted(content)})
 
 
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold the lock ``FILE.lock``, against other processes that want the same file."""
+    """Hold the lock ``FILE.lock``, against other processes that want the same file.
+
+    A file that is there in a folder that may only be read (a mount of a container, say) needs none.
+    """
     from filelock import FileLock
 
+    if file.is_file() and not _writable(file.parent):
+        yield
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         yield

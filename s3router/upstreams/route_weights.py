@@ -73,6 +73,11 @@ class WorkingCopy:
     made_of: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def is_of(self, route: str) -> bool:
         """Whether it is whole, and of the route of this name."""
         return self.made_of is not None and self.made_of[0] == route

@@ -35,13 +35,14 @@ class Routes:
     """The routes of one backbone.
 
     Each thread (and each asyncio task) selects its own route. Forward passes of different threads take turns: one lock
-    is held while a route's weights are in the backbone, so that `working_copies` copies of the changed weights are all
-    the memory it takes, however many threads there are.
+    is held while a route's weights are in the backbone, so that `working_copies` copies of the changed weights (or
+    `working_bytes` of them) are all the memory it takes, however many threads there are.
 
     Args:
         backbone: the bare model; without masks attached.
         fingerprint: `s3router.upstreams.fingerprint` of it where it is known already.
         working_copies: routes whose changed weights are kept at a time, the last used ones; at least 1.
+        working_bytes: memory in which more of them are kept than that, as long as there is room.
         beside: routes of another module that shares parameters with this one; forward passes of both take turns.
     """
 
@@ -50,12 +51,14 @@ class Routes:
         backbone: nn.Module,
         fingerprint: str | None = None,
         working_copies: int = 1,
+        working_bytes: int = 0,
         beside: Routes | None = None,
     ):
         if working_copies < 1:
             raise ConfigError(f"working_copies must be at least 1, found {working_copies}")
         self.backbone = backbone
         self.working_copies = working_copies
+        self.working_bytes = working_bytes
         self._fingerprint = fingerprint
         self._beside = beside
         self._routes: dict[str, RouteWeights] = {}
@@ -244,7 +247,9 @@ class Routes:
         """A working copy to be filled, of no route, or of the one used longest ago; it is taken off the list."""
         free = next((place for place, copy in enumerate(self._copies) if copy.made_of is None), None)
         if free is None:
-            free = 0 if len(self._copies) >= self.working_copies else None
+            sizes = [copy.nbytes for copy in self._copies]
+            more = len(sizes) < self.working_copies or sum(sizes) + max(sizes) <= self.working_bytes
+            free = None if more else 0
         return WorkingCopy() if free is None else self._copies.pop(free)
 
     @property
@@ -256,8 +261,8 @@ class Routes:
     @property
     def nbytes(self) -> dict[str, int]:
         """Memory besides the backbone's: ``routes`` (what is kept of packs), ``working`` (working copies)."""
-        copies = [tensor.nbytes for copy in self._copies for tensor in copy.tensors.values()]
-        return {"routes": sum(route.nbytes for route in self._routes.values()), "working": sum(copies)}
+        copies = sum(copy.nbytes for copy in self._copies)
+        return {"routes": sum(route.nbytes for route in self._routes.values()), "working": copies}
 
     def _guard(self, name: str) -> tuple[nn.Parameter, int, int]:
         """A parameter, which one it is, and how often it had been changed."""

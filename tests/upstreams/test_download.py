@@ -94,6 +94,17 @@ def test_a_download_is_made_once_and_recorded(server, folder):
     assert sorted(p.name for p in (folder / "some").iterdir()) == ["model.pt", "model.pt.lock"]
 
 
+def test_a_folder_that_may_only_be_read_is_read_and_checked(server, folder, monkeypatch):
+    get(server, folder)
+    for name in ("checksums.json", "checksums.json.lock", "some/model.pt.lock"):
+        (folder / name).unlink()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert get(server, folder, sha256=SHA256).read_bytes() == CONTENT
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["model.pt"]
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        get(server, folder, sha256="0" * 64)
+
+
 def test_a_broken_connection_is_gone_on_with(server, folder):
     server.break_after = [300_000, 200_000]
     assert get(server, folder, sha256=SHA256, size=len(CONTENT)).read_bytes() == CONTENT

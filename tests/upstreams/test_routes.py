@@ -243,6 +243,11 @@ def test_memory_is_bits_and_one_working_copy(hf_folder, wavs):
     for route in singles:
         run(router, wavs, routes=route)
     assert router.routes.nbytes["working"] == 3 * 4 * masked
+    router.routes.working_copies, router.routes.working_bytes = 1, 5 * 4 * masked + 1
+    for route in singles:
+        run(router, wavs, routes=route)
+    assert router.routes.nbytes["working"] == 5 * 4 * masked
+    assert router.routes.ready == ("r6", "r7", "r8", "r9", "r10")
 
 
 def test_what_is_forgotten_leaves_the_others_ready_and_its_memory_to_the_next(router, hubert, wavs):
