@@ -23,7 +23,8 @@ from pathlib import Path
 
 from common import ROOT, SIZES, WHISPER, add_common, random_hubert, random_whisper, settle, write
 
-METHODS = ("weight", "router", "lora", "bitfit", "houlsby")
+METHODS = ("weight", "router", "resting", "lora", "bitfit", "houlsby")
+RESTING = "resting"  # masks of which half of the weights' scores rest in each pass
 UTTERANCES = {"tiny": 16, "base": 4, WHISPER: 4}  # in a batch, where not given
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -57,8 +58,11 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     baseline = rss_mb()
     whisper = args.size == WHISPER
     model = (random_whisper(args.dropout) if whisper else random_hubert(args.size, args.dropout)).train()
-    if KNOWN[args.contender].attached:
-        attach_method(model, args.contender, MaskConfig(sparsity=0.1) if KNOWN[args.contender].masks else None)
+    rest = args.contender == RESTING
+    method = "router" if rest else args.contender
+    if KNOWN[method].attached:
+        masks = MaskConfig(sparsity=0.1, gradient_rest=0.5 * rest) if KNOWN[method].masks else None
+        attach_method(model, method, masks)
     elif args.contender == "frozen":
         model.requires_grad_(False)
     if not whisper:

@@ -107,6 +107,7 @@ def attach(
                 group=None if own else group,
                 average=config.score_average,
                 gradient_dropout=config.gradient_dropout,
+                gradient_rest=config.gradient_rest,
                 rows=weight.shape[0] if "row_scale" in config.train else None,
                 block=groups[target.name].size if groups else None,
             )

@@ -56,6 +56,9 @@ class MaskConfig:
             none, and the scores do. In training they always do.
         gradient_dropout: share of the scores' gradients that each backward pass leaves out, at random; the others are
             scaled up for it (R-AMT, arXiv 2305.16597, section 3.3).
+        gradient_rest: share of the masked weights whose scores rest in a training pass; which ones is drawn for each
+            anew, by torch's generator of the CPU. Their gradient is not computed and the optimizer leaves them as they
+            are, so that a step is cheaper.
         train: what else trains: any of ``bias``, ``layer_norm``, ``row_scale`` (a factor for each row of a masked
             weight), ``pos_conv``, ``feature_projection``, ``mask_embedding`` (what stands for masked frames),
             ``weights`` (the masked weights themselves). The convolutional feature extractor is always frozen.
@@ -75,6 +78,7 @@ class MaskConfig:
     estimator: str = "straight_through"
     score_average: float = 0.0
     gradient_dropout: float = 0.0
+    gradient_rest: float = 0.0
     train: tuple[str, ...] = ()
     seed: int = 0
 
@@ -99,9 +103,9 @@ class MaskConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain mapping that :meth:`from_dict` takes back; ``start_packs`` only if there are some."""
+        """A plain mapping that :meth:`from_dict` takes back; ``start_packs`` and ``gradient_rest`` only if given."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return values if self.start_packs else {key: v for key, v in values.items() if key != "start_packs"}
+        return {key: v for key, v in values.items() if v or key not in ("start_packs", "gradient_rest")}
 
     @property
     def n_m(self) -> tuple[int, int] | None:
@@ -170,6 +174,7 @@ def _normalise(config: MaskConfig) -> list[str]:
     put("init_scale", number, "a number")
     put("score_average", number, "a number")
     put("gradient_dropout", number, "a number")
+    put("gradient_rest", number, "a number")
     put("seed", integer, "a whole number")
     put("targets", strings, "a list of roles or name patterns")
     put("train", strings, f"a list out of {', '.join(TRAINABLE)}")
@@ -209,7 +214,7 @@ def _problems(config: MaskConfig) -> list[str]:
     one_of("scope", config.scope, SCOPES)
     one_of("score_init", config.score_init, tuple(SCORE_INITS))
     one_of("estimator", config.estimator, ESTIMATORS)
-    for name in ("score_average", "gradient_dropout"):
+    for name in ("score_average", "gradient_dropout", "gradient_rest"):
         if not 0 <= getattr(config, name) < 1:
             problems.append(f"{name}: {getattr(config, name)} is out of range (a share from 0 up to 1)")
     for name in config.train:

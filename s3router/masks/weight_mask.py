@@ -89,6 +89,7 @@ class WeightMask(nn.Module):
         mask: Tensor | None = None,
         average: float = 0.0,
         gradient_dropout: float = 0.0,
+        gradient_rest: float = 0.0,
         rows: int | None = None,
         block: int | None = None,
     ) -> None:
@@ -101,6 +102,7 @@ class WeightMask(nn.Module):
         self.register_buffer("mask", mask)
         self.average = average
         self.gradient_dropout = gradient_dropout
+        self.gradient_rest = gradient_rest
         self.block = block
         self.register_buffer("averaged", scores.detach().clone() if average and scores is not None else None)
         scale = None if rows is None else nn.Parameter(scores.new_ones(rows, 1))
@@ -117,7 +119,7 @@ class WeightMask(nn.Module):
         records = self._records(weight)
         selection, masked = self._current(weight, compute_dtype(weight), self._deciding(records))
         if records:
-            masked = Masked.apply(weight, self.scores, masked, selection, self.estimator, self._dropout)
+            masked = Masked.apply(weight, self._at_work(), masked, selection, self.estimator, self._dropout)
         return masked if self.row_scale is None else masked * self.row_scale.to(masked.dtype)
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -139,7 +141,7 @@ class WeightMask(nn.Module):
             return F.linear(input, self._current(weight, dtype, self._deciding(False))[1], bias)
         self._masked.clear()
         selection = self._select(self._deciding(True))
-        return MaskedLinear.apply(input, bias, weight, self.scores, selection, self.estimator, self._dropout)
+        return MaskedLinear.apply(input, bias, weight, self._at_work(), selection, self.estimator, self._dropout)
 
     @property
     def _gates(self) -> bool:
@@ -152,12 +154,17 @@ class WeightMask(nn.Module):
         deciding = self._deciding(records)
         gate = self._select(deciding).keep(deciding).to(dtype)
         if records:
-            gate = Gate.apply(self.scores, gate, self.estimator, self._dropout)
+            gate = Gate.apply(self._at_work(), gate, self.estimator, self._dropout)
         return gate.repeat_interleave(self.block, 1).squeeze(0)
 
     @property
     def _dropout(self) -> float:
         return self.gradient_dropout if self.training else 0.0
+
+    def _at_work(self) -> Tensor | None:
+        """The scores; without a gradient where they rest in this pass."""
+        rests = self.gradient_rest and self.training and self.scores is not None and torch.rand(()) < self.gradient_rest
+        return self.scores.detach() if rests else self.scores
 
     def _records(self, weight: Tensor) -> bool:
         """Whether autograd is to reach the weight or the scores."""

@@ -186,9 +186,9 @@ class Run:
             count = sum(p.numel() for p in group["params"])
             logger.info("%s: %s parameters train at a learning rate of %g", group["name"], f"{count:,}", group["lr"])
         parallel = self.task
-        if self.world > 1:  # weights or scores of S3-Router-P take turns
-            in_turn = {"find_unused_parameters": METHODS[options.method].prunes}
-            parallel = nn.parallel.DistributedDataParallel(self.task, **in_turn)
+        if self.world > 1:
+            in_turn = METHODS[options.method].prunes or bool(options.mask_conf.get("gradient_rest"))
+            parallel = nn.parallel.DistributedDataParallel(self.task, find_unused_parameters=in_turn)
         self.pruner.begin(self.update)
         stream = self.batches.starting_at(self.update * options.accum_grad)
         recent: list[float] = []

@@ -389,6 +389,34 @@ def test_a_share_of_the_gradients_is_dropped_and_the_rest_scaled_up():
 
 
 @pytest.mark.parametrize("through", ["forward", "weight"])
+@pytest.mark.parametrize("granularity", ["unstructured", "output"])
+def test_scores_rest_in_a_share_of_the_passes(through, granularity):
+    linear, mask = masked_linear(gradient_rest=0.5, granularity=granularity)
+    plain, of_plain = masked_linear(granularity=granularity)
+    optimizer = torch.optim.Adam([mask.scores], lr=0.01)
+    rested = []
+    for _ in range(40):
+        x = torch.randn(5, 8, requires_grad=True)
+        before = mask.scores.detach().clone()
+        optimizer.zero_grad()
+        output = linear(x) if through == "forward" else F.linear(x, linear.weight, linear.bias)
+        output.square().sum().backward()
+        assert x.grad is not None
+        rested.append(mask.scores.grad is None)
+        if not rested[-1]:
+            with torch.no_grad():
+                of_plain.scores.copy_(mask.scores)
+            plain.zero_grad()
+            plain(x.detach()).square().sum().backward()
+            torch.testing.assert_close(mask.scores.grad, of_plain.scores.grad)
+        optimizer.step()
+        assert torch.equal(mask.scores, before) == rested[-1]
+    assert 10 < sum(rested) < 30
+    linear.eval()(torch.randn(5, 8)).square().sum().backward()  # nothing rests in evaluation
+    assert mask.scores.grad is not None
+
+
+@pytest.mark.parametrize("through", ["forward", "weight"])
 def test_a_factor_for_each_row(through):
     linear, mask = masked_linear(train=("row_scale",))
     x, target = torch.randn(2, 5, 8), torch.randn(2, 5, 12)
