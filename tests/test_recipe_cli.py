@@ -271,6 +271,7 @@ OPTIONS = """
         ),
         (["--value="], "en|100|false||"),
         (["--lang", "en", "--lang", "ru"], "ru|100|false||"),
+        (["--value", "3", "--value", "1.5"], "en|100|false|1.5|"),  # the first is no reason to want whole numbers
     ],
 )
 def test_parse_options(tmp_path: Path, options: list[str], expected: str):

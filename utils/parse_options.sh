@@ -39,6 +39,7 @@ _option_die() {
 # The locals are called _like_this: an option may have any other name.
 _parse_options() {
     local _script=$1 _option _name _value _known _default
+    local -A _defaults # the kind of a value is that of the script's own, not of an earlier --name
     shift
     _known=" $(_options_of "${_script}" | tr '\n' ' ')"
     while [ $# -gt 0 ]; do
@@ -59,7 +60,8 @@ _parse_options() {
             *" ${_name} "*) ;;
             *) _option_die "unknown option ${_option%%=*}; the known ones are:$(_spelled "${_known}")" ;;
         esac
-        _default=${!_name}
+        _defaults[${_name}]=${_defaults[${_name}]-${!_name}}
+        _default=${_defaults[${_name}]}
         case ${_option} in
             *=*) _value=${_option#*=} ;;
             *)
