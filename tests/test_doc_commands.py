@@ -11,6 +11,7 @@ import functools
 import glob
 import importlib
 import itertools
+import logging
 import os
 import re
 import shlex
@@ -148,6 +149,16 @@ def states(folder: Path) -> dict[Path, tuple[int, int]]:
     """Size and time of every file, but for locks."""
     found = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
     return {path: (state.st_size, state.st_mtime_ns) for path, state in found.items()}
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A server logs to the stderr of its test, which no other test is to find closed."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -115,7 +115,19 @@ CORPORA: dict[str, tuple[Callable[..., Prepared], str, list[Option]]] = {
         "Asterisk prompts of eight voices, to tell the speakers apart",
         [VOICES, option("--limit", "at most so many prompts of each voice", type=int, metavar="N")],
     ),
-    "asterisk-trials": (asterisk_trials.prepare, "prepared Asterisk voices, to verify speakers not trained on", []),
+    "asterisk-trials": (
+        asterisk_trials.prepare,
+        "prepared Asterisk voices, to verify speakers not trained on",
+        [
+            option(
+                "--unheard",
+                f"speakers of the test, two at least ({', '.join(asterisk_trials.UNHEARD)})",
+                nargs="+",
+                default=asterisk_trials.UNHEARD,
+                metavar="SPEAKER",
+            ),
+        ],
+    ),
     "asterisk-keywords": (
         asterisk_keywords.prepare,
         "digits and letters of two voices of one language",

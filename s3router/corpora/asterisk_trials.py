@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.corpora.asterisk_voices import VOICES
@@ -14,7 +15,7 @@ UNHEARD = tuple(sorted({voice.speaker for voice in VOICES if not voice.package.s
 """The speakers of the test: those of the further packages."""
 
 
-def prepare(source: StrPath, target: StrPath, *, unheard: tuple[str, ...] = UNHEARD) -> Prepared:
+def prepare(source: StrPath, target: StrPath, *, unheard: Sequence[str] = UNHEARD) -> Prepared:
     """Prepare the Asterisk prompts of seven people for speaker verification.
 
     Layout of ``source``: what `s3router.corpora.asterisk_speakers` wrote, {train,dev,test}.
