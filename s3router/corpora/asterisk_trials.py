@@ -9,7 +9,7 @@ from s3router.corpora.asterisk_voices import VOICES
 from s3router.corpora.sets import ORDER, Prepared, StrPath, folder_of, write_set
 from s3router.corpora.trials import draw_trials, write_trials
 from s3router.data.kaldi import DataDir, Utterance
-from s3router.errors import DataError
+from s3router.errors import ConfigError, DataError
 
 UNHEARD = tuple(sorted({voice.speaker for voice in VOICES if not voice.package.startswith("asterisk-core-sounds")}))
 """The speakers of the test: those of the further packages."""
@@ -31,7 +31,8 @@ def prepare(source: StrPath, target: StrPath, *, unheard: Sequence[str] = UNHEAR
         unheard: the speakers of the test, two at least.
 
     Raises:
-        DataError: the sets are missing or incomplete, or lack a speaker.
+        ConfigError: ``unheard`` names fewer than two, or one whom the sets lack.
+        DataError: the sets are missing or incomplete.
     """
     source, target, done = folder_of(source, "the prepared voices"), Path(target), Prepared()
     found: dict[str, list[Utterance]] = {}
@@ -39,11 +40,15 @@ def prepare(source: StrPath, target: StrPath, *, unheard: Sequence[str] = UNHEAR
         utts = DataDir.read(source / side, need_text=False).utts
         found[side] = [utt for utt in utts if (utt.speaker in unheard) == (side == "test")]
     speakers = {side: sorted({utt.speaker for utt in utts}) for side, utts in found.items()}
-    for side, wanted in (("train", 2), ("dev", 2), ("test", len(unheard))):
-        if len(speakers[side]) < wanted:
+    if len(set(unheard)) < 2:
+        raise ConfigError(f"--unheard {' '.join(unheard)}: trials need two speakers at least")
+    if lacking := sorted(set(unheard) - set(speakers["test"])):
+        raise ConfigError(f"--unheard {' '.join(lacking)}: not among the speakers of {source / 'test'}")
+    for side in ("train", "dev"):
+        if len(speakers[side]) < 2:
             raise DataError(
-                f"{source / side}: speakers for verification: {', '.join(speakers[side]) or 'none'}; "
-                f"needed are {wanted}. Prepare the voices again (s3router prepare asterisk-speakers)"
+                f"{source / side}: speakers whom --unheard does not name: {', '.join(speakers[side]) or 'none'}; "
+                "two are needed. Name fewer, or prepare the voices again (s3router prepare asterisk-speakers)"
             )
     for side in ("test", "dev"):
         by_speaker = {name: [utt.utt for utt in found[side] if utt.speaker == name] for name in speakers[side]}

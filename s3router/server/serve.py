@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import logging
+import math
 import socket
 import sys
 import tempfile
@@ -66,9 +67,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.wait <= 1:
             raise ConfigError(f"{1000 * self.wait:g} ms of waiting for others: expected 0 to 1000")
-        if not self.pack_mb > 0:
+        if not 0 < self.pack_mb < math.inf:
             raise ConfigError(f"{self.pack_mb:g} MB of packs: expected a number above 0")
-        if not self.ready_mb >= 0:
+        if not 0 <= self.ready_mb < math.inf:
             raise ConfigError(f"{self.ready_mb:g} MB of weights kept ready: expected a number from 0")
         if self.analysis is not None and not (self.analysis / "index.html").is_file():
             raise ConfigError(f"{self.analysis}: no analysis in it (index.html); s3router analyze -o writes one")

@@ -98,11 +98,17 @@ def test_trials_are_of_speakers_who_were_not_trained_on(four_speakers):
         assert [kind for kind, *_ in trials].count("1") == 4  # each utterance with the other one of its speaker
 
 
-def test_trials_need_their_speakers(four_speakers):
-    with pytest.raises(DataError, match="speakers for verification: leo; needed are 2"):
-        asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=("leo", "tom"))
-    with pytest.raises(DataError, match="train: speakers for verification: ana; needed are 2"):
-        asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=("leo", "mia", "eva"))
+@pytest.mark.parametrize(
+    ("unheard", "kind", "message"),
+    [
+        (("leo", "tom"), ConfigError, "--unheard tom: not among the speakers of"),
+        (("leo",), ConfigError, "--unheard leo: trials need two speakers at least"),
+        (("leo", "mia", "eva"), DataError, "whom --unheard does not name: ana; two are needed"),
+    ],
+)
+def test_trials_need_their_speakers(four_speakers, unheard, kind, message):
+    with pytest.raises(kind, match=message):
+        asterisk_trials.prepare(four_speakers, four_speakers / "data", unheard=unheard)
     assert not (four_speakers / "data").exists()
 
 
