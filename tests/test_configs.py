@@ -193,6 +193,7 @@ BUILDERS = {
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
     "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,
+    "egs/*/*/conf/stamps.yaml": build_grid,
     "egs/*/ssl1/conf/*.yaml": build_pretraining,
     "conf/masks/*.yaml": build_mask,
     "conf/upstreams/*.yaml": build_upstream,

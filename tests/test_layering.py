@@ -30,7 +30,7 @@ BELOW = {
     "submission": GROUND | {"data", "scoring"},
     "asr": FIRST | {"upstreams", "training"},
     "seq2seq": FIRST | {"upstreams", "training", "asr"},  # of asr, what decoding writes
-    "miniatures": FIRST | {"asr"},  # its language model
+    "miniatures": FIRST | {"asr", "corpora"},  # of these, the language model, and writers of layouts
     "superb": FIRST | {"upstreams", "training", "submission"},
     "serving": FIRST | {"upstreams", "training", "asr", "seq2seq", "superb", "submission"},
     "pretraining": FIRST | {"upstreams", "training", "asr"},  # of asr, the alignment of characters

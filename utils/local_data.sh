@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() {
-    echo "local/data.sh: $*" >&2
+    echo "local/${0##*/}: $*" >&2
     exit 1
 }
 
@@ -40,11 +40,16 @@ unpack() {
     rm -rf "${work}"
 }
 
-# prepare NAME SOURCE TARGET OPTIONS...: `s3router prepare` with the project's Python.
+# prepare NAME SOURCE TARGET OPTIONS...
 prepare() {
+    s3router prepare "$@"
+}
+
+# s3router COMMAND...: with the project's Python.
+s3router() {
     local python=python3 venv=${S3ROUTER_VENV:-${root}/tools/venv}
     if [[ -x ${venv}/bin/python ]]; then python=${venv}/bin/python; fi
-    PYTHONPATH=${root}${PYTHONPATH:+:${PYTHONPATH}} "${python}" -m s3router prepare "$@"
+    PYTHONPATH=${root}${PYTHONPATH:+:${PYTHONPATH}} "${python}" -m s3router "$@"
 }
 
 # github_archive OWNER/REPOSITORY REVISION: fetches and unpacks a repository's archive; prints its folder.

@@ -54,6 +54,7 @@ COMMANDS = {
     "superb-check": ("s3router.cli.superb_check", "check every line of a submission; the track it belongs to"),
     "ml-superb-decode": ("s3router.cli.ml_superb_decode", "language and text of data, by a folder of packs"),
     "ml-superb-score": ("s3router.cli.ml_superb_score", "the six figures of the ML-SUPERB 2.0 challenge"),
+    "ml-superb-write": ("s3router.cli.ml_superb_write", "languages of your own in a layout of ML-SUPERB 2.0"),
     "pretrain": ("s3router.cli.pretrain", "a small upstream by masked prediction of clusters (HuBERT)"),
     "pretrain-report": ("s3router.cli.pretrain_report", "a pretrained upstream on speech that it has not learnt from"),
     "prepare": ("s3router.cli.prepare", "Kaldi directories out of a corpus, as its makers give it out"),
