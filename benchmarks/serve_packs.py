@@ -56,10 +56,10 @@ class Load:
 class Packs:
     """Packs of one backbone, with few different masks and as many names as are asked for."""
 
-    def __init__(self, upstream: str):
+    def __init__(self, upstream: str, ckpt: str | None = None):
         from s3router.upstreams.hub import build
 
-        self.upstream, self.model = upstream, build(upstream=upstream)
+        self.upstream, self.model = upstream, build(ckpt=ckpt, upstream=upstream)
 
     def masked(self, count: int, magnitude: float = 0.0) -> list:
         """So many packs of different masks."""

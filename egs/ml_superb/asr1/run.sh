@@ -99,8 +99,8 @@ name_everything() {
     routes="{axis: lang, values: [$(printf '%s, ' "${codes[@]}")], at: {subset: ${subset}}, seed: ${seed}, work: ${work},"
     routes+=" single: [$([[ " ${systems} " != *" masks "* ]] || echo router)], joint: [${joint}], joint_updates: all,"
     mapfile -t named < <(of_the_grid)
-    [ ${#named[@]} -eq 3 ] || die "--conf ${conf} cannot be used: see above"
-    removed=${sparsity:-${named[2]}}
+    [ ${#named[@]} -eq 4 ] || die "--conf ${conf} cannot be used: see above"
+    removed=${sparsity:-${named[2]}} swept=${named[3]}
     routes+=" sparsities: [${removed// /, }], command: ./run.sh}"
     sets=()
     for each in test dialect; do
@@ -109,15 +109,19 @@ name_everything() {
     backbone=(--upstream "${named[0]}" ${named[1]:+--upstream-ckpt "${named[1]}"})
 }
 
-of_the_grid() { # its upstream, the checkpoint (or nothing) and the sparsities, in a line each
-    python - "${conf}" <<'END'
+of_the_grid() { # its upstream, the checkpoint (or nothing), the sparsities, and the sweep for what is prepared; a line each
+    python - "${conf}" "${subset}" "${codes[@]}" <<'END'
+import json
 import sys
 
 from s3router.experiments.grid import Grid
 from s3router.experiments.routes_grid import Routes
 
-grid = Grid.read(sys.argv[1])
+conf, subset, *langs = sys.argv[1:]
+grid = Grid.read(conf)
 print(grid.upstream, grid.upstream_ckpt or "", " ".join(map(str, Routes.of(grid.raw).sparsities)), sep="\n")
+sweep = grid.raw["sweep"]
+print(json.dumps(sweep | {"lang": sweep["lang"] if sweep["lang"] in langs else langs[0], "subset": subset}))
 END
 }
 
@@ -125,8 +129,8 @@ train_models() {
     local first=() devices=()
     [ "${sweep}" = true ] || first=(--no-sweep)
     [ -z "${gpus}" ] || devices=(--gpus "${gpus}" --set "local={ngpu: 1}")
-    python -m s3router experiment run "${conf}" --set "axes=${axes}" --set "routes=${routes}" --jobs "${jobs}" \
-        ${first[@]+"${first[@]}"} ${trial[@]+"${trial[@]}"} ${devices[@]+"${devices[@]}"} || die "see above. The same command goes on"
+    python -m s3router experiment run "${conf}" --set "axes=${axes}" --set "sweep=${swept}" --set "routes=${routes}" \
+        --jobs "${jobs}" ${first[@]+"${first[@]}"} ${trial[@]+"${trial[@]}"} ${devices[@]+"${devices[@]}"} || die "see above. The same command goes on"
 }
 
 make_packs() {
