@@ -29,12 +29,13 @@ from pathlib import Path
 
 import common
 import numpy as np
-import yaml
+from scale import Shape
 from serve_packs import DISTINCT, Packs
 from serving_client import resident
 
 UPSTREAM = "hf_wav2vec2_custom"
 ALLOWED_MB = 24_000
+HEADS = 16  # of XLS-R 300M and MMS 1B
 CALLS = {
     "told, as before": "the language is told, and is that of the call before",
     "told, another": "the language is told, and is another than before: a switch of masks",
@@ -48,11 +49,10 @@ def write_backbone(name: str, folder: Path) -> int:
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-    size = yaml.safe_load((common.ROOT / "conf" / "upstreams" / f"{name}.yaml").read_text())["size"]
+    shape = Shape.read(name)
     config = Wav2Vec2Config(
-        **{"hidden_size": size["width"], "num_hidden_layers": size["layers"], "intermediate_size": size["ffn"]},
-        **{"num_attention_heads": size["heads"], "do_stable_layer_norm": True, "feat_extract_norm": "layer"},
-        conv_bias=True,
+        **{"hidden_size": shape.width, "num_hidden_layers": shape.layers, "intermediate_size": shape.ffn},
+        **{"num_attention_heads": HEADS, "do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
     )
     torch.manual_seed(0)
     model = Wav2Vec2Model(config)
