@@ -129,6 +129,17 @@ def read_container(
     return arrays, _json(path, metadata["pack"].encode(), "description"), int(metadata["format_version"])
 
 
+def kind_of(path: str | os.PathLike) -> str | None:
+    """Which of `KINDS` a file says that it is, unchecked; None: neither, or it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            metadata = json.loads(file.read(size if size <= MAX_HEADER else 0))["__metadata__"]
+            return metadata["format"] if metadata["format"] in KINDS else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _read(path: str | os.PathLike) -> bytes:
     try:
         with open(path, "rb") as file:

@@ -85,6 +85,11 @@ class LanguageClassifier:
                 f"this one is {upstream.backbone_fingerprint}). Fit one on this backbone (s3router langid --fit)."
             )
 
+    def figures(self) -> dict[str, Any]:
+        """What there is to know of it besides its numbers, as plain data for JSON."""
+        told = {name: getattr(self, name) for name in ("layers", "backbone", "checkpoint", "fingerprint")}
+        return {"languages": list(self.languages), **told, "training": dict(self.training)}
+
     def save(self, path: str | os.PathLike) -> int:
         """Write the file, whole or not at all; returns its bytes."""
         tensors = {name: ("F32", getattr(self, name).astype(np.float32)) for name in _TENSORS}

@@ -215,3 +215,22 @@ def test_damaged_files_are_refused(classifier, tmp_path):
     for name, message in broken.items():
         with pytest.raises(PackError, match=message):
             LanguageClassifier.load(tmp_path / f"{name}.pack")
+
+
+def test_inspect_tells_of_it_and_leaves_it_out_of_tables(classifier, route_packs, capsys):
+    (pack,) = routes(route_packs, "it")
+    assert main(["inspect", pack, str(classifier)]) == 0
+    page = capsys.readouterr().out
+    assert f"{classifier}: a language classifier" in page
+    assert "languages    3: " in page
+    assert "route it, mask pack" in page
+    assert main(["inspect", "--json", str(classifier), pack]) == 0
+    told, of_pack = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "a language classifier"
+    assert told["bytes"] == classifier.stat().st_size
+    assert told["training"]["dev_accuracy_by_layer"]
+    assert of_pack["route"] == "it"
+    assert main(["inspect", "--table", pack, str(classifier)]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "a language classifier, no mask pack; it has no row" in err
