@@ -51,6 +51,7 @@ ADDED = {  # further options: fewer updates, and a port that is free
 ELSEWHERE: dict[str, dict[str, str | None]] = {  # page or command -> name there -> what has it here, if anything
     "README.md": {"exp/es": "exp/fr", "exp/routes": "exp/whole_routes"},
     "packs.md": {"langid.pack": None},
+    "ml-superb-write": {"data/es": "own/es", "data/en": "own/en", "own": None},  # every id in one place
     "experiment routes": {"exp/packs": "exp/two_packs", "langid.pack": "langid/es_yo.pack"},
     "superb.md": {"conf/table.yaml": "conf/superb.yaml"},
     "experiment run conf/table.yaml --jobs 20": {"conf/table.yaml": "conf/superb.yaml"},
