@@ -341,19 +341,22 @@ def two_processes(rank: int, folder: str, port: int) -> None:
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     audio = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(rank))
     states = {}
-    for scope in ("tensor", "global"):
+    for name, settings in (("tensor", {}), ("global", {"scope": "global"}), ("resting", {"gradient_rest": 0.5})):
         torch.manual_seed(1)
         encoder = Encoder()
-        attach(encoder, MaskConfig(seed=rank, scope=scope))
+        attach(encoder, MaskConfig(seed=rank, **settings))
         encoder(audio)  # masks of this rank's own scores: to be forgotten when DDP hands out those of rank 0
-        model = DistributedDataParallel(encoder)
+        model = DistributedDataParallel(
+            nn.Sequential(encoder, nn.Linear(8, 2)), find_unused_parameters=name == "resting"
+        )
+        torch.manual_seed(2 + rank)  # each rank lets others rest
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
-        states[scope] = [masks_of(model)]
+        states[name] = [masks_of(model)]
         for _ in range(3):
             optimizer.zero_grad()
             model(audio).square().sum().backward()
             optimizer.step()
-            states[scope].append(masks_of(model))
+            states[name].append(masks_of(model))
     torch.save(states, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -364,9 +367,10 @@ def test_two_processes_have_the_same_masks(tmp_path):
         port = probe.getsockname()[1]
     torch.multiprocessing.spawn(two_processes, (str(tmp_path), port), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for scope in ("tensor", "global"):
-        for first, second in zip(ranks[0][scope], ranks[1][scope], strict=True):
-            assert "module.layers.0.fc1.weight" in first
+    assert list(ranks[0]) == ["tensor", "global", "resting"]
+    for kind in ranks[0]:
+        for first, second in zip(ranks[0][kind], ranks[1][kind], strict=True):
+            assert "module.0.layers.0.fc1.weight" in first
             assert all(torch.equal(first[name], second[name]) for name in first)
-        start, end = ranks[0][scope][0], ranks[0][scope][-1]
+        start, end = ranks[0][kind][0], ranks[0][kind][-1]
         assert any(not torch.equal(start[name], end[name]) for name in start)
