@@ -95,3 +95,26 @@ def test_the_recipe_takes_a_folder(package, tmp_path):
     command = ["bash", script, "--lang", "ro", "--corpus", package, "--data", tmp_path / "data"]
     subprocess.run(command, check=True, capture_output=True)
     assert len(sets(tmp_path / "data/ro")) == 2
+
+
+def test_they_become_a_corpus_in_the_layout_of_ml_superb(package, tmp_path):
+    words = ("pomme", "poire", "prune", "melon", "raisin", "figue")
+    for number in range(30):  # enough for three sets
+        stem = package / f"usr/share/tuxpaint/stamps/food/{number:02d}"
+        stem.parent.mkdir(exist_ok=True)
+        text = f"Une {words[number % 6]} et un {words[number // 6]}."
+        stem.with_suffix(".txt").write_text(f"In English.\nfr.utf8={text}", encoding="utf-8")
+        soundfile.write(f"{stem}_desc_fr.ogg", SPEECH, 16000, format="OGG", subtype="VORBIS")
+    script = ROOT / "egs/ml_superb/asr1/local/stamps.sh"
+    command = ["bash", script, "--stamps", package, "--downloads", tmp_path / "downloads", "--langs"]
+    done = subprocess.run([*command, "fra xyz"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "local/stamps.sh: --langs: xyz is none of bel bul cat dan" in done.stderr
+    subprocess.run([*command, "fra"], check=True, capture_output=True)
+    folder = tmp_path / "downloads/stamps_eighth_version/eighth_version/stamps/fra"
+    names = [f"transcript_{name}.txt" for name in ("1h_train", "10min_dev", "10min_test")]
+    lines = [line for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == len(list((folder / "wav").iterdir())) > 25
+    assert all(line.startswith("stamps-fr-") and " fra une " in line for line in lines)
+    done = subprocess.run([*command, "fra"], capture_output=True, text=True, check=False)
+    assert "stamps_eighth_version is there already; remove it first" in done.stderr

@@ -17,9 +17,11 @@ local_options "layout langs stamps downloads corpus" "$@"
 case ${layout} in eighth_version | huggingface) ;; *) die "--layout is eighth_version or huggingface, not ${layout}" ;; esac
 corpus=${corpus:-${downloads}/stamps_${layout}}
 [[ ! -e ${corpus} ]] || die "${corpus} is there already; remove it first, or name another --corpus"
-languages=()
 for lang in ${langs}; do
     [[ -n ${names[${lang}]-} ]] || die "--langs: ${lang} is none of bel bul cat dan ell fra ron rus spa"
+done
+languages=()
+for lang in ${langs}; do
     "${root}/egs/stamps/asr1/local/data.sh" --lang "${names[${lang}]}" --downloads "${downloads}" \
         --data "${downloads}/stamps" ${stamps:+--corpus "${stamps}"}
     languages+=("${lang}=${downloads}/stamps/${names[${lang}]}")
