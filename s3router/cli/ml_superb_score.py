@@ -16,7 +16,7 @@ from pathlib import Path
 from s3router.errors import ConfigError, DataError
 from s3router.files import read_json, write_json, write_lines
 from s3router.scoring.files import read_text
-from s3router.scoring.ml_superb import ChallengeFigures, LanguageFigures, SetFigures, score_set, table
+from s3router.scoring.ml_superb import ChallengeFigures, LanguageFigures, SetFigures, language_table, score_set, table
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +30,13 @@ def parser() -> argparse.ArgumentParser:
     add("--dialect-ref", type=Path, metavar="TEXT", help="references of the language varieties")
     add("--dialect-hyp", type=Path, metavar="TEXT", help="hypotheses of the language varieties")
     add("--json", type=Path, help="write everything, each language's figures included, to this file")
-    add("--figures", nargs="+", default=[], metavar="NAME=JSON", help="files that --json wrote: a table of systems")
+    add(
+        "--figures",
+        nargs="+",
+        default=[],
+        metavar="NAME=JSON",
+        help="files that --json wrote: tables of systems, over all and by language",
+    )
     add("--output", type=Path, help="write the table to this file, too")
     return result
 
@@ -40,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     _check(args)
     if args.figures:
-        lines = table(dict(map(_read, args.figures)))
+        systems = dict(map(_read, args.figures))
+        lines = [*table(systems), "", *language_table(systems)]
     else:
         dialect = None
         if args.dialect_ref:

@@ -152,3 +152,17 @@ def table(figures: Mapping[str, ChallengeFigures]) -> list[str]:
         cells = ("–" if value is None else f"{100 * value:.1f}" for value in found.six().values())
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def language_table(figures: Mapping[str, ChallengeFigures]) -> list[str]:
+    """Markdown: a row for each language, with the CER of every system in percent, the worst of the first one on top."""
+    systems = {name: found.standard.languages for name, found in figures.items()}
+    first = next(iter(systems.values()))
+    langs = sorted({lang for found in systems.values() for lang in found})
+    langs.sort(key=lambda lang: -first[lang].cer if lang in first else 0.0)
+    lines = [f"| CER of | utterances | {' | '.join(systems)} |", "|---|" + "---:|" * (len(systems) + 1)]
+    for lang in langs:
+        counts = [found[lang].utts for found in systems.values() if lang in found]
+        cells = [f"{100 * found[lang].cer:.1f}" if lang in found else "–" for found in systems.values()]
+        lines.append(f"| {lang} | {max(counts)} | {' | '.join(cells)} |")
+    return lines

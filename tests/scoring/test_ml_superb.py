@@ -148,6 +148,12 @@ def test_the_command(tmp_path: Path, capsys):
     page = tmp_path / "page.md"
     assert main(["ml-superb-score", "--figures", f"masks={figures}", "--output", str(page)]) == 0
     assert row in page.read_text()
+    other = write(tmp_path / "other", {"a": "[eng] A  B", "b": "[eng] OUI"})
+    better = tmp_path / "better.json"
+    assert main(["ml-superb-score", "--ref", ref, "--hyp", other, "--json", str(better)]) == 0
+    assert main(["ml-superb-score", "--figures", f"masks={figures}", f"b={better}", "--output", str(page)]) == 0
+    by_language = ["| CER of | utterances | masks | b |", "|---|---:|---:|---:|", "| fra | 1 | 33.3 | 0.0 |"]
+    assert page.read_text().splitlines()[-4:] == [*by_language, "| eng | 1 | 0.0 | 0.0 |"]
 
 
 @pytest.mark.parametrize(
