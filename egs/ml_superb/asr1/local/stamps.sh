@@ -27,5 +27,5 @@ for lang in ${langs}; do
     languages+=("${lang}=${downloads}/stamps/${names[${lang}]}")
 done
 rm -rf "${corpus}.part"
-s3router ml-superb-write "${corpus}.part" --layout "${layout}" --source stamps "${languages[@]}"
+s3router ml-superb-write "${corpus}.part" --layout "${layout}" --source stamps "${languages[@]}" | sed "s/\.part:/:/"
 mv "${corpus}.part" "${corpus}"
