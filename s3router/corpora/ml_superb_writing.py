@@ -16,7 +16,7 @@ from s3router.data.audio import SAMPLE_RATE, read_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.ml_superb_text import tagged
 from s3router.errors import ConfigError, DataError
-from s3router.files import replacing, write_lines
+from s3router.files import replacing, replacing_folder, write_lines
 
 LAYOUTS = ("eighth_version", "huggingface")
 TRANSCRIPTS = {TRAIN: "1h_train", DEV: "10min_dev", TEST: "10min_test"}
@@ -54,14 +54,14 @@ def write_layout(out: StrPath, languages: Mapping[str, StrPath], layout: str = L
     which is only for figures: ``train`` and ``dev`` together are its ``train``, and ``test`` is its ``dev``.
 
     Args:
-        out: folder to write, which must not be there or be empty.
+        out: folder to write, whole or not at all; it must not be there.
         languages: ISO 639-3 code -> folder that holds the Kaldi directories ``train``, ``dev`` and ``test``.
         layout: one of `LAYOUTS`: OUT/eighth_version/SOURCE/LANG/{wav,transcript_*.txt}, or OUT/data/*.parquet.
         source: name of the corpus, in the paths of the first.
 
     Raises:
-        ConfigError: something lies in ``out``, a code that is none, or pyarrow is missing.
-        DataError: sets are missing or damaged, or an id is in two of them.
+        ConfigError: ``out`` is there, a code that is none, or pyarrow is missing.
+        DataError: sets are missing, a recording cannot be read, or an id is in two sets.
     """
     out = Path(out)
     if layout not in LAYOUTS:
@@ -70,15 +70,16 @@ def write_layout(out: StrPath, languages: Mapping[str, StrPath], layout: str = L
         raise ConfigError(f"{', '.join(wrong)}: languages are named by their ISO 639-3 codes, as in deu")
     if not source or not source.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--source {source!r}: the name of a folder is needed, of letters and digits")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists():
         raise ConfigError(f"{out} is there already; name another folder, or remove it")
     sets = {lang: _sets_of(Path(folder)) for lang, folder in languages.items()}
     _check_ids(sets)
     clips = _clips(sets, source)
-    if layout == LAYOUTS[0]:
-        write_transcripts(out / LAYOUTS[0], clips)
-    else:
-        write_tables(out / "data", ((TEST if clip.part == TEST else TRAIN, clip) for clip in clips))
+    with replacing_folder(out) as draft:
+        if layout == LAYOUTS[0]:
+            write_transcripts(draft / LAYOUTS[0], clips)
+        else:
+            write_tables(draft / "data", ((TEST if clip.part == TEST else TRAIN, clip) for clip in clips))
     counts = " + ".join(str(sum(len(parts[part]) for parts in sets.values())) for part in TRANSCRIPTS)
     return f"{out}: {len(sets)} languages, {counts} utterances for training, development and test"
 

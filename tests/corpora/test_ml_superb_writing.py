@@ -90,9 +90,18 @@ def test_what_cannot_be_written(own, tmp_path: Path):
         write_layout(tmp_path / "out", own)
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").touch()
     with pytest.raises(ConfigError, match="is there already; name another folder"):
         write_layout(tmp_path / "out", own)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_broken_recording_leaves_nothing(layout: str, own, tmp_path: Path):
+    broken = tmp_path / "own" / "wav" / "fra-test-2.wav"  # one of the last
+    soundfile.write(broken, np.zeros(16000), 16000, subtype="PCM_16")
+    broken.write_bytes(broken.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"fra-test-2\.wav"):
+        write_layout(tmp_path / "out", own, layout)
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
 def test_the_command(own, tmp_path: Path, capsys):

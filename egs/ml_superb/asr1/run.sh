@@ -80,7 +80,7 @@ prepare_corpus() {
 
 # Where things are; the languages are those that were prepared.
 name_everything() {
-    local lang stem joint="" joints=() each named removed
+    local lang stem joint="" joints=() each named removed others
     stem=$(basename "${conf}" .yaml)
     # three letters: joint models put sets of all languages beside them
     [ -n "${langs}" ] || langs=$(find data -path "data/???/train_${subset}/wav.scp" | cut -d/ -f2 | LC_ALL=C sort | tr '\n' ' ')
@@ -102,6 +102,9 @@ name_everything() {
     [ ${#named[@]} -eq 4 ] || die "--conf ${conf} cannot be used: see above"
     removed=${sparsity:-${named[2]}} swept=${named[3]}
     routes+=" sparsities: [${removed// /, }], command: ./run.sh}"
+    need data/all/test/reference "this command with --stage 1"
+    others=$(cut -d'[' -f2 data/all/test/reference | cut -d']' -f1 | sort -u | { grep -vxF "$(printf '%s\n' "${codes[@]}")" || true; } | tr '\n' ' ')
+    [ -z "${others}" ] || echo "run.sh: warning: the figures count these languages, too, which have no model: ${others}(--stage 1 prepares --langs alone)" >&2
     sets=()
     for each in test dialect; do
         [ ! -s "data/all/${each}/wav.scp" ] || sets+=("data/all/${each}")

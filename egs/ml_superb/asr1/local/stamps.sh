@@ -26,6 +26,4 @@ for lang in ${langs}; do
         --data "${downloads}/stamps" ${stamps:+--corpus "${stamps}"}
     languages+=("${lang}=${downloads}/stamps/${names[${lang}]}")
 done
-rm -rf "${corpus}.part"
-s3router ml-superb-write "${corpus}.part" --layout "${layout}" --source stamps "${languages[@]}" | sed "s/\.part:/:/"
-mv "${corpus}.part" "${corpus}"
+s3router ml-superb-write "${corpus}" --layout "${layout}" --source stamps "${languages[@]}"
