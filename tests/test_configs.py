@@ -188,6 +188,8 @@ BUILDERS = {
     "egs/*/asr1/conf/ctc_300.yaml": build_grid,
     "egs/*/asr1/conf/ctc_raw.yaml": build_grid,
     "egs/*/asr1/conf/start.yaml": build_grid,
+    "egs/*/asr1/conf/joint.yaml": build_grid,
+    "egs/*/asr1/conf/on_joint.yaml": build_grid,
     "egs/*/asr1/conf/pruning.yaml": build_grid,
     "egs/*/asr1/conf/ablation.yaml": build_grid,
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,

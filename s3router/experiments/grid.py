@@ -20,7 +20,7 @@ from s3router.experiments import grid_checks
 from s3router.experiments.figures import Figure, figures_of
 from s3router.experiments.grid_checks import EACH, SPARSE, axes_of, listed
 from s3router.experiments.routes_grid import expand
-from s3router.experiments.upstream_files import upstream_id
+from s3router.experiments.upstream_files import recorded_id, upstream_files, upstream_id
 from s3router.files import read_yaml
 
 Pairs = tuple[tuple[str, Any], ...]
@@ -141,6 +141,7 @@ class Grid:
         typed: the file as the user named it, for messages.
         folder: where its runs are made; all relative paths in it start there.
         raw: the whole content, for what only one kind of run needs.
+        upstream_id: hash of the upstream's files; where they are missing, what the result files name.
         search: ``in turn`` or ``all``: how several learning rates of a method are swept.
         repeat: the methods that are run with all seeds (at the best sparsity), or None: every row is.
     """
@@ -172,7 +173,6 @@ class Grid:
         Raises:
             ConfigError: every problem found, in one message.
             OSError: the file, or one that it names, cannot be read.
-            DataError: the upstream's files are missing.
         """
         path = Path(path)
         raw = {**read_with_base(path), **overrides.entries}
@@ -205,7 +205,7 @@ class Grid:
             raw=raw,
             upstream=raw["upstream"],
             upstream_ckpt=ckpt,
-            upstream_id=upstream_id(raw["upstream"], ckpt, folder),
+            upstream_id=_upstream_id(raw["upstream"], ckpt, folder, results_of(raw, overrides)),
             select=raw["select"],
             seeds=overrides.seeds or tuple(raw["seeds"]),
             repeat=None if repeat == "all" else tuple(repeat),
@@ -253,7 +253,7 @@ class Grid:
     @property
     def results(self) -> Path:
         """Where result files are gathered."""
-        return Path("exp/trial/results") if self.trial else Path(self.raw.get("results", "results"))
+        return results_of(self.raw, self.overrides)
 
     @property
     def report(self) -> Path:
@@ -273,6 +273,17 @@ class Grid:
             own["max_updates"] = self.overrides.max_updates
         longer = {name: cell.longer * own[name] for name in LONGER if name in own and cell.longer > 1}
         return {**own, **longer}
+
+
+def results_of(raw: Mapping[str, Any], overrides: Overrides) -> Path:
+    """Where result files are gathered, relative to the grid's folder."""
+    return Path("exp/trial/results" if overrides.max_updates is not None else raw.get("results", "results"))
+
+
+def _upstream_id(name: str, checkpoint: str | None, folder: Path, results: Path) -> str:
+    if all(file.is_file() for file in upstream_files(name, checkpoint, folder)):
+        return upstream_id(name, checkpoint, folder)
+    return recorded_id(folder / results)
 
 
 def read_with_base(path: Path) -> dict[str, Any]:

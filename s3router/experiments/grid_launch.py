@@ -23,6 +23,7 @@ from s3router.experiments.routes_measure import measure
 from s3router.experiments.routes_page import write_page
 from s3router.experiments.scheduler import Scheduler
 from s3router.experiments.union import make_union, parts_of
+from s3router.experiments.upstream_files import check_files
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ def launch(
 
     Args:
         report: the page; None: the grid's; False: none.
+
+    Raises:
+        DataError: the upstream's files are missing.
     """
+    check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
 
     if "routes" in grid.raw:
         return launch_routes(grid, choice, resources, command)

@@ -12,6 +12,8 @@ import yaml
 from s3router.cli import main
 from s3router.errors import ConfigError, DataError
 from s3router.experiments.grid import Grid, Overrides
+from s3router.experiments.grid_launch import Resources, launch
+from s3router.experiments.grid_work import Choice
 from s3router.experiments.kinds import kind_of, targets
 from s3router.experiments.one_run import commit
 from s3router.experiments.planning import Plan
@@ -195,6 +197,24 @@ def test_upstream_is_part_of_a_run(tmp_path):
     assert upstream_id("hf_wav2vec2_custom", "facebook/mms-1b") == "facebook/mms-1b"  # a repository, not here
     with pytest.raises(DataError, match=r"exp/none missing"):
         upstream_id("tiny", "exp/none")
+
+
+def test_page_of_an_upstream_that_was_made_elsewhere(tmp_path):
+    """A fresh clone lacks the backbone that was trained; the results name it, and runs say what is missing."""
+    backbone, results = tmp_path / "backbone", tmp_path / "results"
+    backbone.mkdir(), results.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (backbone / name).write_text("one")
+    here = grid_of(tmp_path, upstream_ckpt="backbone")
+    (results / "one.json").write_text(json.dumps({"upstream_id": here.upstream_id}))
+    run = Plan(here, EMPTY).runs()[0]
+    shutil.rmtree(backbone)
+    elsewhere = grid_of(tmp_path, upstream_ckpt="backbone")
+    assert Plan(elsewhere, EMPTY).runs()[0] == run
+    with pytest.raises(DataError, match=r"backbone missing; make it or"):
+        launch(elsewhere, Choice(), Resources(), lambda words: 0)
+    (results / "two.json").write_text(json.dumps({"upstream_id": "another"}))
+    assert grid_of(tmp_path, upstream_ckpt="backbone").upstream_id == ""  # which one is not known
 
 
 def test_methods_and_variants_of_a_grids_own(tmp_path):
