@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from s3router.errors import ConfigError
-from s3router.experiments.grid_checks import axes_of, listed
+from s3router.experiments.grid_checks import axes_of, listed, sparse_methods
 
 SINGLE = ("weight", "router")
-JOINT = ("weight", "frozen")
+JOINT = ("weight", "frozen", "router_p")
+"""``router_p``: a joint model that is pruned, for a smaller backbone."""
 UPDATES = ("all", "one")
 LONGEST_NAME = 100
 """Of a folder for all values together."""
@@ -149,6 +150,7 @@ def expand(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     times = len(routes.values) if routes.joint_updates == "all" else 1
     for method in routes.joint:
         cell = {routes.axis: routes.joint_value, **shared, "methods": [method]}
+        cell |= {"sparsities": list(routes.sparsities)} if method in sparse_methods(raw) else {}
         cells.append({**cell, "longer": times, "variant": f"x{times}"} if times > 1 else cell)
     axes = axes_of(raw)
     axes[routes.axis][routes.joint_value] = "all together"

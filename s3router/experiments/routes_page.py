@@ -25,7 +25,7 @@ from s3router.scoring.stats import bootstrap_counts
 Counts = Mapping[str, list[int]]
 """utterance -> [words, word errors, characters, character errors]"""
 _NAMES = {"weight": "weight finetuning", "router": "S3-Router"}
-_JOINT_NAMES = {"weight": "joint, weight finetuning", "frozen": "joint, head only"}
+_JOINT_NAMES = {"weight": "joint, weight finetuning", "frozen": "joint, head only", "router_p": "joint, pruned"}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def recipe_folder(monkeypatch, tmp_path):
 
 def routes_grid(overrides: Overrides | None = None, **changed) -> Grid:
     routes = {"axis": "lang", "values": LANGS, "at": {"subset": "5min"}, "joint": ["weight", "frozen"], "work": "work"}
-    more = {name: changed.pop(name) for name in ("upstream", "upstream_ckpt") if name in changed}
+    more = {name: changed.pop(name) for name in ("upstream", "upstream_ckpt", "methods") if name in changed}
     content = {"base": "table.yaml", **more, "report": "page.md", "routes": {**routes, **changed}}
     Path("routes.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return Grid.read(Path("routes.yaml"), overrides or Overrides())
@@ -123,6 +123,9 @@ def test_the_single_models_are_runs_of_the_table():
 def test_single_models_may_be_left_out():
     runs = Plan(routes_grid(single=["router"], joint=["frozen"]), EMPTY).everything()
     assert {(lang(run), run.method) for run in runs} == {("en", "router"), ("es", "router"), ("en-es", "frozen")}
+    methods = {**TABLE["methods"], "router_p": {"weight_lr": 1e-3, "score_lr": 1e-3}}
+    runs = Plan(routes_grid(single=[], sparsities=[0.5], joint=["router_p"], methods=methods), EMPTY).everything()
+    assert [(run.method, run.sparsity) for run in runs] == [("router_p", 0.5)]
     runs = Plan(routes_grid(single=[], joint=["frozen"]), EMPTY).everything()
     assert {(lang(run), run.method) for run in runs} == {("en-es", "frozen")}
     with pytest.raises(ConfigError, match="single: 'lora' is none of weight, router"):
