@@ -63,6 +63,7 @@ name_everything() {
 train_joint() { python -m s3router experiment run "${joint_grid[@]}" --jobs "${jobs}" --no-report; }
 
 make_backbone() {
+    [ ! "${joint}/result.json" -nt "${backbone}/config.json" ] || rm -rf "${backbone}" # of an earlier joint model
     run_once "${backbone}.log" --inputs "${joint}/result.json" --outputs "${backbone}/config.json" -- \
         python -m s3router "${to_plain}" "${joint}" -o "${backbone}"
 }
