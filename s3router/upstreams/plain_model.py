@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -136,6 +137,14 @@ def _saved_buffers(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_buffers()} & model.state_dict().keys()
 
 
+def _resized(source: Path) -> bool:
+    """Whether a folder says that its layers differ in size (`s3router.prune.shrink.fit_config`)."""
+    try:
+        return bool(json.loads((source / "head.json").read_text(encoding="utf-8")).get("resized"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def fill(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
     """Give a model all its tensors, as float32; its own may be on the meta device.
 
@@ -152,6 +161,12 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
         for name, shape in wanted.items()
         if name in weights and weights[name].shape != shape
     }
+    if mismatched and _resized(source):
+        raise CheckpointError(
+            f"{source}: s3router shrink took heads, or different numbers of units, from its layers. That runs by "
+            "the program in its folder, and is no upstream. For one, remove hidden units alone, as many of every layer "
+            "(--mask_conf '{granularity: group, targets: [ffn], scope: tensor}')."
+        )
     refuse_partial(str(source), wanted.keys() - weights, weights.keys() - wanted, mismatched)
     # Copies: the tensors of a file may share memory, be mapped from disk, or be of half precision.
     copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from s3router import cli
 from s3router.data.audio import write_audio
-from s3router.errors import ConfigError
+from s3router.errors import CheckpointError, ConfigError
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, write_pack
 from s3router.serving import baked_model
@@ -87,6 +87,8 @@ def test_heads_need_the_program_in_the_folder(hubert_pack, small_upstream, featu
     done = subprocess.run([sys.executable, "ctc.py", "a.wav"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "`ctc.py` (layers have fewer units" in (folder / "README.md").read_text()
+    with pytest.raises(CheckpointError, match="took heads, or different numbers of units"):
+        load_expert("auto", str(folder))
 
 
 def test_onnx(hubert_pack, small_upstream):
