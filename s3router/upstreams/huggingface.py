@@ -8,6 +8,10 @@ The features are the same otherwise.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -33,6 +37,23 @@ REFUSED = dict.fromkeys(
 MASK_EMBEDDING = "masked_spec_embed"  # only training with feature masking reads it; zeros where a checkpoint has none
 
 
+@contextlib.contextmanager
+def attention_for(config: Any, fused: str, inputs: Tensor, frames: float) -> Iterator[None]:
+    """Plain attention for short utterances on a processor, where torch's fused one takes several times as long.
+
+    Args:
+        config: of a transformers model, whose layers read it at every call. Others may share it, such as a decoder.
+        fused: the implementation for all others, and afterwards.
+        inputs: a tensor on the model's device.
+        frames: that each utterance of the batch takes, padding included.
+    """
+    config._attn_implementation = "eager" if inputs.device.type == "cpu" and frames < SHORT else fused
+    try:
+        yield
+    finally:
+        config._attn_implementation = fused
+
+
 class HuggingFaceUpstream(nn.Module):
     """A transformers speech model behind s3prl's interface.
 
@@ -48,7 +69,7 @@ class HuggingFaceUpstream(nn.Module):
         self.model = model
         self.normalize = normalize
         self.normalize_eps = normalize_eps
-        self._fused: str | None = None
+        self._fused = model.config._attn_implementation
         # part of what `RoutedUpstream` keeps features in the cache by
         self.wav_normalize = f"eps {normalize_eps:g}" if normalize and normalize_eps != NORMALIZE_EPS else None
 
@@ -69,13 +90,6 @@ class HuggingFaceUpstream(nn.Module):
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence(wavs, batch_first=True)
         attention_mask = (torch.arange(padded.size(1), device=padded.device) < lengths[:, None]).long()
-        self._choose_attention(padded)
-        output = self.model(padded, attention_mask=attention_mask, output_hidden_states=True)
+        with attention_for(self.model.config, self._fused, padded, padded.size(1) / self.get_downsample_rates()):
+            output = self.model(padded, attention_mask=attention_mask, output_hidden_states=True)
         return {"hidden_states": [*output.hidden_states[:-1], output.last_hidden_state]}
-
-    def _choose_attention(self, padded: Tensor) -> None:
-        """Plain attention for short waveforms on a processor, where torch's fused one takes several times as long."""
-        if self._fused is None:
-            self._fused = self.model.config._attn_implementation
-        short = padded.device.type == "cpu" and padded.size(1) < SHORT * self.get_downsample_rates()
-        self.model.config._attn_implementation = "eager" if short else self._fused

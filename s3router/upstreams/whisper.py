@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3router.data.audio import SAMPLE_RATE
+from s3router.upstreams.huggingface import attention_for
 
 WINDOW_SECONDS = 30
 FRAME = 320  # samples from one frame to the next: a hop of the spectrogram times the second convolution's stride
@@ -118,6 +119,7 @@ class WhisperSpeechEncoder(nn.Module):
         self.register_buffer("embed_positions", encoder.embed_positions.weight.detach())  # sinusoids, never trained
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
+        self._fused = self.config._attn_implementation
 
     def plain(self) -> nn.Module:
         """A copy as transformers' WhisperEncoder, in evaluation mode."""
@@ -148,9 +150,10 @@ class WhisperSpeechEncoder(nn.Module):
         hidden = F.dropout(hidden, self.config.dropout, self.training)
         mask = self._attention_mask(hidden, frames)
         states = [hidden]
-        for layer in self.layers:
-            hidden = layer(hidden, mask)
-            states.append(hidden)
+        with attention_for(self.config, self._fused, hidden, hidden.size(1)):
+            for layer in self.layers:
+                hidden = layer(hidden, mask)
+                states.append(hidden)
         states[-1] = self.layer_norm(hidden)
         return states
 
