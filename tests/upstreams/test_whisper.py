@@ -16,7 +16,8 @@ from s3router.upstreams import download, wheel_parts
 from s3router.upstreams.ctranslate2_file import read_ctranslate2
 from s3router.upstreams.formats import read_any
 from s3router.upstreams.hub import build
-from s3router.upstreams.whisper import WINDOW
+from s3router.upstreams.huggingface import SHORT
+from s3router.upstreams.whisper import WINDOW, WhisperSpeechEncoder
 from tests.upstreams.whisper_files import ctranslate2_file, ctranslate2_variables, openai_file, small_whisper
 
 
@@ -102,6 +103,19 @@ def test_longer_recordings_are_cut_into_windows(upstream):
         assert whole.size(1) == 1525
         torch.testing.assert_close(whole[1:, :1500], a, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(whole[1:, 1500:], b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(SHORT - 1, "eager"), (SHORT, "sdpa")])
+@torch.no_grad()
+def test_short_utterances_take_plain_attention(files, frames, expected):
+    """On a processor; the configuration, which a decoder may share, is as before."""
+    upstream = build(upstream="auto", ckpt=str(files["openai"])).eval()
+    encoder = next(m for m in upstream.modules() if isinstance(m, WhisperSpeechEncoder))
+    seen = []
+    encoder.layers[0].register_forward_pre_hook(lambda *_: seen.append(encoder.config._attn_implementation))
+    upstream([noise(320 * frames)])
+    assert seen == [expected]
+    assert encoder.config._attn_implementation == "sdpa"
 
 
 def test_masks_cover_feed_forward_and_attention(files):
