@@ -8,7 +8,7 @@
 #   ./run_joint.sh --stage 3                         after changes of conf/on_joint.yaml
 #
 # Stages: 1 the joint model (conf/joint.yaml, joint_small.yaml), 2 its encoder as a plain model, the backbone, 3 masks, weights and heads
-# on it (conf/on_joint.yaml; masks alone: on_joint_small.yaml), 4 the joint model itself on each language, 5 the page.
+# on it (conf/on_joint.yaml; masks alone: on_joint_small.yaml), also for Danish, which it has not heard, 4 the joint model itself on each language, 5 the page.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
@@ -57,7 +57,7 @@ name_everything() {
     joint_grid=("conf/${name}.yaml" "${limit[@]}" --set "routes={axis: lang, values: [${values}], at: {subset: 5min}, sparsities: [${removed}], single: [],
         joint: [${trained}], joint_updates: all, work: ${work}, command: ./run_joint.sh}")
     on_joint_grid=("conf/on_${name}.yaml" "${limit[@]}" --set "upstream_ckpt=${backbone}" --set "cells=[{lang: [${values}], subset: 5min,
-        methods: [${methods}], sparsities: [0.10]}]")
+        methods: [${methods}], sparsities: [0.10]}, {lang: da, subset: all, methods: [${methods}], sparsities: [0.10]}]")
 }
 
 train_joint() { python -m s3router experiment run "${joint_grid[@]}" --jobs "${jobs}" --no-report; }
