@@ -42,13 +42,14 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
 
     Error bars and bands are the standard deviation where there are several seeds; the figure at the sparsity that dev
     picks is written out. A line far above everything else is named at the top instead of drawn. Returns whether there
-    was anything to draw.
+    was anything to draw: a method at two sparsities.
     """
     found = [row for row in rows if row.found]
     curves = {method: [row for row in found if row.method in ("frozen", method)] for method in best if method in sparse}
     curves = {method: sorted(curve, key=lambda row: row.sparsity or 0.0) for method, curve in curves.items()}
     curves = {method: curve for method, curve in curves.items() if any(row.method == method for row in curve)}
-    if not curves:
+    if all(sum(row.method == method for row in curve) < 2 for method, curve in curves.items()):
+        path.unlink(missing_ok=True)  # of an earlier call
         return False
     part, figures = plan.grid.tests[0], plan.grid.figures
     figure, axes = _figure(len(figures))
