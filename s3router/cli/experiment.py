@@ -17,6 +17,7 @@ from s3router.experiments.glance import Glance
 from s3router.experiments.grid import Grid, Overrides
 from s3router.experiments.grid_launch import Resources
 from s3router.experiments.grid_work import Choice, GridWork, listing
+from s3router.experiments.upstream_files import check_files
 
 EXAMPLES = """examples:
   s3router experiment run conf/table.yaml --dry-run                what there is to do
@@ -163,6 +164,7 @@ def main(argv: Sequence[str]) -> int:
             for path in grid_launch.write_figures(grid):
                 print(f"{path} is written")
         elif args.verb == "status" or args.dry_run:
+            check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
             print("\n".join(listing(GridWork(grid, _choice(args, words)))))
         else:
             report = False if args.no_report else output

@@ -147,9 +147,11 @@ def write_table(grid: Grid, output: Path | None = None) -> Path:
     """Write the page from the result files alone; returns its path.
 
     Raises:
-        DataError: there are none; the page stays as it is.
+        DataError: there are none, or the upstream's files are missing and these name several; the page stays as it is.
     """
     report = output or grid.report
+    if not grid.upstream_id:  # not even the result files tell which weights their runs were made with
+        check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
     known = Known.read(grid.results, grid.select, grid.runs)
     if not known.results:
         raise DataError(f"{grid.results}: no result files here, so there is nothing to write {report} from")

@@ -12,7 +12,7 @@ import yaml
 from s3router.cli import main
 from s3router.errors import ConfigError, DataError
 from s3router.experiments.grid import Grid, Overrides
-from s3router.experiments.grid_launch import Resources, launch
+from s3router.experiments.grid_launch import Resources, launch, write_table
 from s3router.experiments.grid_work import Choice
 from s3router.experiments.kinds import kind_of, targets
 from s3router.experiments.one_run import commit
@@ -214,7 +214,17 @@ def test_page_of_an_upstream_that_was_made_elsewhere(tmp_path):
     with pytest.raises(DataError, match=r"backbone missing; make it or"):
         launch(elsewhere, Choice(), Resources(), lambda words: 0)
     (results / "two.json").write_text(json.dumps({"upstream_id": "another"}))
-    assert grid_of(tmp_path, upstream_ckpt="backbone").upstream_id == ""  # which one is not known
+    unknown = grid_of(tmp_path, upstream_ckpt="backbone")
+    assert unknown.upstream_id == ""  # which one is not known
+    with pytest.raises(DataError, match=r"backbone missing; make it or"):
+        write_table(unknown)  # it would be a page of dashes
+
+
+def test_status_and_dry_runs_name_a_missing_upstream(tmp_path, capsys):
+    grid_of(tmp_path, upstream_ckpt="exp/mistyped")
+    for words in (["status"], ["run", "--dry-run"]):
+        assert main(["experiment", words[0], str(tmp_path / "table.yaml"), *words[1:]]) != 0
+        assert "exp/mistyped missing; make it or name another upstream_ckpt" in capsys.readouterr().err
 
 
 def test_methods_and_variants_of_a_grids_own(tmp_path):
