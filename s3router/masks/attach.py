@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from s3router.errors import ConfigError
 from s3router.masks.config import MaskConfig
 from s3router.masks.functions import FrozenLinear
-from s3router.masks.groups import Group, find_groups, group_magnitudes
+from s3router.masks.groups import Group, find_groups, group_magnitudes, unit_cost
 from s3router.masks.scores import initial_scores, ranked_by_removals
 from s3router.masks.targets import Target, find_targets
 from s3router.masks.weight_mask import GlobalGroup, WeightMask
@@ -72,7 +72,7 @@ def attach(
         groups = {group.weight: group for group in find_groups(module, [target.name for target in targets])}
         targets = [target for target in targets if target.name in groups]
     modules = dict(module.named_modules())
-    group = GlobalGroup(config.sparsity) if config.scope == "global" else None
+    group = None if config.scope == "tensor" else GlobalGroup(config.sparsity, by_cost=config.scope == "flops")
     masks: list[WeightMask] = []
     for target in targets:
         weight = modules[target.module]._parameters.get(target.parameter)
@@ -110,6 +110,7 @@ def attach(
                 gradient_rest=config.gradient_rest,
                 rows=weight.shape[0] if "row_scale" in config.train else None,
                 block=groups[target.name].size if groups else None,
+                cost=unit_cost(module, groups[target.name]) if groups else 1,
             )
         )
     masked = {target.name for target in targets}

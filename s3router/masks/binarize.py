@@ -148,6 +148,20 @@ def select(scores: Sequence[Tensor], k: int) -> list[Threshold]:
     return selections
 
 
+def affordable(scores: Sequence[Tensor], costs: Sequence[int], sparsity: float | Fraction) -> int:
+    """How many of the smallest magnitudes may go where each has a cost, and a share of all costs is to go at most.
+
+    Args:
+        scores: as of `select`, which removes that many in the same order.
+        costs: of one score of each tensor.
+        sparsity: share of the costs of all scores.
+    """
+    magnitudes = torch.cat([s.detach().flatten().abs() for s in scores])
+    each = torch.cat([torch.full((s.numel(),), cost) for s, cost in zip(scores, costs, strict=True)])
+    order = magnitudes.sort(stable=True).indices.cpu()
+    return int((each[order].cumsum(0) <= removed_count(sparsity, int(each.sum()))).sum())
+
+
 def _select_torch(tensors: Sequence[Tensor], k: int) -> tuple[float, int, int]:
     """As :func:`_select_numpy`, on an accelerator."""
     magnitudes = torch.cat([t.abs() for t in tensors])

@@ -13,7 +13,7 @@ from s3router.errors import ConfigError
 
 ROLES = ("ffn", "attention", "projection")
 GRANULARITIES = ("unstructured", "output", "input", "group")
-SCOPES = ("tensor", "global")
+SCOPES = ("tensor", "global", "flops")
 ESTIMATORS = ("straight_through", "sigmoid")
 TRAINABLE = ("bias", "layer_norm", "row_scale", "pos_conv", "feature_projection", "mask_embedding", "weights")
 
@@ -42,8 +42,9 @@ class MaskConfig:
         granularity: ``unstructured`` (one score per weight), ``output`` (one per row), ``input`` (one per column),
             ``group`` (one per hidden unit or attention head, `s3router.masks.groups`; what is removed can go for good)
             or ``N:M`` (of each M neighbours along the input, N are kept).
-        scope: ``tensor`` (one threshold per tensor, as in the paper) or ``global`` (one threshold for all targets that
-            have no sparsity of their own).
+        scope: ``tensor`` (one threshold per tensor, as in the paper), ``global`` (one threshold for all targets that
+            have no sparsity of their own) or ``flops`` (the same for granularity ``group``, where the sparsity is the
+            share not of units, but of the multiplications that all of them do: a head counts for as much as it takes).
         layer_sparsity: layer index -> sparsity; goes before `role_sparsity` and `sparsity`.
         role_sparsity: role -> sparsity; goes before `sparsity`.
         score_init: a name in :data:`s3router.masks.scores.SCORE_INITS`.
@@ -219,6 +220,10 @@ def _problems(config: MaskConfig) -> list[str]:
             problems.append(f"{name}: {getattr(config, name)} is out of range (a share from 0 up to 1)")
     for name in config.train:
         one_of("train", name, TRAINABLE)
+    if config.scope == "flops" and config.granularity != "group":
+        problems.append(
+            f"scope: flops is for granularity group, not {config.granularity}: single weights take no time of their own"
+        )
     if config.granularity == "group" and "row_scale" in config.train:
         problems.append("train: row_scale does not go with granularity group; leave it out")
     if not (config.init_scale > 0 and math.isfinite(config.init_scale)):

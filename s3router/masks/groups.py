@@ -100,6 +100,15 @@ def weight_of(module: nn.Module, name: str) -> Tensor:
     return linear.weight
 
 
+def unit_cost(module: nn.Module, group: Group) -> int:
+    """Weights of one unit: its rows of the inputs and its columns of the output; as many multiplications in each frame.
+
+    (Without the products of queries, keys and values of a head, which depend on the length of the audio.)
+    """
+    rows = sum(module.get_submodule(name).in_features for name in group.inputs)
+    return group.size * (rows + module.get_submodule(group.output).out_features)
+
+
 @torch.no_grad()
 def group_magnitudes(module: nn.Module, group: Group) -> Tensor:
     """Mean magnitude of all weights of each unit: float32 (1, units)."""

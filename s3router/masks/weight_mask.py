@@ -10,18 +10,20 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from s3router.errors import CheckpointError
-from s3router.masks.binarize import Fixed, Selection, removed_count, select, select_n_m
+from s3router.masks.binarize import Fixed, Selection, affordable, removed_count, select, select_n_m
 from s3router.masks.functions import Gate, Masked, MaskedLinear, compute_dtype, frozen_linear
 
 
 class GlobalGroup:
-    """The masks that share one threshold (scope ``global``); together they lose ⌊sparsity · total⌋ scores.
+    """The masks that share one threshold; together they lose ⌊sparsity · total⌋ scores (scope ``global``).
 
-    Fixed masks stay members, without a say: scores that are loaded again count again.
+    With ``by_cost`` (scope ``flops``) they lose the smallest scores that together cost at most ``sparsity`` of what all
+    cost (`WeightMask.cost`). Fixed masks stay members, without a say: scores that are loaded again count again.
     """
 
-    def __init__(self, sparsity: float) -> None:
+    def __init__(self, sparsity: float, by_cost: bool = False) -> None:
         self.sparsity = sparsity
+        self.by_cost = by_cost
         self.masks: list[WeightMask] = []
         self._key: Any = None
         self._selections: list[Selection] = []
@@ -39,7 +41,11 @@ class GlobalGroup:
         scores = [m.averaged if averaged else m.scores for m in members]
         key = tuple(tensor_version(s) for s in scores)
         if key != self._key or None in key:
-            self._selections = list(select(scores, removed_count(self.sparsity, sum(s.numel() for s in scores))))
+            if self.by_cost:
+                count = affordable(scores, [m.cost for m in members], self.sparsity)
+            else:
+                count = removed_count(self.sparsity, sum(s.numel() for s in scores))
+            self._selections = list(select(scores, count))
             self._key = key
         return self._selections[next(i for i, m in enumerate(members) if m is mask)]
 
@@ -70,6 +76,7 @@ class WeightMask(nn.Module):
     Attributes:
         scores: float parameter of shape (rows, columns), (rows, 1) or (1, columns); None while the mask is fixed.
         block: columns that a score stands for, where it stands for several; the scores are (1, columns / block) then.
+        cost: of what one score stands for, in a group that goes by cost.
         averaged: buffer of the scores' shape, or None.
         row_scale: float parameter (rows, 1) that the masked weight is multiplied by, or None.
         mask: bool buffer of a fixed mask, in the weight's shape or the scores', True = kept; None while scores decide.
@@ -92,6 +99,7 @@ class WeightMask(nn.Module):
         gradient_rest: float = 0.0,
         rows: int | None = None,
         block: int | None = None,
+        cost: int = 1,
     ) -> None:
         super().__init__()
         self.sparsity = sparsity
@@ -104,6 +112,7 @@ class WeightMask(nn.Module):
         self.gradient_dropout = gradient_dropout
         self.gradient_rest = gradient_rest
         self.block = block
+        self.cost = cost
         self.register_buffer("averaged", scores.detach().clone() if average and scores is not None else None)
         scale = None if rows is None else nn.Parameter(scores.new_ones(rows, 1))
         self.register_parameter("row_scale", scale)

@@ -35,13 +35,18 @@ class Pruning:
     mask: MaskConfig
     pools: list[Pool]
 
-    def values(self, member: PrunedWeight) -> Tensor:
-        """What a member's scores rank at the start of the second part of S3-Router-P, in their shape."""
-        magnitudes = member.magnitudes(self.mask.granularity)
-        if self.conf["start"] != "importance" or not bool(member.importance.any()):
+    def values(self, pool: Pool) -> list[Tensor]:
+        """What the scores of a pool's members rank at the start of the second part of S3-Router-P, in their shapes."""
+        magnitudes = [member.magnitudes(self.mask.granularity) for member in pool.members]
+        if self.conf["start"] != "importance" or not any(bool(member.importance.any()) for member in pool.members):
             return magnitudes
-        # of the same size on average, so that init_scale and the learning rate mean the same
-        return member.importance * (magnitudes.mean() / member.importance.mean())
+        # under one budget of multiplications what counts is what a unit brings for each that it takes
+        by_cost = self.mask.scope == "flops"
+        importance = [m.importance / m.cost if by_cost else m.importance for m in pool.members]
+        # of the same size on average, so that init_scale and the learning rate mean the same; one factor for all
+        # members, whose order among each other stays
+        scale = torch.cat(magnitudes, 1).mean() / torch.cat(importance, 1).mean()
+        return [each * scale for each in importance]
 
     @property
     def members(self) -> list[PrunedWeight]:

@@ -11,6 +11,7 @@ from s3router.errors import TrainingError
 from s3router.masks.binarize import exact_share, removed_count
 from s3router.prune.attach import Pruning, pruning_of
 from s3router.prune.magnitude import keep_largest
+from s3router.prune.pruned_weight import Pool
 from s3router.prune.schedule import RESTS, REVIVING, Schedule
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,12 @@ class Pruner:
             member.eval()
         for pool in self.pruning.pools:
             masks = [member.keep_units() for member in pool.members]
-            removed, units = sum(int((~mask).sum()) for mask in masks), sum(mask.numel() for mask in masks)
+            costs = [member.cost for member in pool.members] if self._by_cost(pool) else [1] * len(masks)
+            removed = sum(cost * int((~mask).sum()) for cost, mask in zip(costs, masks, strict=True))
+            units = sum(cost * mask.numel() for cost, mask in zip(costs, masks, strict=True))
             n_m = self.pruning.mask.n_m
             wanted = units // n_m[1] * (n_m[1] - n_m[0]) if n_m else removed_count(pool.sparsity, units)
-            if removed != wanted:
+            if not wanted - max(costs) < removed <= wanted:  # by cost, the next one may not have fitted in
                 raise TrainingError(
                     f"{removed} of {units} are removed, and {wanted} should be: s3router's fault; please report it"
                 )
@@ -98,6 +101,9 @@ class Pruner:
             "pruned: %s of %s weights in %d matrices are removed (%.2f %%)",
             *(f"{removed:,}", f"{total:,}", len(self.members), 100 * removed / total),
         )
+
+    def _by_cost(self, pool: Pool) -> bool:
+        return self.pruning.mask.scope == "flops" and pool.members[0].group is not None
 
     @torch.no_grad()
     def _prune(self, update: int) -> None:
@@ -121,10 +127,12 @@ class Pruner:
     @torch.no_grad()
     def _follow(self) -> None:
         """Scores that will start from what the first part leaves are so until then, for validation to see."""
-        for member in self.members:
-            if member.importance is not None:
-                _average(member.importance)
-            member.scores.copy_(self.pruning.values(member) / self.pruning.mask.init_scale)
+        for pool in self.pruning.pools:
+            for member in pool.members:
+                if member.importance is not None:
+                    _average(member.importance)
+            for member, values in zip(pool.members, self.pruning.values(pool), strict=True):
+                member.scores.copy_(values / self.pruning.mask.init_scale)
 
 
 def _average(tensor: Tensor) -> None:

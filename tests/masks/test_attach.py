@@ -155,6 +155,25 @@ def test_bake_and_detach(encoder, audio, granularity, scope):
     attach(encoder, MaskConfig())  # and once more
 
 
+def test_a_baked_2_of_4_mask_is_in_the_pattern_of_sparse_kernels():
+    """torch's own packing for GPUs keeps two values of four and where they were: nothing may be lost by it."""
+    from torch.sparse._semi_structured_conversions import (
+        sparse_semi_structured_from_dense_cutlass,
+        sparse_semi_structured_to_dense_cutlass,
+    )
+
+    model = nn.ModuleDict({"fc1": nn.Linear(64, 128), "fc2": nn.Linear(128, 64)})  # of sizes that the kernels take
+    attach(model, MaskConfig(granularity="2:4", targets=("fc*",)))
+    names = list(masks_of(model))
+    bake(model)
+    assert names == ["fc1.weight", "fc2.weight"]
+    for name in names:
+        weight = model.get_parameter(name).detach().half()
+        values, places = sparse_semi_structured_from_dense_cutlass(weight)
+        assert values.shape == (weight.shape[0], weight.shape[1] // 2)
+        assert torch.equal(sparse_semi_structured_to_dense_cutlass(values, places), weight), name
+
+
 def test_exact_counts_with_overrides(encoder):
     config = MaskConfig(sparsity=0.1, targets=ALL, layer_sparsity={1: 0.35}, role_sparsity={"attention": 0.0})
     attach(encoder, config)

@@ -78,6 +78,7 @@ def test_all_problems_at_once():
         ),
         ({"granularity": 7}, "granularity: expected unstructured, output, input, group or N:M as in 2:4, found 7"),
         ({"granularity": "2:4", "scope": "global"}, "leave out scope 'global'"),
+        ({"scope": "flops"}, "scope: flops is for granularity group, not unstructured"),
     ],
 )
 def test_bad_values(values, part):

@@ -68,6 +68,29 @@ def test_the_share_is_of_units_and_whole_ones_go(scope):
     assert scope == "tensor" or removed == int(0.3 * 3 * (64 + 4))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_a_budget_of_multiplications_counts_a_head_for_what_it_takes(share):
+    model = hubert()
+    attach(model, MaskConfig(sparsity=share, scope="flops", score_init="uniform", **BOTH))
+    groups, masks = find_groups(model), masks_of(model)
+    every, total = [], 0  # (score, position, cost, kept) of each unit
+    for group in groups:
+        cost = sum(model.get_submodule(name).weight[: group.size].numel() for name in group.inputs)
+        cost += model.get_submodule(group.output).weight[:, : group.size].numel()
+        scores = model.get_submodule(group.output).parametrizations.weight[0].scores.detach().abs().flatten()
+        for unit, kept in enumerate(masks[group.weight][0].view(group.units, group.size)[:, 0].tolist()):
+            every.append((float(scores[unit]), len(every), cost, kept))
+        total += cost * group.units
+    spent = 0
+    for _, _, cost, kept in sorted(every):
+        fits = spent + cost <= share * total
+        assert kept != fits
+        if not fits:
+            share = 0  # nothing after it
+        spent += cost * fits
+    assert {cost for _, _, cost, _ in every} == {64, 1024}
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("estimator", ["straight_through", "sigmoid"])
 def test_outputs_and_gradients_are_those_of_masks_by_hand(autocast, estimator):

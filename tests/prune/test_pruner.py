@@ -287,6 +287,28 @@ def test_router_p_starts_from_first_order_importance():
         torch.testing.assert_close(member.importance[0], importance[name], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("scope", ["global", "flops"])
+def test_importance_is_compared_between_layers_where_these_share_a_threshold(scope):
+    importance = {name: torch.zeros(10) for name in NAMES if name.endswith("fc2.weight")}
+    reference = Reference()
+    for update in range(1, 7):
+        reference.model.zero_grad()
+        loss_of(reference.model, update).backward()
+        for name, total in importance.items():
+            weight = reference.model.get_parameter(name)
+            total += (weight.grad * weight.detach()).sum(0).abs()
+        reference.update(update)
+    model = toy()
+    mask = MaskConfig(granularity="group", sparsity=0.35, score_init="weight", scope=scope)
+    attach_pruning(model, "router_p", mask, {"start": "importance"})
+    model.requires_grad_(True)
+    trained(model, until=6)
+    gone = torch.cat(list(importance.values())).argsort()[:7].tolist()  # all units cost the same here
+    kept = torch.cat([mask[0] for mask in masks_of(model).values()])
+    assert sorted(gone) == (~kept).nonzero().flatten().tolist()
+    assert sum(unit < 10 for unit in gone) not in (3, 4), "as many of each layer, so the test says nothing"
+
+
 @pytest.mark.parametrize("start", ["pretrained", "finetuned", "importance"])
 def test_router_p_removes_whole_units(start):
     model = pruned("router_p", {"start": start}, targets=("ffn",), granularity="group", sparsity=0.3)
