@@ -51,7 +51,7 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "representations",
         "What do masks do to representations?",
         "",
-        ("representations", "layer_weights", "table:representations", "table:layer_weights"),
+        ("representations", "purity", "layer_weights", "table:representations", "table:purity", "table:layer_weights"),
     ),
     ("packs", "The packs", "", ("table:packs",)),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from s3router.analysis import inside, outside
+from s3router.analysis import inside, outside, purity
 from s3router.analysis.figures import Figure
 from s3router.analysis.mask_set import MaskSet
 from s3router.analysis.tables import Table
@@ -42,12 +42,12 @@ def analyse(job: Job, tell: Telling = lambda text: None) -> Analysis:
     Raises:
         PackError, CheckpointError: a pack or experiment is damaged, or of another backbone.
         ConfigError: fewer than two packs, masks over other weights, an unknown language or set of features.
-        DataError: a table or recording cannot be read.
+        DataError: a table or recording cannot be read, or there is too little speech.
     """
     work = Work(job, tell)
     for part in (
         *(inside.packs, inside.similarity, inside.where, inside.shared_weights),
-        *(outside.relations, outside.ordered, outside.representation),
+        *(outside.relations, outside.ordered, outside.representation, purity.characters),
     ):
         part(work)
     return Analysis(work.masks, work.tables, work.figures, tuple(work.notes), work.facts())

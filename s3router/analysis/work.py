@@ -19,7 +19,7 @@ from s3router.analysis.mask_set import MaskSet, is_coded, mask_set, read_sources
 from s3router.analysis.representation import Resident, load_resident
 from s3router.analysis.similarity import overlaps
 from s3router.analysis.tables import Table, read_pairs
-from s3router.data.kaldi import Utterance
+from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError
 from s3router.packs.fingerprint import named_weights
 
@@ -38,7 +38,8 @@ class Job:
         typology: names of `s3router.analysis.typology.SETS`; None: the default ones, if lang2vec is installed.
         relate: name -> table of another measure of pairs of routes (`s3router.analysis.tables.read_pairs`).
         recordings: audio that representations are compared on, with durations; may be empty.
-        frames: of a batch of these, at most.
+        speech: route -> speech with texts of its language, with durations, for the purity of characters; may be empty.
+        frames: of a batch of audio, at most.
         permutations: of the Mantel test, where there are too many to go through all.
         seed: of these and of the frames.
     """
@@ -51,6 +52,7 @@ class Job:
     typology: tuple[str, ...] | None = None
     relate: Mapping[str, Path] = field(default_factory=dict)
     recordings: Sequence[Utterance] = ()
+    speech: Mapping[str, DataDir] = field(default_factory=dict)
     frames: int = 512
     permutations: int = 9_999
     seed: int = 0
@@ -173,8 +175,8 @@ def _check(job: Job) -> None:
         raise ConfigError(f"no typological features {', '.join(unknown)}; known: {', '.join(typology.SETS)}")
     if wrong := [name for name in job.relate if not re.fullmatch(r"[\w-]+", name) or name in typology.SETS]:
         raise ConfigError(f"--relate {wrong[0]}=…: a name of letters, digits, _ and - is needed that no typology has")
-    if job.bits_only and job.recordings:
-        raise ConfigError("--audio needs the backbone; leave --bits-only out")
+    if job.bits_only and (job.recordings or job.speech):
+        raise ConfigError(f"{'--audio' if job.recordings else '--speech'} needs the backbone; leave --bits-only out")
     if job.bits_only and (coded := [os.fspath(source) for source in job.sources if is_coded(source)]):
         raise ConfigError(
             f"{coded[0]} is coded relative to its backbone, which --bits-only leaves out; leave that option out"

@@ -13,8 +13,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from s3router.cli.route_options import places
 from s3router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from s3router.data.kaldi import DataDir
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
         "recordings, folders, wav.scp files or data directories that frozen and routed representations are compared on"
     )
     add("--audio", nargs="+", default=[], metavar="INPUT", help=audio)
+    speech = (
+        "data directories with texts of the routes' own languages, on which the purity of characters is measured with "
+        "and without masks: a path with {lang} in it, and LANG=PATH for others"
+    )
+    add("--speech", nargs="+", default=[], metavar="DIR", help=speech)
     add("--frames", type=int, default=512, help="frames of each batch of audio that are compared (%(default)s)")
     add("--permutations", type=int, default=9_999, help="of the Mantel test, above eight routes (%(default)s)")
     add(
@@ -61,6 +71,15 @@ def pairs(given: Sequence[str], option: str, example: str) -> dict[str, str]:
             raise ConfigError(f"{option} {text}: expected NAME=VALUE, each name once, as in {example}")
         found[name] = value
     return found
+
+
+def speech_of(given: Sequence[str], packs: Sequence[Path]) -> dict[str, DataDir]:
+    """The data directories of ``--speech`` by route; raises ConfigError, DataError."""
+    from s3router.analysis.transfer import routes_of
+    from s3router.data.kaldi import DataDir
+
+    found = places(given, "--speech", list(dict.fromkeys(routes_of(packs)))) if given else {}
+    return {route: DataDir.read(path).with_durations() for route, path in found.items()}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,6 +106,7 @@ def main(argv: Sequence[str]) -> int:
         typology=typology,
         relate=relate,
         recordings=find_recordings(args.audio) if args.audio else (),
+        speech=speech_of(args.speech, args.packs),
         frames=args.frames,
         permutations=args.permutations,
         seed=args.seed,

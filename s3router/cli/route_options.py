@@ -1,8 +1,9 @@
-"""Options and output that the commands on routes share: ``transcribe``, ``classify`` and ``langid``."""
+"""Options and output that the commands on routes share."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from s3router.data.kaldi import Utterance
     from s3router.serving.routed_model import RoutedModel
 
+
+_OWN = re.compile(r"([\w.-]+)=(.+)")  # LANG=PATH
 
 ESCAPES: Mapping[str, str] = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -206,3 +209,20 @@ def with_progress[T](items: Iterable[T], total: int, printed: bool) -> Iterator[
         yield item
     if shown:
         print(file=sys.stderr)
+
+
+def places(given: Sequence[str], option: str, langs: Sequence[str]) -> dict[str, Path]:
+    """Paths by language, of words that are patterns with ``{lang}`` or ``LANG=PATH``.
+
+    Raises:
+        ConfigError: two patterns, one without ``{lang}`` for several languages, or a language that is not served.
+    """
+    own = dict(match.groups() for word in given if (match := _OWN.fullmatch(word)))
+    patterns = [word for word in given if not _OWN.fullmatch(word)]
+    if unknown := [lang for lang in own if lang not in langs]:
+        raise ConfigError(f"{option} {unknown[0]}=…: not one of the languages that are served ({', '.join(langs)})")
+    others = [lang for lang in langs if lang not in own]
+    if len(patterns) > 1 or (patterns and len(others) > 1 and "{lang}" not in patterns[0]):
+        raise ConfigError(f"{option} {' '.join(given)}: give one path with {{lang}} in it, and LANG=PATH for others")
+    found = {lang: Path(patterns[0].replace("{lang}", lang)) for lang in others} if patterns else {}
+    return found | {lang: Path(path) for lang, path in own.items()}

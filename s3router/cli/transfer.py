@@ -10,15 +10,13 @@ Rows "none" are the upstream without a mask. What the table has already is not m
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from s3router.cli.route_options import places
 from s3router.errors import ConfigError
 from s3router.training.arithmetic import ARITHMETIC
-
-_OWN = re.compile(r"([\w.-]+)=(.+)")  # LANG=PATH
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,23 +48,6 @@ def parser() -> argparse.ArgumentParser:
     add("--max-test-seconds", type=float, help="cut longer test sets to about so much; the table says so")
     add("--amp-dtype", choices=ARITHMETIC, default="auto", help="arithmetic of the upstream (%(default)s: the faster)")
     return result
-
-
-def places(given: Sequence[str], option: str, langs: Sequence[str]) -> dict[str, Path]:
-    """Paths by language, of words that are patterns with ``{lang}`` or ``LANG=PATH``.
-
-    Raises:
-        ConfigError: two patterns, one without ``{lang}`` for several languages, or a language that is not served.
-    """
-    own = dict(match.groups() for word in given if (match := _OWN.fullmatch(word)))
-    patterns = [word for word in given if not _OWN.fullmatch(word)]
-    if unknown := [lang for lang in own if lang not in langs]:
-        raise ConfigError(f"{option} {unknown[0]}=…: not one of the languages that are served ({', '.join(langs)})")
-    others = [lang for lang in langs if lang not in own]
-    if len(patterns) > 1 or (patterns and len(others) > 1 and "{lang}" not in patterns[0]):
-        raise ConfigError(f"{option} {' '.join(given)}: give one path with {{lang}} in it, and LANG=PATH for others")
-    found = {lang: Path(patterns[0].replace("{lang}", lang)) for lang in others} if patterns else {}
-    return found | {lang: Path(path) for lang, path in own.items()}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,7 +1,6 @@
-"""Character purity of hidden states: the share of frames that the commonest character of their cluster accounts for.
+"""Character purity of a pretrained upstream's hidden states and of MFCC.
 
-Characters stand on frames by CTC forced alignment with a finetuned model; a frame takes the character whose spike is
-nearest.
+Characters stand on frames by forced alignment with a finetuned model (`s3router.asr.frame_labels`).
 """
 
 from __future__ import annotations
@@ -15,43 +14,32 @@ import torch
 from torch import nn
 
 from s3router.asr.experiment import ASRExperiment
+from s3router.asr.frame_labels import frame_labels
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.pretraining.speech import frame_counter, mfcc, mfcc_transform, normalized
+from s3router.scoring.purity import held_out_purity, one_cluster
 
 CLUSTERS = 100
 
 
 def cluster_purity(upstream: nn.Module, config: Any, data: Path, aligner: Path) -> dict[str, float]:
     """Purity on ``data``/dev of clusters fitted on ``data``/train_5min, of MFCC and of every hidden state."""
-    from sklearn.cluster import MiniBatchKMeans
-
     labels = forced_characters(aligner, data / "dev")
     dev = features_of(upstream, config, data / "dev", labels)
     train = features_of(upstream, config, data / "train_5min")
     names = ["mfcc", *(f"layer {i}" for i in range(config.num_hidden_layers + 1))]
     truth = np.concatenate([labels[u][: len(x[0])] for u, x in dev.items()])
-    result = {"(one cluster)": round(float(np.bincount(truth).max() / len(truth)), 3)}  # purity begins here
+    result = {"(one cluster)": round(one_cluster(truth), 3)}  # purity begins here
     for index, name in enumerate(names):
-        pool = np.concatenate([x[index] for x in train.values()]).astype(np.float32)
-        held_out = np.concatenate([x[index][: len(labels[u])] for u, x in dev.items()]).astype(np.float32)
-        mean, std = pool.mean(0), pool.std(0) + 1e-5
-        model = MiniBatchKMeans(CLUSTERS, batch_size=10_000, n_init=3, random_state=0).fit((pool - mean) / std)
-        result[name] = round(purity(model.predict((held_out - mean) / std), truth), 3)
+        pool = np.concatenate([x[index] for x in train.values()])
+        held_out = np.concatenate([x[index][: len(labels[u])] for u, x in dev.items()])
+        result[name] = round(held_out_purity(pool, held_out, truth, CLUSTERS), 3)
     return result
-
-
-def purity(clusters: np.ndarray, labels: np.ndarray) -> float:
-    """Share of frames that carry the commonest label of their cluster; both are int (frames,)."""
-    table = np.zeros((clusters.max() + 1, labels.max() + 1))
-    np.add.at(table, (clusters, labels), 1)
-    return float(table.max(1).sum() / table.sum())
 
 
 def forced_characters(aligner: Path, folder: Path) -> dict[str, np.ndarray]:
     """utterance -> character id of every frame (frames,), of one data directory."""
-    from torchaudio.functional import forced_align
-
     exp = ASRExperiment(aligner)
     model, frames = exp.model(), {}
     for utt in DataDir.read(folder).utts:
@@ -59,12 +47,9 @@ def forced_characters(aligner: Path, folder: Path) -> dict[str, np.ndarray]:
         with torch.inference_mode():
             encoded, _ = model.encode(wave, torch.tensor([wave.shape[1]]))
             emission = model.ctc.log_softmax(encoded)
-        ids = torch.tensor([exp.tokens.encode(utt.text)], dtype=torch.int32)
-        path = forced_align(emission, ids, blank=0)[0][0].numpy()
-        spikes = np.flatnonzero(path)
-        if len(spikes):
-            nearest = spikes[np.abs(np.arange(len(path))[:, None] - spikes[None]).argmin(1)]
-            frames[utt.utt] = path[nearest]
+        found = frame_labels(emission[0], exp.tokens.encode(utt.text))
+        if found is not None:
+            frames[utt.utt] = found
     return frames
 
 

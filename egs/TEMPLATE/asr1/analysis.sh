@@ -21,6 +21,7 @@ test=             # the same, to test it on
 max_test_seconds= # longer test sets are cut to this
 transfer_seeds=   # of the heads, several of them in quotes (0)
 audio=            # data directories that frozen and routed representations are compared on
+speech=           # data directories with texts, for the purity of characters: a path with {lang} in it, and LANG=PATH for others
 language=         # ROUTE=CODE, where a language's name is no ISO 639 code
 folder=analysis   # for the HTML page, figures and tables
 output=ANALYSIS.md # the page
@@ -37,6 +38,7 @@ main() {
     [ -z "${transfer_runs}" ] || transfer
     # shellcheck disable=SC2206 # words
     [ -z "${audio}" ] || options+=(--audio ${audio})
+    [ -z "${speech}" ] || add_speech
     # shellcheck disable=SC2206
     [ -z "${language}" ] || options+=(--language ${language})
     python -m s3router analyze "${packs[@]}" -o "${folder}" --markdown "${output}" ${options[@]+"${options[@]}"} \
@@ -88,6 +90,12 @@ transfer() {
     python -m s3router transfer "${packs[@]}" -o "${folder}/transfer.csv" "${opts[@]}" --seeds ${transfer_seeds:-0}
     packs=("${all[@]}")
     options+=(--relate "transfer=${folder}/transfer.csv")
+}
+
+add_speech() {
+    local opts=()
+    words_for "${speech}"
+    options+=(--speech "${opts[@]}")
 }
 
 words_for() { # adds those words to opts that are no LANG=PATH, or of a language that is served

@@ -5,6 +5,7 @@
 #   ./run_analysis.sh                                    packs, analysis/transfer.csv, ANALYSIS.md and analysis/
 #   ./run_analysis.sh --transfer-runs ""                 without transfer, whose heads take half a minute each
 #   ./run_analysis.sh --audio "dump/el/dev dump/ca/dev"  representations, too
+#   ./run_analysis.sh --speech "dump/{lang}/dev"         how pure characters are in each layer, with masks and without
 #
 # ../../TEMPLATE/asr1/analysis.sh tells of all options.
 set -euo pipefail
