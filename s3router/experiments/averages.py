@@ -8,7 +8,7 @@ from statistics import fmean
 from s3router.experiments.grid import Cell, Pairs
 from s3router.experiments.markdown import NONE, interval, paragraph, table
 from s3router.experiments.planning import Plan
-from s3router.experiments.rows import Row, describe, mean_difference, short_title, title_of
+from s3router.experiments.rows import Row, describe, mean_difference, named, short_title, title_of
 
 
 def averages(plan: Plan, axis: str) -> Iterator[str]:
@@ -27,12 +27,14 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
         place = describe(grid, Cell(at, (), variant=variant)) if at or variant else ""
         rows = _rows(plan, cells)
         base = next((found for (method, _), found in rows.items() if method == against), None)
-        body = []
+        body, waiting = [], []
         for (method, sparsity), found in rows.items():
             name = title_of(grid, method) + ("" if sparsity is None else f", {100 * sparsity:.0f} % removed")
             values = [[row.figure(part, f).mean for row in found if row.figure(part, f)] for f in grid.figures]
-            whole = all(row.found for row in found)
-            texts = [f"{100 * fmean(v):.1f}" if whole and v else NONE for v in values]
+            if not all(row.found for row in found):
+                waiting.append((method, sparsity))
+                continue
+            texts = [f"{100 * fmean(v):.1f}" if v else NONE for v in values]
             if base:
                 same = len(base) == len(found) and found is not base
                 pairs = list(zip(found, base, strict=True)) if same else []
@@ -40,8 +42,14 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
             body.append([name, *texts, str(len(found))])
         header = [place, *(f"{part} {figure.heading}" for figure in grid.figures)]
         header += [f"{figure.heading} minus {short_title(grid, against)}" for figure in grid.figures] if base else []
-        yield from table([*header, axis], body)
-        yield ""
+        if body:
+            yield from table([*header, axis], body)
+            yield ""
+        if waiting:
+            yield from paragraph(
+                f"Not run yet for all of these{f' ({place})' if place else ''}: {named(grid, waiting)}."
+            )
+            yield ""
 
 
 def _places(plan: Plan, axis: str) -> dict[tuple[Pairs, str], list[Cell]]:

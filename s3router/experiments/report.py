@@ -14,7 +14,7 @@ from s3router.experiments.grid import Cell, Grid, place
 from s3router.experiments.markdown import NONE, interval, paragraph, table
 from s3router.experiments.planning import Plan, Sweep
 from s3router.experiments.results import Known
-from s3router.experiments.rows import METHOD_NAMES, RATE_NAMES, Row, describe, difference, short_title, title_of
+from s3router.experiments.rows import METHOD_NAMES, RATE_NAMES, Row, describe, difference, named, short_title, title_of
 from s3router.files import write_lines
 
 PLOTS = ("sparsity_curve", "learning_curves")
@@ -139,8 +139,9 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
     body = []
     against = grid.raw.get("table", {}).get("against")
     base = Row(plan, cell, against, best.get(against)) if against in cell.methods else None
-    packed = any(row.pack_bytes for row in (Row(plan, cell, *row) for row in cell.rows))
-    for row in (Row(plan, cell, *row) for row in sorted(cell.rows, key=lambda row: _row_order(grid, row))):
+    rows = [Row(plan, cell, *row) for row in sorted(cell.rows, key=lambda row: _row_order(grid, row))]
+    packed = any(row.pack_bytes for row in rows)
+    for row in (row for row in rows if row.found):
         name = title_of(grid, row.method)
         if row.sparsity is not None:
             name += f", {100 * row.sparsity:.0f} % removed" + (" ← dev" if row.sparsity == best[row.method] else "")
@@ -150,12 +151,16 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
             cells.append("" if same else interval(difference(row, base, grid.tests[0], grid.figure)))
         if packed:
             cells.append(NONE if row.pack_bytes is None else f"{row.pack_bytes / 1000:,.0f}")
-        body.append([name, *cells, *(_about(row) if row.found else [NONE] * 5)])
+        body.append([name, *cells, *_about(row)])
     header = ["", *(f"{part} {figure.heading}" for part in parts for figure in grid.figures)]
     header += [f"{grid.tests[0]} {grid.figure.heading}, minus {short_title(grid, against)}"] if base else []
     header += ["kB without the head"] if packed else []
     header += ["seeds", "updates (best at)", "learning rates", "minutes", "peak GB"]
-    yield from table(header, body)
+    if body:
+        yield from table(header, body)
+    if waiting := [(row.method, row.sparsity) for row in rows if not row.found]:
+        yield from ([""] if body else [])
+        yield from paragraph(f"Not run yet: {named(grid, waiting)}.")
     yield from _sizes(plan, cell)
 
 
@@ -214,10 +219,15 @@ def _sweeps(plan: Plan) -> Iterator[str]:
     for at, cell in places.items():
         for method in grid.methods:
             for sweep in plan.sweeps(method, cell):
+                if not any(plan.known.done(run) for run in sweep.runs):
+                    continue
                 body.append([title_of(grid, method), *_sweep_row(plan, sweep)])
                 if len(places) > 1:
                     body[-1][0] += f" ({', '.join(value for _, value in at)})"
-    yield from table(["", "learning rate of", f"value: dev {grid.figure.heading}"], body)
+    if body:
+        yield from table(["", "learning rate of", f"value: dev {grid.figure.heading}"], body)
+    else:
+        yield "None of them has been run yet."
     yield ""
 
 

@@ -40,6 +40,19 @@ def short_title(grid: Grid, method: str) -> str:
     return METHOD_NAMES[method] if method == "router" else method
 
 
+def named(grid: Grid, rows: Sequence[tuple[str, float | None]]) -> str:
+    """Like "DoRA; S3-Router, 5 and 20 % removed" of (method, sparsity)."""
+    removed: dict[str, list[float | None]] = {}
+    for method, sparsity in rows:
+        removed.setdefault(title_of(grid, method), []).append(sparsity)
+    words = []
+    for title, sparsities in removed.items():
+        shares = [f"{100 * sparsity:.0f}" for sparsity in sparsities if sparsity is not None]
+        listed = " and ".join([", ".join(shares[:-1]), shares[-1]] if len(shares) > 1 else shares)
+        words.append(f"{title}, {listed} % removed" if shares else title)
+    return "; ".join(words)
+
+
 class Row:
     """A row of a table, with those of its runs that are in."""
 
