@@ -54,6 +54,10 @@ ELSEWHERE: dict[str, dict[str, str | None]] = {  # page or command -> name there
     "ml-superb-write": {"data/es": "own/es", "data/en": "own/en", "own": None},  # every id in one place
     "experiment routes": {"exp/packs": "exp/two_packs", "langid.pack": "langid/es_yo.pack"},
     "superb.md": {"conf/table.yaml": "conf/superb.yaml"},
+    "experiment run conf/ablation.yaml": {"conf/ablation.yaml": "conf/superb.yaml"},
+    "analyze exp/packs/*.pack -o analysis --speech": {  # enough of it to be clustered
+        f"dump/{lang}/dev": "dump/long" for lang in ("es", "it", "asr_yo")
+    },
     "experiment run conf/table.yaml --jobs 20": {"conf/table.yaml": "conf/superb.yaml"},
     "experiment table": {"conf/table.yaml": "conf/finished.yaml"},
     "experiment plot": {"conf/table.yaml": "conf/finished.yaml"},
