@@ -43,14 +43,16 @@ def build_training(path: Path, task) -> None:
 
 
 def build_presets(path: Path, task, tmp_path: Path) -> None:
-    """Every combination of method, subset and upstream that a recipe's presets name is a training configuration."""
+    """Every combination of method, subset and upstream that presets name is a training configuration."""
     from s3router.training.presets import compose, read_presets
     from s3router.tuners import METHODS
     from s3router.upstreams.hub import all_names
 
     sections = read_presets(path)
     methods, subsets, upstreams = (sections.get(name, {}) for name in ("methods", "subsets", "upstreams"))
-    known_subsets = option_of(path.parents[1] / "run.sh", "--known-subsets").split()
+    known_subsets = ["all"]  # of those that recipes share
+    if path.name == "presets.yaml":
+        known_subsets = option_of(path.parents[1] / "run.sh", "--known-subsets").split()
     assert set(methods) <= set(METHODS)
     assert set(upstreams) <= set(all_names())
     assert set(subsets) <= set(known_subsets)
@@ -194,6 +196,7 @@ BUILDERS = {
     "egs/*/asr1/conf/on_joint_small.yaml": build_grid,
     "egs/*/asr1/conf/pruning.yaml": build_grid,
     "egs/*/asr1/conf/ablation.yaml": build_grid,
+    "egs/TEMPLATE/asr1/conf/presets_ctc.yaml": build_presets,
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
     "egs/superb/conf/tasks.yaml": build_grid,
     "egs/*/*/conf/multilingual.yaml": build_grid,

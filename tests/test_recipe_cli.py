@@ -180,6 +180,14 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
             {"data": "data/xx", "token_list": "dump/xx/token_list/tr_phn/tokens.txt"},
         ),
         (
+            "asterisk",  # settings of tiny do not suit other upstreams
+            "--task ctc --upstream xls_r_300m --method lora",
+            {"config": "", "presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_ctc.yaml"},
+        ),
+        ("asterisk", "--method lora", {"config": "conf/train_other.yaml", "presets": ""}),
+        ("yoruba", "--task ctc", {"presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_ctc.yaml"}),
+        ("yoruba", "--task seq2seq", {"presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml"}),
+        (
             "commonvoice",
             "--skip-data-prep --lang xx --train-set /a/tr --valid-set /a/dv --test-sets /a/te",
             {"raw_train": "/a/tr", "exp": "exp/xx_tr_phn_xls_r_300m_router_s0.06_seed0"},

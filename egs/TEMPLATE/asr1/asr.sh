@@ -50,7 +50,7 @@ corpus_form=none      # form of the recipe's own references (for recipes)
 zero_shot=true        # seq2seq: also decode the recogniser as it was published, for comparison
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
-config=               # training configuration (default: from conf/presets.yaml, or else conf/train_METHOD.yaml)
+config=               # training configuration (default: the recipe's conf/presets.yaml; for tiny its conf/train_METHOD.yaml; else the TEMPLATE's presets)
 max_updates=          # optimizer steps (default: as the configuration says)
 train_args=           # further options of s3router train, such as "--score_lr 1e-2"
 tag=                  # name of the experiment's folder (default: made from the options)
@@ -146,17 +146,23 @@ check_options() {
         die "--beam-size ${beam_size}: the beam search spells words, with --token-type char; decode ${token_type} greedily, without it"
     [ -z "${lm}" ] || need "${lm}" "you (or leave out --lm)"
     option_is_checkpoint upstream_ckpt
+    choose_config
+}
+
+# The recipe's own settings, or those that recipes share: ${config} is a file, or ${presets} one that it will be made of.
+choose_config() {
+    local own=presets.yaml file
     presets=
-    if [ -z "${config}" ] && [ "${task}" = seq2seq ]; then
-        presets=${S3ROUTER_ROOT}/egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml
-        [ ! -s conf/presets_seq2seq.yaml ] || presets=conf/presets_seq2seq.yaml
-    elif [ -z "${config}" ] && [ -s conf/presets.yaml ]; then
-        presets=conf/presets.yaml
-    else
-        [ -n "${config}" ] || [ -s "conf/train_${method}.yaml" ] || config=conf/train_other.yaml
-        config=${config:-conf/train_${method}.yaml}
+    if [ -n "${config}" ]; then
         need "${config}" "you (or name another with --config)"
+        return
     fi
+    [ "${task}" = ctc ] || own=presets_seq2seq.yaml
+    for file in "conf/train_${method}.yaml" conf/train_other.yaml; do
+        [ "${task}${upstream}" != ctctiny ] || [ -n "${config}" ] || [ ! -s "${file}" ] || config=${file}
+    done
+    [ ! -s "conf/${own}" ] || config='' presets=conf/${own}
+    [ -n "${config}${presets}" ] || presets=${S3ROUTER_ROOT}/egs/TEMPLATE/asr1/conf/presets_${task}.yaml
 }
 
 # What the masks remove: --sparsity is passed on to training where it was given, here or for this upstream. ${removed} is

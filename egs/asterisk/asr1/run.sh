@@ -6,7 +6,7 @@
 #   ./run.sh                                           English, masks that remove 5 % of the feed-forward weights
 #   ./run.sh --lang fr --subset 5min --sparsity 0.10
 #   ./run.sh --method lora                             or weight: what people would do otherwise
-#   ./run.sh --task ctc --train-args "--score_lr 1e-3 --head_lr 2e-3"                  letters on the encoder of whisper_base
+#   ./run.sh --task ctc                                letters on the encoder of whisper_base
 #   ./run.sh --upstream tiny                           the recipe behind RESULTS.md
 #   ./run.sh --skip-data-prep --train-set /my/train --valid-set /my/dev --test-sets /my/test
 #   ./run.sh --help                                    all options
