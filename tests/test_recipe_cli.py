@@ -48,7 +48,7 @@ def test_help_shows_defaults_in_force():
     text = run(RECIPE / "run.sh", "--lang", "fr", "--help").stdout
     assert "[fr]" in text
     assert "[en es fr it ru]" in text
-    assert "share of the weights that the masks remove" in text
+    assert "share of the weights that are removed" in text
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,21 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
             "asterisk",  # settings of tiny do not suit other upstreams
             "--task ctc --upstream xls_r_300m --method lora",
             {"config": "", "presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_ctc.yaml"},
+        ),
+        (
+            "asterisk",
+            "--upstream whisper_base --task auto",
+            {"exp": "exp/en_train_seq2seq_whisper_base_router_s0.05_seed0"},
+        ),
+        (  # what the preset of masks says is not what pruning removes
+            "asterisk",
+            "--upstream whisper_base --task auto --method parp",
+            {"exp": "exp/en_train_seq2seq_whisper_base_parp_s0.10_seed0"},
+        ),
+        (
+            "asterisk",
+            """--upstream whisper_base --task auto --train-args '--mask_conf {"granularity":"2:4"}'""",
+            {"exp": "exp/en_train_seq2seq_whisper_base_router_s2of4_seed0"},
         ),
         ("asterisk", "--method lora", {"config": "conf/train_other.yaml", "presets": ""}),
         ("yoruba", "--task ctc", {"presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_ctc.yaml"}),

@@ -33,10 +33,10 @@ valid_set=dev         # the same (sv: with trials); selects the best checkpoint 
 test_sets="test"      # the same as that, to predict; separated by spaces, which the path of a folder may have, too
 classes=              # list of classes (default: those of the training labels)
 # model
-method=frozen         # what trains besides the head: frozen (nothing), router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude (an untrained mask), or scratch (random upstream)
+method=frozen         # what trains besides the head: frozen (nothing), router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude (an untrained mask), scratch (random upstream), or what prunes: omp, imp, parp, parp_p, router_p
 mode=                 # former name of --method
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (methods router and magnitude; default: 0.1)
-mask_conf=            # further fields of MaskConfig as JSON, such as '{"granularity": "2:4"}' (methods router and magnitude)
+sparsity=             # share of the weights that are removed, from 0 up to 1 (router, magnitude, and what prunes; default: 0.1)
+mask_conf=            # further fields of MaskConfig, such as granularity=2:4 or '{"granularity": "2:4"}' (the same methods)
 upstream=tiny         # the upstream: tiny, or a name that s3router upstream list prints, or s3prl's
 upstream_ckpt=        # its checkpoint, where the name does not imply one
 lr=                   # learning rate of the head; several in quotes are all tried (default: the benchmark's)

@@ -11,7 +11,7 @@ from pathlib import Path
 from s3router.data.audio import SAMPLE_RATE
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
-from s3router.masks.config import DEFAULT_SPARSITY
+from s3router.masks.config import DEFAULT_SPARSITY, fixes_sparsity
 from s3router.training.arithmetic import ARITHMETIC
 from s3router.tuners.methods import METHODS, check_masks, complete_conf, mask_fields, methods_for
 from s3router.upstreams.dropout import DropoutConfig
@@ -134,19 +134,11 @@ def _settle(args: argparse.Namespace) -> None:
         vars(args).update(_numbers({name: getattr(args, name)}))
     if not isinstance(args.mask_conf, dict) or "sparsity" in given:
         return
-    n_m = "mask_conf.granularity" in given and _fixes_sparsity(args.mask_conf["granularity"])
+    n_m = "mask_conf.granularity" in given and fixes_sparsity(args.mask_conf["granularity"])
     if n_m or "mask_conf.sparsity" in given:
         args.sparsity = None
     if n_m and "mask_conf.sparsity" not in given:
         args.mask_conf = {key: value for key, value in args.mask_conf.items() if key != "sparsity"}
-
-
-def _fixes_sparsity(granularity: object) -> bool:
-    """Whether it is N:M, in one of the forms that YAML gives it."""
-    try:
-        return MaskConfig.from_dict({"granularity": granularity}).n_m is not None
-    except ConfigError:
-        return False
 
 
 def mask_conf(args: argparse.Namespace) -> dict | None:

@@ -27,6 +27,14 @@ def parse_n_m(granularity: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def fixes_sparsity(granularity: object) -> bool:
+    """Whether a granularity is N:M, in one of the forms that YAML gives it."""
+    try:
+        return MaskConfig.from_dict({"granularity": granularity}).n_m is not None
+    except ConfigError:
+        return False
+
+
 @dataclass(frozen=True)
 class MaskConfig:
     """How weights are masked, and what trains besides the scores.

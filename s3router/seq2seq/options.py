@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,8 +51,9 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help=f"share of weights removed (methods with masks; {DEFAULT_SPARSITY})",
     )
-    add("--mask_conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as targets")
-    add("--method_conf", type=json.loads, default={}, metavar="JSON", help="fields of the method, such as r of lora")
+    fields = {"action": command_line.Fields, "default": {}, "metavar": "FIELD=VALUE|JSON"}
+    add("--mask_conf", **fields, help="fields of MaskConfig, such as granularity=2:4; several times: all of them")
+    add("--method_conf", **fields, help="fields of the method, such as r=16 of lora")
     add("--score_lr", type=float, default=1e-3, help="peak learning rate of mask scores")
     add("--weight_lr", type=float, default=2e-5, help="peak learning rate of weights")
     add("--adapter_lr", type=float, default=1e-3, help="peak learning rate of additions, and of biases and norms")
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max_valid_utts", type=int, default=None, help="validate on the first so many utterances (default: all)")
     add("--progress_interval", type=int, default=5, help="optimizer steps between progress lines")
     add("--grad_clip", type=float, default=1.0, help="largest norm of the gradients")
-    add("--spec_augment", type=json.loads, default={}, metavar="JSON", help="Whisper's own, such as mask_time_prob")
+    add("--spec_augment", **fields, help="Whisper's own, such as mask_time_prob=0.05")
     add("--amp_dtype", choices=ARITHMETIC, default="auto", help="auto: the faster one here; a resumed run keeps it")
     add("--device", default="cpu", help="cpu or cuda")
     add("--seed", type=int, default=0, help="seed of initialisation and batches")
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
 def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line and of its ``--config`` file. Raises ConfigError with all problems at once."""
     options = command_line.read_options(parser(), argv, separator="_")
+    command_line.settle_sparsity(options, argv, separator="_")
     if problems := _problems(options):
         raise ConfigError("; ".join(problems))
     options.valid_interval = min(options.valid_interval, options.max_updates)

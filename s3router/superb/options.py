@@ -40,9 +40,10 @@ def parser() -> argparse.ArgumentParser:
     add("--upstream-ckpt", help="its checkpoint: path or URL")
     add("--upstream-dropout", type=float, help="of the transformer (default: as its checkpoint says)")
     add("--sparsity", type=float, help="share of weights removed (methods with masks; default: MaskConfig's)")
-    add("--mask-conf", type=json.loads, default={}, metavar="JSON", help="fields of MaskConfig, such as granularity")
-    add("--method-conf", type=json.loads, default={}, metavar="JSON", help="fields of the method, such as r of lora")
-    add("--feature-masking", type=json.loads, metavar="JSON", help="fields of SpecAugConfig (default: no masking)")
+    fields = {"action": command_line.Fields, "metavar": "FIELD=VALUE|JSON"}
+    add("--mask-conf", **fields, default={}, help="fields of MaskConfig, such as granularity=2:4; several times: all")
+    add("--method-conf", **fields, default={}, help="fields of the method, such as r=16 of lora")
+    add("--feature-masking", **fields, help="fields of SpecAugConfig (default: no masking)")
     add("--feature-cache", help="folder that keeps the frozen feature extractor's output")
     add("--pool-ahead", choices=("auto", "never"), default="auto", help="frozen upstream: compute means over time once")
     add("--lr", type=float, help="learning rate of head and featurizer")
@@ -66,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
 def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line and of its ``--config`` file (`s3router.training.command_line.read_options`)."""
-    return command_line.read_options(parser(), argv)
+    options = command_line.read_options(parser(), argv)
+    command_line.settle_sparsity(options, argv)
+    return options
 
 
 def complete(options: argparse.Namespace) -> Settings:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from s3router.errors import ConfigError
 from s3router.files import read_yaml
+from s3router.masks.config import fixes_sparsity
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,6 +21,57 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+
+
+class Fields(argparse.Action):
+    """Of an option with a mapping: ``name=value``, or all fields as JSON or YAML has them. What is given is merged.
+
+    A text that is no mapping is taken as it is, for the command's own check to refuse.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        found = _fields(values)
+        before = getattr(namespace, self.dest, None) or {}
+        setattr(namespace, self.dest, {**before, **found} if isinstance(found, dict) else found)
+
+
+def _fields(text: str) -> Any:
+    import yaml
+
+    def read(value: str) -> Any:
+        if re.fullmatch(r"\d+:\d+", value):  # 2:4, of which YAML makes 124
+            return value
+        try:
+            return json.loads(value)  # which knows 1e-3, as YAML does not
+        except ValueError:
+            return yaml.safe_load(value)
+
+    try:
+        if match := re.match(r"(\w+)=(.*)", text, re.DOTALL):
+            return {match[1]: read(match[2])}
+        return read(text)
+    except yaml.YAMLError:
+        return text
+
+
+def settle_sparsity(options: argparse.Namespace, argv: Sequence[str] | None, separator: str = "-") -> None:
+    """Let masks of the command line go before a sparsity that the file brings under its other name, in place.
+
+    ``--sparsity`` goes before ``mask_conf``, and a granularity N:M fixes it; but what is typed goes before both in the
+    file.
+    """
+    option = f"--mask{separator}conf"
+    typed = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    typed.add_argument("--sparsity")
+    typed.add_argument(option, dest="mask_conf", action=Fields, default={})
+    given, _ = typed.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    if given.sparsity is not None or not isinstance(given.mask_conf, dict):
+        return
+    n_m = "granularity" in given.mask_conf and fixes_sparsity(given.mask_conf["granularity"])
+    if n_m or "sparsity" in given.mask_conf:
+        options.sparsity = None
+    if n_m and "sparsity" not in given.mask_conf:
+        options.mask_conf = {name: value for name, value in options.mask_conf.items() if name != "sparsity"}
 
 
 def read_options(made: argparse.ArgumentParser, argv: Sequence[str] | None, separator: str = "-") -> argparse.Namespace:

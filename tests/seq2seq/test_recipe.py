@@ -37,7 +37,8 @@ def run(folder, whisper_folder, *options: str) -> subprocess.CompletedProcess:
     words = [
         *("./run.sh", "--task", "seq2seq", "--upstream", "auto", "--upstream-ckpt", str(whisper_folder)),
         *("--skip-data-prep", *own, f"--test-sets={folder}/sets/test", "--lang", "fr", "--max-updates", "2"),
-        *("--tag", "small", *options),
+        *(() if "--seed" in options else ("--tag", "small")),
+        *options,
     ]
     env = {**os.environ, "S3ROUTER_VENV": os.environ.get("S3ROUTER_VENV", str(ROOT / "tools/venv"))}
     return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
@@ -56,9 +57,21 @@ def test_from_data_to_a_table_beside_the_published_recogniser(recipe, whisper_fo
     assert "update" not in again.stdout  # nothing is trained anew
 
 
+def test_the_published_recogniser_is_one_for_all_seeds_methods_and_configurations(recipe, whisper_folder):
+    (recipe / "mine.yaml").write_text("sparsity: 0.2\nmax_updates: 1\nmask_conf: {granularity: output}\n")
+    published = recipe / "exp/fr_train_seq2seq_auto_zero_shot"
+    for seed, more in (("0", ("--config", "mine.yaml")), ("1", ("--max-updates", "1"))):
+        done = run(recipe, whisper_folder, "--seed", seed, *more, "--decode-valid", "false")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"| {published.name} | test | 5 |" in done.stdout
+    assert json.loads((published / "seq2seq.json").read_text())["options"]["method"] == "frozen"
+    assert len(list((recipe / "exp").glob("*_zero_shot"))) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--num-nodes", "2"), "--num-nodes is for --task ctc"),
         (("--method", "scratch"), "known ones are: frozen weight ffn_weight lora"),
         (("--token-type", "bpe"), "--token-type is for --task ctc"),
         (("--lm", "a.arpa", "--beam-size", "4"), "--tokens and --lm are for --task ctc"),

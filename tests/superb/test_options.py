@@ -60,6 +60,8 @@ def test_a_wrong_command_line_is_one_line(capsys):
         (["--mask-conf", '{"sparsity": 0.3}'], 0.3, "unstructured"),
         (["--mask-conf", '{"sparsity": 0.3}', "--sparsity", "0.2"], 0.2, "unstructured"),
         (["--mask-conf", '{"granularity": "2:4"}'], 0.5, "2:4"),
+        (["--mask-conf", "granularity=2:4"], 0.5, "2:4"),
+        (["--mask-conf", "granularity=output", "--mask-conf", "sparsity=0.3"], 0.3, "output"),
     ],
 )
 def test_masks(given: list[str], sparsity: float, granularity: str):
@@ -72,6 +74,25 @@ def test_masks(given: list[str], sparsity: float, granularity: str):
 
 
 @pytest.mark.parametrize(
+    ("file", "given", "sparsity", "granularity"),
+    [
+        ("sparsity: 0.05", [], 0.05, "unstructured"),
+        ("sparsity: 0.05", ["--mask-conf", "sparsity=0.2"], 0.2, "unstructured"),
+        ("sparsity: 0.05", ["--mask-conf", '{"granularity": "2:4"}'], 0.5, "2:4"),
+        ("mask_conf: {sparsity: 0.05, granularity: output}", ["--mask-conf", "granularity=2:4"], 0.5, "2:4"),
+        ("mask_conf: {granularity: output}", ["--mask-conf", "sparsity=0.2"], 0.2, "output"),
+        ("mask_conf: {sparsity: 0.05}", ["--sparsity", "0.2"], 0.2, "unstructured"),
+    ],
+)
+def test_masks_that_are_typed_go_before_those_of_the_file(tmp_path: Path, file, given, sparsity, granularity):
+    (tmp_path / "train.yaml").write_text(f"method: router\n{file}\n")
+    options = read_options([*NEEDED, "--config", str(tmp_path / "train.yaml"), *given])
+    complete(options)
+    mask = extra_conf(options)["mask"]
+    assert (mask["sparsity"], mask["granularity"]) == (sparsity, granularity)
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         (
@@ -79,6 +100,8 @@ def test_masks(given: list[str], sparsity: float, granularity: str):
             "sparsity: 0.1 contradicts granularity 2:4",
         ),
         (["--method", "router", "--mask-conf", "[1]"], "--mask-conf: .* is not an object"),
+        (["--method", "router", "--mask-conf", "2:4"], "--mask-conf: '2:4' is not an object"),
+        (["--method", "router", "--mask-conf", "{a: ]"], "--mask-conf: .* is not an object"),
         (["--method", "scratch", "--feature-cache", "x"], "with --method scratch the feature extractor trains"),
         (["--method", "weight", "--mask-conf", '{"targets": "ffn"}'], "for methods with masks, not weight"),
     ],

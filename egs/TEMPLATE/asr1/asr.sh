@@ -39,8 +39,8 @@ token_sets=           # sets whose texts make the token list (default: the train
 max_seconds=40.0      # longer training utterances are left out, with a report
 # model
 task=ctc              # ctc: letters on the upstream's features; seq2seq: a whole Whisper, encoder and decoder; auto: the upstream tells
-method=router         # what trains: router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude, frozen (head only; seq2seq: nothing), scratch (random upstream; ctc)
-sparsity=             # share of the weights that the masks remove, from 0 up to 1 (methods router and magnitude; default: as conf or the masks have it)
+method=router         # what trains: router (masks), weight, ffn_weight, lora, dora, bitfit, houlsby, sparse_delta, bitdelta, magnitude, frozen (head only; seq2seq: nothing), scratch (random upstream; ctc); or prunes: omp, imp, parp, parp_p, router_p
+sparsity=             # share of the weights that are removed, from 0 up to 1 (router, magnitude, and what prunes; default: as conf or the masks have it)
 sparsity_of=          # other defaults of --sparsity, as "xls_r_300m=0.06 tiny=0.2" (for recipes)
 upstream=tiny         # tiny, a public one (s3router upstream list), auto (the checkpoint tells), or any name of s3prl
 fallback=             # "whisper_base=tiny": tiny is taken where whisper_base cannot be downloaded (for recipes)
@@ -52,7 +52,7 @@ upstream_ckpt=        # its checkpoint, where the name does not imply one
 seed=0                # of initialisation, batches and dropout
 config=               # training configuration (default: the recipe's conf/presets.yaml; for tiny its conf/train_METHOD.yaml; else the TEMPLATE's presets)
 max_updates=          # optimizer steps (default: as the configuration says)
-train_args=           # further options of s3router train, such as "--score_lr 1e-2"
+train_args=           # further options of s3router train (seq2seq: of seq2seq-train), such as "--score_lr 1e-2"
 tag=                  # name of the experiment's folder (default: made from the options)
 # decoding
 decode_valid=true     # decode the validation set, too
@@ -97,6 +97,7 @@ fall_back() {
     why=$(python -m s3router upstream fetch "${upstream}" 2>&1 >/dev/null) && return 0
     log "${upstream} cannot be had here, so ${fallback#*=} is used instead, which is far weaker (${why})"
     upstream=${fallback#*=}
+    max_seconds=${asked_seconds:-${max_seconds}}
     [ -z "${wanted_auto-}" ] || task=auto
     names=()
     check_options
@@ -106,6 +107,7 @@ fall_back() {
 # Everything that can be refused is refused here, before anything has been made.
 check_options() {
     local known subsets
+    option_is_count num_nodes
     settle_task
     read -ra known <<<"${known_langs}"
     read -ra subsets <<<"${known_subsets}"
@@ -115,10 +117,13 @@ check_options() {
         [ "${token_type}" = char ] || die "--token-type is for --task ctc: a whole recogniser writes with its own tokens"
         [ -z "${tokens}${lm}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
         # sets of one's own may have capitals and punctuation, which the model is to learn
+        form_given=${hypotheses}
         [ -n "${hypotheses}" ] || [ "${skip_data_prep}" = true ] || hypotheses=${corpus_form}
         hypotheses=${hypotheses:-none}
         option_is_one_of hypotheses none prompts sentences
+        asked_seconds=${asked_seconds:-${max_seconds}}
         max_seconds=$(awk -v x="${max_seconds}" 'BEGIN { print (x > 30 ? 30 : x) }') # Whisper's window
+        [ "${num_nodes}" -eq 1 ] || die "--num-nodes is for --task ctc"
     else
         # shellcheck disable=SC2086 # words
         option_is_one_of method ${methods}
@@ -135,7 +140,6 @@ check_options() {
     [ -z "${tag}" ] || option_is_word tag
     [ -z "${max_updates}" ] || option_is_count max_updates
     option_is_count nj
-    option_is_count num_nodes
     option_is_count beam_size
     option_in_range max_seconds 0.1 100000
     [ -z "${sparsity}" ] || has_masks "${method}" || die "--sparsity is for methods with masks, and ${method} has none"
@@ -168,12 +172,12 @@ choose_config() {
 # What the masks remove: --sparsity is passed on to training where it was given, here or for this upstream. ${removed} is
 # what the experiment's name shows.
 choose_sparsity() {
-    local pair words=${train_args} n_m='granularity[=:][[:space:]]*["'\'']?([0-9]+):([0-9]+)'
-    local other='(^|--|[[:space:]{,])sparsity[=:[:space:]]+([0-9.]+)'
+    local pair words=${train_args} n_m='granularity["'\'']?[=:][[:space:]]*["'\'']?([0-9]+):([0-9]+)'
+    local other='(^|--|[[:space:]{,"'\''])sparsity["'\'']?[=:[:space:]]+([0-9.]+)'
     removed=${sparsity}
     has_masks "${method}" && [ -z "${removed}" ] || return 0
     words+=" $(sed 's/#.*//' "${config:-/dev/null}")"
-    [ "${task}" != seq2seq ] || words+=" $(sed 's/#.*//' "${presets:-/dev/null}")"
+    [ "${task}" != seq2seq ] || words+=" $(sed -n "s/#.*//; /^  ${method}:/p" "${presets:-/dev/null}")"
     if [[ ${words} =~ ${n_m} ]]; then
         removed=${BASH_REMATCH[1]}of${BASH_REMATCH[2]}
     elif [[ ${words} =~ ${other} ]]; then
@@ -215,8 +219,8 @@ name_everything() {
     exp=exp/${tag:-${stem}_${method}${removed:+_s${removed}}_seed${seed}}
     best=${exp}/valid.cer_ctc.best.pth
     [ "${task}" = ctc ] || best=${exp}/best.pth
-    published=${exp}_zero_shot # the recogniser without training
-    [ -n "${tag}" ] || published=exp/${stem}_zero_shot
+    published=${exp}_zero_shot # the recogniser without training, the same for all methods and seeds
+    [ -n "${tag}" ] || published=exp/${stem}_zero_shot${language_token:+_${language_token}}${form_given:+_${form_given}}
     weights=() # of the upstream, where they are a file or folder here
     [ ! -e "${upstream_ckpt}" ] || weights=("${upstream_ckpt}")
 }
@@ -346,7 +350,6 @@ train() {
     [ "${num_nodes}" -gt 1 ] || one_at_a_time "${exp}/.lock" "trains ${exp}"
     same_settings "${exp}" "${opts[*]} --content_of_the_data ${content}" "${config}"
     if [ "${task}" = seq2seq ]; then
-        [ "${num_nodes}" -eq 1 ] || die "--num-nodes is for --task ctc"
         run_once "${exp}/console.log" --show --outputs "${best}" "${exp}/seq2seq.json" --inputs "${config}" \
             "${dump}/${names[0]}/wav.scp" "${dump}/${names[0]}/text" "${dump}/${names[1]}/text" \
             ${weights[@]+"${weights[@]}"} -- python -m s3router seq2seq-train "${opts[@]}" --output_dir "${exp}"
@@ -396,9 +399,9 @@ decode_by() { # EXPERIMENT CHECKPOINT: all sets
 with_published() { [ "${task}" = seq2seq ] && [ "${zero_shot}" = true ] && [ "${method}" != frozen ]; }
 
 publish() { # an experiment of the recogniser as it was published
-    local opts config=${config}
+    local opts config='' presets=${S3ROUTER_ROOT}/egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml
     mkdir -p "${published}"
-    method=frozen sparsity='' train_args='' training_options "${published}/preset.yaml"
+    method=frozen sparsity='' train_args='' seed=0 max_updates='' training_options "${published}/preset.yaml"
     run_once "${published}/console.log" --outputs "${published}/best.pth" --inputs "${dump}/${names[0]}/text" -- \
         python -m s3router seq2seq-train "${opts[@]}" --output_dir "${published}"
 }
