@@ -228,6 +228,18 @@ def test_format_wav(place, refuse, name):
     refuse("format-wav five out --nj 1", "s3router format-wav: error: five: ", *parts)
 
 
+@pytest.mark.parametrize(
+    ("option", "part"),
+    [
+        ("--sample-rate 0", "--sample-rate 0: a whole number above 0 is needed"),
+        ("--nj 0", "--nj 0: a whole number above 0 is needed"),
+        ("--max-seconds -1", "--max-seconds -1: a number above 0 is needed"),
+    ],
+)
+def test_numbers_of_format_wav(refuse, option, part):
+    refuse(f"format-wav five out {option}", f"s3router format-wav: error: {part}")
+
+
 @pytest.mark.parametrize("name", OF_TOKENS)
 def test_tokens(place, refuse, name):
     change, parts = FILES[name]

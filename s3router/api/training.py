@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s3router.data.convert import convert
+from s3router.data.convert import convert, opened
 from s3router.data.format_wav import format_dir
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, build_token_list, write_token_list
@@ -25,6 +25,8 @@ from s3router.upstreams.whisper import WINDOW_SECONDS
 TASKS = ("auto", "seq2seq", "ctc")
 HELD_OUT = 0.1
 """Share of the utterances that validate where no validation set is given."""
+VALIDATION = ("validation", "dev", "valid")
+"""Splits of a dataset that choose the best checkpoint, where there are several the first of these."""
 _OURS = frozenset(("train_dir", "valid_dir", "output_dir", "token_list", "config", "dry_run", "help"))
 
 
@@ -50,8 +52,8 @@ def train(
 
     Args:
         dataset: a set in any form that `s3router.data.convert.convert` reads (a HuggingFace dataset, a manifest of
-            NeMo's, lhotse's cuts, a Kaldi directory). Of a ``DatasetDict`` ``train`` is taken, and ``validation``,
-            ``dev`` or ``valid`` to validate on.
+            NeMo's, lhotse's cuts, a Kaldi directory). Of a ``DatasetDict``, in memory or on disk, ``train`` is taken,
+            and ``validation``, ``dev`` or ``valid`` to validate on, unless `valid` is another set.
         valid: another set, to choose the best checkpoint on; None: a tenth of the utterances, by a hash of their ids.
         output: a folder for data, training and the pack.
         upstream, upstream_ckpt: the backbone.
@@ -152,9 +154,13 @@ def _word(value: Any) -> str:
 def _sets(dataset: Any, valid: Any, folder: Path, audio: str, text: str) -> tuple[DataDir, DataDir]:
     """The two sets as Kaldi directories."""
     names = {"audio": audio, "text": text}
-    if valid is None and isinstance(dataset, Mapping):
-        found = next((name for name in ("validation", "dev", "valid") if name in dataset), None)
-        dataset, valid = dataset.get("train", dataset), dataset[found] if found else None
+    dataset, valid = opened(dataset), None if valid is None else opened(valid)
+    splits = dataset if isinstance(dataset, Mapping) else {}
+    dataset = splits.get("train", dataset)
+    if valid is None:
+        valid = next((splits[name] for name in VALIDATION if name in splits), None)
+    elif isinstance(valid, Mapping):
+        valid = next((valid[name] for name in VALIDATION if name in valid), valid)
     if valid is not None:
         return tuple(
             convert(source, folder / name, "kaldi", **names) for name, source in (("train", dataset), ("valid", valid))

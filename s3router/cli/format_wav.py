@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from s3router.cli.validate import add_token_options, tokens_of
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.format_wav import format_dir
+from s3router.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Format, and say what was left out."""
     args = parser().parse_args(argv)
+    for option in ("sample_rate", "nj", "min_frames"):
+        if getattr(args, option) < 1:
+            raise ConfigError(f"--{option.replace('_', '-')} {getattr(args, option)}: a whole number above 0 is needed")
+    if args.max_seconds is not None and not args.max_seconds > 0:
+        raise ConfigError(f"--max-seconds {args.max_seconds:g}: a number above 0 is needed")
     result = format_dir(
         args.source,
         args.target,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s3router.data.audio import file_of, is_in_archive, is_pipe, join_stretch, split_stretch
-from s3router.data.hf_dataset import MARKS, read_dataset, write_dataset
+from s3router.data.hf_dataset import MARKS, load_dataset, read_dataset, write_dataset
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.data.lhotse_cuts import read_cuts, write_cuts
 from s3router.data.nemo_manifest import read_manifest, write_manifest
@@ -62,6 +62,12 @@ def convert(
     return data
 
 
+def opened(source: Any) -> Any:
+    """A dataset of HuggingFace's that is on disk as it is in memory, so that its splits show; all else as it is."""
+    on_disk = isinstance(source, str | os.PathLike) and any((Path(source) / mark).is_file() for mark in MARKS)
+    return load_dataset(source) if on_disk else source
+
+
 def read(
     source: Any, folder: str | os.PathLike, audio: str = "audio", text: str = "text", split: str | None = None
 ) -> list[Utterance]:
@@ -91,8 +97,8 @@ def format_of(path: str | os.PathLike) -> str:
             return "hf"
         raise DataError(f"{path}: neither a Kaldi directory (wav.scp) nor a dataset that save_to_disk wrote")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            first = json.loads(file.readline())
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+            first = json.loads(next((line for line in file if line.strip()), ""))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file or folder; correct the path") from None
     except (OSError, ValueError):

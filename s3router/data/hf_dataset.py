@@ -39,10 +39,7 @@ def read_dataset(
     """
     datasets = _datasets()
     if isinstance(source, str | os.PathLike):
-        try:
-            source = datasets.load_from_disk(os.fspath(source))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{os.fspath(source)}: no dataset that save_to_disk wrote ({error})") from None
+        source = load_dataset(source)
     if isinstance(source, Mapping):
         if split is None and len(source) > 1:
             raise ConfigError(f"split is missing; the dataset has: {', '.join(map(str, source))}")
@@ -63,6 +60,14 @@ def read_dataset(
         place = _place(row[audio], Path(folder), "_".join(utt.replace("/", "_").split()))
         found.append(Utterance(utt, place, str(row[text] or ""), speaker))
     return found
+
+
+def load_dataset(folder: str | os.PathLike) -> Any:
+    """What ``save_to_disk`` wrote, a ``Dataset`` or a ``DatasetDict``. Raises as `read_dataset`."""
+    try:
+        return _datasets().load_from_disk(os.fspath(folder))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{os.fspath(folder)}: no dataset that save_to_disk wrote ({error})") from None
 
 
 def write_dataset(data: DataDir, folder: str | os.PathLike) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def read_manifest(path: str | os.PathLike) -> list[Utterance]:
     """
     path, utts, problems = Path(path), [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # texts may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a manifest in UTF-8") from None
     for number, line in enumerate(lines, 1):
@@ -60,14 +61,17 @@ def _utterance(entry: Any, folder: Path) -> Utterance:
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ValueError("expected an object with audio_filepath, duration and text")
     source = str((folder / entry["audio_filepath"]).absolute())
-    seconds = None if entry.get("duration") is None else float(entry["duration"])
+    seconds, start = (None if entry.get(name) is None else float(entry[name]) for name in ("duration", "offset"))
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"duration {seconds:g}: seconds above 0 are needed")
+    if start is not None and not (math.isfinite(start) and start >= 0):
+        raise ValueError(f"offset {start:g}: seconds of 0 or more are needed")
     utt = Path(source).stem
-    if entry.get("offset"):
+    if start:
         if seconds is None:
             raise ValueError("an offset needs a duration")
-        start = float(entry["offset"])
         source, utt = join_stretch(source, start, start + seconds), f"{utt}-{round(1000 * start):07d}"
-    elif seconds is not None and entry.get("offset") is not None:  # the beginning, which may not be all
+    elif seconds is not None and start is not None:  # the beginning, which may not be all
         source = join_stretch(source, 0.0, seconds)
     return Utterance(str(entry.get("id") or utt), source, str(entry.get("text") or ""), _speaker(entry), seconds)
 

@@ -78,7 +78,10 @@ def measure(job: Job, measured: Path) -> dict[str, Any]:
     if _stale([folder / "result.json" for folder in results.values()], inputs):
         _call("transcribe", *shared, "--score", *pairs, "--output-dir", str(job.work / "routed"))
     langid = job.work / "langid.json"
-    if len(routes) > 1 and _stale([langid], [*inputs, *([job.langid] if job.langid else [])]):
+    if len(routes) > 1 and (
+        _stale([langid], [*inputs, *([job.langid] if job.langid else [])])
+        or (job.langid and not _has_classifier(langid))
+    ):
         options = ["--langid", str(job.langid)] if job.langid else []
         dev = ["--dev", *(f"{route}={path}" for route, path in job.dev.items())] if job.dev else []
         _call("langid", *shared, *options, *dev, "--test", *pairs, "--output", str(langid))
@@ -92,6 +95,10 @@ def measure(job: Job, measured: Path) -> dict[str, Any]:
     }
     write_json(measured, found, indent=1)
     return found
+
+
+def _has_classifier(langid: Path) -> bool:
+    return "classifier" in read_json(langid, "remove it and run this command again")
 
 
 def _stale(outputs: Sequence[Path], inputs: Sequence[Path]) -> bool:

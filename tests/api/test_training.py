@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import s3router
+from s3router.api.training import _sets
 from s3router.data.convert import convert
 from s3router.data.kaldi import DataDir
 from s3router.data.words import joined
@@ -69,6 +70,21 @@ def test_letters_from_a_manifest(small_upstream, tmp_path, monkeypatch):
     found = s3router.Router(packs=[pack]).transcribe(sorted((FIVE / "audio").iterdir())[0], words=True)
     assert found.route == "es"
     assert found.words is not None
+
+
+@pytest.mark.usefixtures("at_root")
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_splits_of_a_dataset(tmp_path, on_disk):
+    datasets = pytest.importorskip("datasets", reason="tools/setup.sh --with-data")
+    convert(FIVE, tmp_path / "five", "hf")
+    part = datasets.load_from_disk(str(tmp_path / "five"))
+    splits = datasets.DatasetDict({"train": part.select(range(3)), "validation": part.select([3]), "test": part})
+    if on_disk:
+        splits.save_to_disk(str(tmp_path / "splits"))
+        splits = tmp_path / "splits"
+    for valid, counts in ((None, (3, 1)), (part.select(range(2)), (3, 2)), (splits, (3, 1)), (FIVE, (3, 5))):
+        found = _sets(splits, valid, tmp_path / "data", "audio", "text")
+        assert tuple(len(data.utts) for data in found) == counts
 
 
 @pytest.mark.usefixtures("at_root")

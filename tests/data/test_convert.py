@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from s3router import cli
 from s3router.corpora.librispeech import read_part
@@ -82,6 +83,15 @@ def test_a_manifest_as_nemo_writes_it(kaldi, tmp_path):
     assert "a-0000250 one two\n" in written
 
 
+def test_a_manifest_as_editors_leave_it(tmp_path):
+    """A byte order mark, an empty line, and a line separator inside of a text."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 16000)
+    line = json.dumps({"audio_filepath": "a.wav", "text": "one\u2028two"}, ensure_ascii=False)
+    (tmp_path / "m.json").write_text(f"\n{line}\n", encoding="utf-8-sig")
+    [found] = convert(tmp_path / "m.json", tmp_path / "kaldi", "kaldi").utts
+    assert found.text == "one two"
+
+
 def test_nothing_is_written_in_the_folder_of_names(kaldi, tmp_path):
     """Manifests beside their audio name it from there, so that both can be moved together."""
     folder = Path(DataDir.read(kaldi).utts[0].source).parents[3]
@@ -138,6 +148,8 @@ def test_cuts_that_have_no_place_elsewhere(kaldi, tmp_path):
     [
         ("m.jsonl", '{"audio_filepath": "a.wav", "offset": 1}', "line 1: an offset needs a duration"),
         ("m.jsonl", '{"audio_filepath": "a.wav"}\n{"text": "b"}\nno', "2 problems:\n  line 2: expected an object"),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "duration": NaN}', "line 1: duration nan: seconds above 0 are needed"),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "duration": 1, "offset": -0.1}', "line 1: offset -0.1: seconds of 0"),
         ("m.jsonl", '{"text": "b"}', "neither a manifest of NeMo's nor cuts of lhotse's"),
         ("m.txt", "no JSON", "neither a manifest of NeMo's nor cuts of lhotse's"),
         ("m.jsonl", '{"audio_filepath": "a.wav"}\n{"audio_filepath": "b/a.wav"}', "id 'a' is empty, or that of"),
