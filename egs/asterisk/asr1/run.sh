@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a WER/CER table: the Asterisk voice prompts, one language, one model, in a quarter of an hour on two cores.
+# From nothing to a WER/CER table: the Asterisk voice prompts, one language, one model, in six to ten minutes on two cores.
 # Masks adapt a whole Whisper (whisper_base, encoder and decoder); where it cannot be downloaded, a line says so, and the small
 # upstream that ships with s3router, tiny, learns to write letters (CTC).
 #

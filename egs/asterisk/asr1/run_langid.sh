@@ -6,7 +6,8 @@
 #   ./run_langid.sh --more "yo=../../yoruba/asr1/dump/yo mdw=../../mboshi/asr1/dump/mdw"     folders with train_5min, dev, test
 #
 # The sets of a language are those of ./run.sh --lang LANG --subset 5min --stop-stage 2. Other voices: those of ../sid1 (test
-# side), and espeak-ng's. What is measured is kept in results/langid/*.json and not measured again.
+# side), and espeak-ng's. What is measured is kept in results/langid/*.json, and not measured again while the classifier is there and of
+# the same languages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
@@ -17,7 +18,7 @@ more=                  # further ones: LANG=FOLDER, separated by spaces
 upstream=whisper_base  # the backbone
 upstream_ckpt=         # its checkpoint, where the name does not imply one
 output=RESULTS_langid.md # the page
-command="./run_langid.sh$(printf ' %q' "$@")"
+command="./run_langid.sh${1+$(printf ' %q' "$@")}"
 . "${S3ROUTER_ROOT}/utils/parse_options.sh"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
@@ -36,7 +37,9 @@ main() {
         need "${each#*=}/train_5min/wav.scp" "s3router subset --minutes 5"
         train+=("${each}/train_5min") dev+=("${each}/dev") test+=("${each}/test")
     done
+    [ -s "${pack}" ] && [ "$(cat "${pack}.langs" 2>/dev/null)" = "${langs} ${more}" ] || rm -f "${results}"_*.json
     measured test_sets "${backbone[@]}" --fit "${train[@]}" --dev "${dev[@]}" -o "${pack}" --test "${test[@]}"
+    echo "${langs} ${more}" >"${pack}.langs"
     [ -s ../sid1/data/test/wav.scp ] || (cd ../sid1 && ./run.sh --stop-stage 1)
     telephone same fr=june it=carlo ru=ivrvoiceru
     telephone other es=colombia fr=armelle it=menardi
@@ -55,12 +58,14 @@ measured() { # measured NAME OPTIONS...: s3router langid, unless its result is t
 telephone() { # telephone NAME LANG=SPEAKER...: test prompts of speakers of ../sid1, at telephone bandwidth
     local each speaker sets=()
     for each in "${@:2}"; do
+        [[ " ${langs} " = *" ${each%%=*} "* ]] || continue # of the languages that it knows
         speaker=${each#*=}
         mkdir -p "${work}/${speaker}"
         awk -v speaker="${speaker}" 'NR == FNR { if ($2 == speaker) own[$1]; next } $1 in own' \
             ../sid1/data/test/utt2label ../sid1/data/test/wav.scp >"${work}/${speaker}/recordings.scp"
         sets+=("${each%=*}=${work}/${speaker}/recordings.scp")
     done
+    [ ${#sets[@]} -gt 0 ] || return 0
     measured "telephone_$1" --langid "${pack}" --test "${sets[@]}"
 }
 
@@ -88,6 +93,7 @@ END
 page() {
     python - "${results}" "${output}" "${command}" <<'END'
 import sys
+from pathlib import Path
 
 from s3router.files import read_json, write_lines
 from s3router.serving.langid import Identified, table
@@ -106,6 +112,8 @@ lines += [
     "on other voices say what is left of it without them.",
 ]
 for name, title in parts.items():
+    if not Path(f"{results}_{name}.json").is_file():
+        continue  # no recordings of these languages
     found = read_json(f"{results}_{name}.json", "run run_langid.sh")["classifier"]
     by = Identified(found["counts"], 0.0, 0.0, 0.0)
     lines += ["", f"## {title}", "", *table(by), "", f"**{100 * found['accuracy']:.1f} %** of all utterances are right."]

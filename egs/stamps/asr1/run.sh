@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Names of drawings, spoken in nine languages: 5 to 12 minutes of labelled speech each, real voices, from a Debian package.
+# Names of drawings, spoken in nine languages: 4 to 16 minutes of labelled speech each, real voices, from a Debian package.
 #
 #   ./run.sh --lang el                                 Greek: masks on a whole Whisper, encoder and decoder
 #   ./run.sh --lang be --subset 5min --method lora     Belarusian, five minutes; LoRA instead
