@@ -16,7 +16,9 @@ from s3router.scoring.stats import MeanSpread
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
 _COLOURS = {"router": "#0072B2", "weight": "#D55E00", "frozen": "#009E73", "scratch": "#8C6BB1"}
-_MORE_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+_MORE_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#44AA99", "#999933", "#332288", "#F0E442")
+_FEW = 2
+"""Curves whose figures are written beside them; more have a legend instead."""
 _MARKERS = {"router": "o", "weight": "s", "frozen": "^", "scratch": "d"}
 
 
@@ -58,12 +60,16 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
         for method, curve in curves.items():
             values = [row.figure(part, metric) for row in curve]
             top = max(top, *(100 * value.mean for value in values))
-            _curve(axis, plan.grid, method, curve, values, best[method])
+            _curve(axis, plan.grid, method, curve, values, best[method] if len(curves) <= _FEW else None)
         for row in (row for row in found if row.method not in curves and row.method != "frozen"):
             _level(axis, plan.grid, row.method, row.figure(part, metric), 1.3 * top, metric)
         axis.set_xlabel("share of the masked weights removed, %")
         axis.set_ylabel(f"{metric.heading} on test, %")
         axis.margins(y=0.15)
+    if len(curves) > 1:
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, ncols=4, loc="outside lower center"
+        )
     _save(figure, title, path)
     return True
 
@@ -72,7 +78,8 @@ def _curve(axis, grid: Grid, method: str, curve: Sequence[Row], values: Sequence
     colour = colour_of(grid, method)
     style = {"marker": "o", "ms": 6, "lw": 2.2, "capsize": 4, "elinewidth": 1.4, "zorder": 3, "color": colour}
     shares = [100 * (row.sparsity or 0.0) for row in curve]
-    axis.errorbar(shares, [100 * v.mean for v in values], yerr=[100 * (v.std or 0.0) for v in values], **style)
+    spread = [100 * (v.std or 0.0) for v in values]
+    axis.errorbar(shares, [100 * v.mean for v in values], yerr=spread, label=title_of(grid, method), **style)
     for share, row, value in zip(shares, curve, values, strict=True):
         at = (share, 100 * value.mean)
         if row.method == "frozen" and method != "frozen":
