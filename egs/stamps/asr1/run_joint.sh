@@ -8,7 +8,7 @@
 #   ./run_joint.sh --stage 3                         after changes of conf/on_joint.yaml
 #
 # Stages: 1 the joint model (conf/joint.yaml, joint_small.yaml), 2 its encoder as a plain model, the backbone, 3 masks, weights and heads
-# on it (conf/on_joint.yaml; masks alone: on_joint_small.yaml), also for Danish, which it has not heard, 4 the joint model itself on each language, 5 the page.
+# on it (conf/on_joint.yaml; masks and heads: on_joint_small.yaml), also for Danish, which it has not heard, 4 the joint model itself on each language, 5 the page.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
@@ -49,7 +49,7 @@ check_options() {
 
 name_everything() {
     local values=${langs// /, } name=joint limit=() trained=weight removed=0.10 methods="router, weight, frozen" work
-    [ "${small}" = false ] || name=joint_small trained=router_p removed=0.50 methods=router
+    [ "${small}" = false ] || name=joint_small trained=router_p removed=0.50 methods="router, frozen"
     work=exp/${name} results=results/${name} page=RESULTS_${name}.md to_plain=bake
     [ "${small}" = false ] || to_plain=shrink
     [ -z "${max_updates}" ] || { work=exp/trial/${name} limit=(--max-updates "${max_updates}") results=exp/trial/results page=exp/trial/RESULTS.md; }
