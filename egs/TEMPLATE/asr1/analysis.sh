@@ -22,6 +22,7 @@ max_test_seconds= # longer test sets are cut to this
 transfer_seeds=   # of the heads, several of them in quotes (0)
 audio=            # data directories that frozen and routed representations are compared on
 speech=           # data directories with texts, for the purity of characters: a path with {lang} in it, and LANG=PATH for others
+upstream_ckpt=    # the backbone's checkpoint, where its name does not imply one
 language=         # ROUTE=CODE, where a language's name is no ISO 639 code
 folder=analysis   # for the HTML page, figures and tables
 output=ANALYSIS.md # the page
@@ -34,6 +35,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 main() {
     local packs=() langs=() options=()
     packs_of "${runs}"
+    [ -z "${upstream_ckpt}" ] || options+=(--upstream-ckpt "${upstream_ckpt}")
     [ ${#packs[@]} -gt 1 ] || die "--runs '${runs}': ${#packs[@]} finished runs; two at least are compared (${maker} makes them)"
     [ -z "${transfer_runs}" ] || transfer
     # shellcheck disable=SC2206 # words
@@ -85,6 +87,7 @@ transfer() {
         opts+=("--${name}")
         words_for "${!name}"
     done
+    [ -z "${upstream_ckpt}" ] || opts+=(--upstream-ckpt "${upstream_ckpt}")
     [ -z "${max_test_seconds}" ] || opts+=(--max-test-seconds "${max_test_seconds}")
     # shellcheck disable=SC2086 # words
     python -m s3router transfer "${packs[@]}" -o "${folder}/transfer.csv" "${opts[@]}" --seeds ${transfer_seeds:-0}
