@@ -265,8 +265,8 @@ def test_what_does_not_go_together(method, conf, mask, message):
         pruned(method, conf, **mask)
 
 
-def test_router_p_starts_from_first_order_importance():
-    """|sum of gradient · weight| of each hidden unit, over the batches of the first part."""
+def importance_by_hand() -> dict[str, torch.Tensor]:
+    """|sum of gradient · weight| of each hidden unit, over the batches of the first part: (units,) by weight."""
     reference, importance = Reference(), {name: torch.zeros(10) for name in NAMES if name.endswith("fc2.weight")}
     for update in range(1, 7):
         reference.model.zero_grad()
@@ -275,6 +275,11 @@ def test_router_p_starts_from_first_order_importance():
             weight = reference.model.get_parameter(name)
             total += (weight.grad * weight.detach()).sum(0).abs()
         reference.update(update)
+    return importance
+
+
+def test_router_p_starts_from_first_order_importance():
+    importance = importance_by_hand()
     model = toy()
     mask = MaskConfig(granularity="group", sparsity=0.3, score_init="weight")
     attach_pruning(model, "router_p", mask, {"start": "importance"})
@@ -289,15 +294,7 @@ def test_router_p_starts_from_first_order_importance():
 
 @pytest.mark.parametrize("scope", ["global", "flops"])
 def test_importance_is_compared_between_layers_where_these_share_a_threshold(scope):
-    importance = {name: torch.zeros(10) for name in NAMES if name.endswith("fc2.weight")}
-    reference = Reference()
-    for update in range(1, 7):
-        reference.model.zero_grad()
-        loss_of(reference.model, update).backward()
-        for name, total in importance.items():
-            weight = reference.model.get_parameter(name)
-            total += (weight.grad * weight.detach()).sum(0).abs()
-        reference.update(update)
+    importance = importance_by_hand()
     model = toy()
     mask = MaskConfig(granularity="group", sparsity=0.35, score_init="weight", scope=scope)
     attach_pruning(model, "router_p", mask, {"start": "importance"})

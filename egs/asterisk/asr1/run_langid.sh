@@ -37,7 +37,7 @@ main() {
         need "${each#*=}/train_5min/wav.scp" "s3router subset --minutes 5"
         train+=("${each}/train_5min") dev+=("${each}/dev") test+=("${each}/test")
     done
-    [ -s "${pack}" ] && [ "$(cat "${pack}.langs" 2>/dev/null)" = "${langs} ${more}" ] || rm -f "${results}"_*.json
+    [ "$(cat "${pack}.langs" 2>/dev/null)" = "${langs} ${more}" ] || rm -f "${pack}" # of other languages
     measured test_sets "${backbone[@]}" --fit "${train[@]}" --dev "${dev[@]}" -o "${pack}" --test "${test[@]}"
     echo "${langs} ${more}" >"${pack}.langs"
     [ -s ../sid1/data/test/wav.scp ] || (cd ../sid1 && ./run.sh --stop-stage 1)
@@ -49,8 +49,8 @@ main() {
 
 own() { for lang in ${langs}; do echo "${lang}=dump/${lang}"; done; }
 
-measured() { # measured NAME OPTIONS...: s3router langid, unless its result is there
-    [ -s "${results}_$1.json" ] && return
+measured() { # measured NAME OPTIONS...: s3router langid, unless its result is there, and of this classifier
+    [ -s "${pack}" ] && [ "${results}_$1.json" -nt "${pack}" ] && return
     log "$1 -> ${results}_$1.json"
     python -m s3router langid "${@:2}" --output "${results}_$1.json"
 }
@@ -65,7 +65,7 @@ telephone() { # telephone NAME LANG=SPEAKER...: test prompts of speakers of ../s
             ../sid1/data/test/utt2label ../sid1/data/test/wav.scp >"${work}/${speaker}/recordings.scp"
         sets+=("${each%=*}=${work}/${speaker}/recordings.scp")
     done
-    [ ${#sets[@]} -gt 0 ] || return 0
+    [ ${#sets[@]} -gt 0 ] || { rm -f "${results}_telephone_$1.json" && return 0; } # of other languages
     measured "telephone_$1" --langid "${pack}" --test "${sets[@]}"
 }
 
