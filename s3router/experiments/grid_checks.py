@@ -125,8 +125,8 @@ def _types(raw: Mapping[str, Any]) -> Iterator[str]:
     }.items():
         if raw.get(name) is not None and not isinstance(raw[name], kind):
             yield f"{name} must be a {'list' if kind is list else 'mapping'}, found {raw[name]!r}"
-    if raw.get("repeat", "all") != "all" and not isinstance(raw["repeat"], list):
-        yield f"repeat must be a list of methods, or all; found {raw['repeat']!r}"
+    if raw.get("repeat", "all") != "all" and not isinstance(raw["repeat"], list | dict):
+        yield f"repeat must be a list of methods, a mapping of methods to sparsities, or all; found {raw['repeat']!r}"
     if isinstance(raw["seeds"], list):
         yield from (f"seeds: {seed!r} is not a whole number" for seed in raw["seeds"] if type(seed) is not int)
     if isinstance(raw["cells"], list):
@@ -151,7 +151,7 @@ def _methods(raw: Mapping[str, Any]) -> Iterator[str]:
         swept = swept or bool(lists)
     if swept and raw.get("sweep") is None:
         yield "sweep is missing: where are the values of the lists under methods tried?"
-    if isinstance(raw.get("repeat"), list):
+    if isinstance(raw.get("repeat"), list | dict):
         yield from (f"repeat: {name!r} is not under methods" for name in raw["repeat"] if name not in raw["methods"])
 
 
@@ -175,6 +175,8 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
         yield from _best(where, cell, raw["cells"], axes)
         if cell.get("variants") and (cell.get("options") or cell.get("variant")):
             yield f"{where}: variants go with neither options nor variant"
+    if isinstance(raw.get("repeat"), dict):
+        yield from _sparsities("repeat", [value for value in raw["repeat"].values() if value is not None])
     sweep = raw.get("sweep")
     if sweep is not None:
         allowed = (*axes, "sparsity", "search")

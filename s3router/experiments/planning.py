@@ -156,7 +156,9 @@ class Plan:
                 found += [run for row in rows.values() for run in row[1:]]
                 continue
             for method in (method for method in ready if method in self.grid.repeat):
-                best = self.best_sparsity(cell, method) if method in cell.sparse else None
+                best = self.grid.repeat_at.get(method)
+                if best is None and method in cell.sparse:
+                    best = self.best_sparsity(cell, method)
                 settled = all(self.known.settled(row[0]) for (m, _), row in rows.items() if m == method)
                 if settled and (method, best) in rows and self.known.done(rows[method, best][0]):
                     found += rows[method, best][1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import shlex
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
     lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
     if average := grid.raw.get("table", {}).get("average"):
         lines += averages(plan, str(average))
-    for cell in plan.cells:
-        lines += [*_cell_table(plan, cell), ""]
+    for _, cells in itertools.groupby(plan.cells, key=lambda cell: describe(grid, cell)):
+        lines += [*_table_of(plan, list(cells)), ""]
     lines += [*_sweeps(plan), *_origin(plan)]
     write_lines(report, lines)
 
@@ -127,31 +128,36 @@ def _differences(plan: Plan, a: str, b: str) -> Iterator[str]:
     yield from table(["", *(_heading(grid, part, figure) for part, figure in columns)], body)
 
 
-def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
+def _table_of(plan: Plan, cells: list[Cell]) -> Iterator[str]:
+    """One table of the cells of one place and variant."""
     grid = plan.grid
-    yield f"## {describe(grid, cell)}"
+    yield f"## {describe(grid, cells[0])}"
     yield ""
-    if not cell.methods:
+    for cell in (cell for cell in cells if not cell.methods):
         yield f"The {cell.best} best methods of “{cell.best_of}” come here, once all of them are in."
+    if not any(cell.methods for cell in cells):
         return
-    best = {method: plan.best_sparsity(cell, method) for method in cell.methods if method in cell.sparse}
     parts = [*grid.tests, "dev"]
     body = []
     against = grid.raw.get("table", {}).get("against")
-    base = Row(plan, cell, against, best.get(against)) if against in cell.methods else None
-    rows = [Row(plan, cell, *row) for row in sorted(cell.rows, key=lambda row: _row_order(grid, row))]
+    picked = {m: plan.best_sparsity(c, m) for c in reversed(cells) for m in c.methods if m in c.sparse}
+    base = next((Row(plan, c, against, picked.get(against)) for c in cells if against in c.methods), None)
+    wanted = {row: cell for cell in reversed(cells) for row in cell.rows}
+    rows = [Row(plan, wanted[row], *row) for row in sorted(wanted, key=lambda row: _row_order(grid, row))]
     packed = any(row.pack_bytes for row in rows)
     for row in (row for row in rows if row.found):
         name = title_of(grid, row.method)
         if row.sparsity is not None:
-            name += f", {100 * row.sparsity:.0f} % removed" + (" ← dev" if row.sparsity == best[row.method] else "")
-        cells = [row.percent(part, figure) for part in parts for figure in grid.figures]
+            name += f", {100 * row.sparsity:.0f} % removed"
+            if row.method not in grid.repeat_at and row.sparsity == picked[row.method]:
+                name += " ← dev"
+        figures = [row.percent(part, figure) for part in parts for figure in grid.figures]
         if base:
             same = (row.method, row.sparsity) == (base.method, base.sparsity)
-            cells.append("" if same else interval(difference(row, base, grid.tests[0], grid.figure)))
+            figures.append("" if same else interval(difference(row, base, grid.tests[0], grid.figure)))
         if packed:
-            cells.append(NONE if row.pack_bytes is None else f"{row.pack_bytes / 1000:,.0f}")
-        body.append([name, *cells, *_about(row)])
+            figures.append(NONE if row.pack_bytes is None else f"{row.pack_bytes / 1000:,.0f}")
+        body.append([name, *figures, *_about(row)])
     header = ["", *(f"{part} {figure.heading}" for part in parts for figure in grid.figures)]
     header += [f"{grid.tests[0]} {grid.figure.heading}, minus {short_title(grid, against)}"] if base else []
     header += ["kB without the head"] if packed else []
@@ -161,7 +167,7 @@ def _cell_table(plan: Plan, cell: Cell) -> Iterator[str]:
     if waiting := [(row.method, row.sparsity) for row in rows if not row.found]:
         yield from ([""] if body else [])
         yield from paragraph(f"Not run yet: {named(grid, waiting)}.")
-    yield from _sizes(plan, cell)
+    yield from _sizes(plan, cells[0])
 
 
 def _about(row: Row) -> list[str]:

@@ -142,6 +142,17 @@ def test_more_seeds_for_the_sparsity_that_dev_picks(grid):
     assert [(dict(r.at)["lang"], r.sparsity, r.seed) for r in repeats] == [("en", 0.3, 1), ("en", 0.3, 2)]  # by dev
 
 
+def test_more_seeds_at_a_sparsity_of_ones_own(tmp_path):
+    grid = grid_of(tmp_path, repeat={"weight": None, "router": 0.1})
+    runs = [run for run in Plan(grid, EMPTY, sweep=False).everything() if dict(run.at)["lang"] == "en" and run.seed]
+    assert [(run.method, run.sparsity, run.seed) for run in runs] == [
+        ("weight", None, 1),
+        ("weight", None, 2),
+        ("router", 0.1, 1),  # dev would pick 0.3
+        ("router", 0.1, 2),
+    ]
+
+
 def test_all_rows_may_be_repeated(tmp_path):
     grid = grid_of(tmp_path, repeat="all")
     runs = Plan(grid, EMPTY, sweep=False).runs()
@@ -327,6 +338,8 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"sweep": {"lang": "xx", "subset": "5min", "sparsity": 1.2}}, r"lang 'xx' is not under axes.*1\.2 is not in"),
         ({"methods": {"prompts": {}}, "cells": [], "repeat": []}, "unknown method 'prompts'"),
         ({"repeat": ["weigth"]}, "repeat: 'weigth' is not under methods"),
+        ({"repeat": {"weigth": None}}, "repeat: 'weigth' is not under methods"),
+        ({"repeat": {"router": "10 %"}}, "repeat: sparsity 10 % is not in"),
         ({"cells": [{**GRID["cells"][0], "options": {"head_lr": 1.0}}]}, "needs a variant"),
         ({"cells": [{**GRID["cells"][0], "lang": False}]}, "put it in quotes"),
         ({"cells": [{**GRID["cells"][0], "seeds": ["x"]}]}, "cell 1: seeds: 'x' is not a whole number"),
