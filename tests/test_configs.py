@@ -194,7 +194,7 @@ BUILDERS = {
     "egs/*/asr1/conf/joint_small.yaml": build_grid,
     "egs/*/asr1/conf/on_joint.yaml": build_grid,
     "egs/*/asr1/conf/on_joint_small.yaml": build_grid,
-    "egs/*/asr1/conf/pruning.yaml": build_grid,
+    "egs/*/asr1/conf/pruning*.yaml": build_grid,
     "egs/*/asr1/conf/ablation.yaml": build_grid,
     "egs/TEMPLATE/asr1/conf/presets_ctc.yaml": build_presets,
     "egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml": build_recognisers,
