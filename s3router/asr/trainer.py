@@ -63,7 +63,7 @@ class RoutedTrainer(Trainer):
         done, best = before.so_far() if before else (0, None)
         options.progress = progress = Progress(options.max_updates, options.progress_interval, done)
         progress.best = best
-        options.pruner = Pruner(model, options.max_updates)
+        options.pruner = Pruner(model, options.max_updates, options.head_updates)
         progress.rate = "PER" if getattr(model, "module", model).tokens.token_type == "phn" else "CER"
         if done:
             logger.info("resuming at update %d of %d", done, options.max_updates)

@@ -27,16 +27,17 @@ class Pruner:
     Args:
         model: as the method has set it up, with ``requires_grad`` where something trains.
         updates: of the whole training.
+        held: of the first of these, in which the head trains alone.
     """
 
-    def __init__(self, model: nn.Module, updates: int):
+    def __init__(self, model: nn.Module, updates: int, held: int = 0):
         found = pruning_of(model)
         self.pruning: Pruning | None = None
         if found is None:
             return
         backbone, self.pruning = found
         conf = self.pruning.conf
-        self.schedule = Schedule.of(self.pruning.method, conf, self.pruning.mask.sparsity, updates)
+        self.schedule = Schedule.of(self.pruning.method, conf, self.pruning.mask.sparsity, updates, held)
         self.members = self.pruning.members
         scores = [member.scores for member in self.members if member.scores is not None]
         own = {id(score) for score in scores}

@@ -35,7 +35,7 @@ CONF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "imp": {"rounds": None, "step": None, "schedule": "linear"},
         "parp": {"every": 50},
         "parp_p": {"every": 50, "initial": None, "until": 0.5, "schedule": "linear"},
-        "router_p": {"finetune": None, "start": "pretrained", "together": False},
+        "router_p": {"finetune": None, "start": "finetuned", "together": False},
     }
 )
 """Method -> the fields of its configuration (``method_conf``) with their defaults; see `Schedule.of`."""
@@ -57,8 +57,8 @@ class Schedule:
     switch: int | None = None
 
     @classmethod
-    def of(cls, method: str, conf: Mapping[str, Any], sparsity: float, updates: int) -> Schedule:
-        """The schedule of a method.
+    def of(cls, method: str, conf: Mapping[str, Any], sparsity: float, updates: int, held: int = 0) -> Schedule:
+        """The schedule of a method. Its shares and numbers of updates are of those in which the weights may train.
 
         - ``omp``: finetune for the share ``at`` of the updates, remove, finetune what is left.
         - ``imp``: the same in ``rounds`` (5), each after as many updates; or in rounds that remove ``step`` each (0.1 =
@@ -74,10 +74,21 @@ class Schedule:
             conf: as `complete` leaves it.
             sparsity: the final one.
             updates: of the whole training.
+            held: of the first of these, in which the head trains alone.
         """
+        updates -= held
+        steps = {n + held if n else 0: share for n, share in cls._steps(method, conf, sparsity, updates).items()}
+        if method != "router_p" or conf["together"]:
+            return cls(steps)
+        share = FINETUNE if conf["finetune"] is None else conf["finetune"]
+        finetuned = int(Fraction(str(share)) * updates)
+        return cls(steps, switch=held + (max(1, finetuned) if conf["start"] != "pretrained" else finetuned))
+
+    @staticmethod
+    def _steps(method: str, conf: Mapping[str, Any], sparsity: float, updates: int) -> dict[int, Fraction]:
         shape = SHAPES[conf.get("schedule", "linear")]
         if method == "omp":
-            return cls({_within(Fraction(str(conf["at"])) * updates, updates): Fraction(1)})
+            return {_within(Fraction(str(conf["at"])) * updates, updates): Fraction(1)}
         if method == "imp":
             rounds = conf["rounds"] or ROUNDS
             shares = [shape(Fraction(n, rounds)) for n in range(1, rounds + 1)]
@@ -85,7 +96,7 @@ class Schedule:
                 each = Fraction(str(conf["step"])) / Fraction(str(sparsity))
                 shares = [min(Fraction(1), n * each) for n in range(1, math.ceil(1 / each) + 1)]
             every = Fraction(updates, len(shares) + 1)
-            return cls({_within(n * every, updates): share for n, share in enumerate(shares, 1)})
+            return {_within(n * every, updates): share for n, share in enumerate(shares, 1)}
         if method in REVIVING:
             first, end = Fraction(1), Fraction(updates)
             if method == "parp_p":
@@ -93,10 +104,9 @@ class Schedule:
                 first = Fraction(1, 2) if half else Fraction(str(conf["initial"])) / Fraction(str(sparsity or 1))
                 end = Fraction(str(conf["until"])) * updates
             when = (*range(0, updates, conf["every"]), updates)
-            return cls({n: first + (1 - first) * shape(min(Fraction(1), n / end)) for n in when})
+            return {n: first + (1 - first) * shape(min(Fraction(1), n / end)) for n in when}
         if method == "router_p":
-            share = FINETUNE if conf["finetune"] is None else conf["finetune"]
-            return cls({}, switch=None if conf["together"] else int(Fraction(str(share)) * updates))
+            return {}
         raise ConfigError(f"{method!r} is no method of pruning; known: {', '.join(METHODS)}")
 
 
@@ -112,6 +122,9 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a value that cannot be; all problems at once.
     """
     conf = {**CONF[method], **given}
+    unchanged = conf.get("together") is True or conf.get("finetune") == 0
+    if method == "router_p" and "start" not in given and unchanged:
+        conf["start"] = "pretrained"
     problems = []
 
     def number(name: str, fits: Callable[[float], bool], range_: str) -> None:
@@ -141,6 +154,8 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         problems.append("step: rounds that remove as much each are of schedule linear; give rounds instead")
     if conf.get("together") is True and conf["finetune"] is not None:
         problems.append("finetune: with together, weights train all the time; leave it out")
+    if conf.get("finetune") == 0 and conf["start"] != "pretrained":
+        problems.append(f"finetune: start {conf['start']} needs updates in which weights are finetuned; leave one out")
     if conf.get("together") is True and conf["start"] != "pretrained":
         problems.append(f"start: with together, there is no first part to start from; leave {conf['start']} out")
     if problems:

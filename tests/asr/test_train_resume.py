@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -102,8 +103,10 @@ def test_killed_in_mid_save(zygote, whole, tmp_path, where, name, nth, epochs_ke
 PRUNING = {
     "imp": ("rounds=2", "schedule=cubic"),
     "parp": ("every=2",),
-    "router_p": ("start=finetuned",),  # weights up to update 3, then scores
+    "router_p": (),
 }
+STEPS = {"imp": [3, 5], "parp": [0, 4, 6], "router_p": [4]}
+"""When weights are removed, or rest, in six updates the first two of which are the head's."""
 
 
 @pytest.mark.parametrize("method", PRUNING)
@@ -111,9 +114,13 @@ PRUNING = {
 def test_pruning_killed_in_mid_epoch(zygote, tmp_path_factory, tmp_path, method, at):
     conf = [word for field in PRUNING[method] for word in ("--method_conf", field)]
     options = ("--method", method, "--sparsity", "0.4", *conf, "--upstream_dropout", "hidden=0.1")
+    options += ("--head_first", "0.34")
     whole = tmp_path_factory.getbasetemp() / f"pruned_{method}"
     if not whole.exists():
-        assert "pruned: " in zygote.run(whole, *options).screen
+        screen = zygote.run(whole, *options).screen
+        assert "pruned: " in screen
+        steps = re.findall(r"update (\d+): (?:\S+ % of the weights are removed|so far the weights trained)", screen)
+        assert [int(step) for step in steps] == STEPS[method]
     run = zygote.start(tmp_path / "exp", *options)
     deadline = time.monotonic() + 60
     while f"update {at}/6" not in run.screen:

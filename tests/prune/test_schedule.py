@@ -54,6 +54,29 @@ def test_router_p_finetunes_first():
     assert Schedule.of("router_p", complete("router_p", {"together": True}), 0.5, 21).switch is None
 
 
+def test_shares_are_of_the_updates_in_which_weights_train():
+    def found(method, **conf):
+        schedule = Schedule.of(method, complete(method, conf), 0.5, 100, held=20)
+        return schedule.switch or list(schedule.steps)
+
+    assert found("omp") == [60]
+    assert found("imp", rounds=3) == [40, 60, 80]
+    assert found("parp", every=30) == [
+        0,
+        50,
+        80,
+        100,
+    ]  # 0: by the pretrained weights
+    assert found("router_p") == 60
+    assert found("router_p", finetune=0.001) == 21  # at least one update, where scores start from what it leaves
+
+
+def test_scores_start_from_the_finetuned_weights_where_there_are_such():
+    assert complete("router_p", {})["start"] == "finetuned"
+    assert complete("router_p", {"finetune": 0})["start"] == "pretrained"
+    assert complete("router_p", {"together": True})["start"] == "pretrained"
+
+
 def test_every_method_ends_at_its_sparsity():
     for method in METHODS:
         for updates in (1, 2, 7, 400):
@@ -75,6 +98,11 @@ def test_every_method_ends_at_its_sparsity():
         ("parp_p", {"until": 0, "every": 0}, "every must be .*; until must be a number above 0"),
         ("router_p", {"start": "random"}, "known: pretrained, finetuned"),
         ("router_p", {"together": True, "finetune": 0.5}, "with together, weights train all the time"),
+        (
+            "router_p",
+            {"finetune": 0, "start": "importance"},
+            "finetune: start importance needs updates in which weights",
+        ),
     ],
 )
 def test_what_cannot_be(method, conf, message):
