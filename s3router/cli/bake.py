@@ -18,10 +18,10 @@ def parser(command: str = "bake", description: str | None = __doc__) -> argparse
     )
     add = result.add_argument
     add("source", type=Path, metavar="PACK|EXP_DIR", help="a mask pack, or the folder of an experiment")
-    add("-o", "--output", type=Path, required=True, help="the folder to write: not there yet, or empty")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write: not there yet, or empty")
     where = "the backbone's folder, file or repository (default: what the source says)"
-    add("--upstream-ckpt", "--backbone", metavar="CKPT", help=where)
-    add("--upstream", help="the backbone's name (default: what the source says)")
+    add("--upstream-ckpt", "--backbone-ckpt", metavar="CKPT", help=where)
+    add("--upstream", "--backbone", metavar="NAME", help="the backbone's name (default: what the source says)")
     add("--checkpoint", help="of an experiment: a file in it, or a path (default: the best on the validation set)")
     add("--onnx", action="store_true", help="also model.onnx: waveform -> log probabilities")
     return result

@@ -282,13 +282,14 @@ def _origin(plan: Plan) -> Iterator[str]:
     if known.failed:
         yield f"- {len(known.failed)} runs failed; `{command(grid, 'status')}` names them."
     if others:
-        yield f"- {others} further result files are of other settings or upstreams and are not shown."
+        yield f"- Further result files, of other settings or upstreams and not shown: {others}."
     yield "- The exact command of each run stands in its result file. One of each method:"
     yield ""
     yield "```"
+    shown = {run.key for cell in plan.cells for row in cell.rows for run in plan.row(cell, *row)}
+    rows = [result for key, result in known.results.items() if key in shown & wanted]
     for method in grid.methods:
-        example = next((result for result in mine if result["method"] == method), None)
-        if example:
+        if example := next((result for result in rows if result["method"] == method), None):
             yield " ".join(shlex.split(example["command"], posix=False))
     yield "```"
 

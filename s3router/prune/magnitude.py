@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from s3router.errors import TrainingError
 from s3router.masks.binarize import removed_count, select
 
 
@@ -26,7 +27,14 @@ def keep_largest(
 
     Returns:
         New bool tensors in the weights' shapes, True = kept.
+
+    Raises:
+        TrainingError: a weight is no finite number.
     """
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise TrainingError(
+            "weights are NaN or infinite: training has diverged; lower the rate of the weights"
+        )
     if masks is None:
         masks = [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
     total, kept = sum(w.numel() for w in weights), sum(int(m.sum()) for m in masks)

@@ -30,7 +30,8 @@ def shrink(module: nn.Module, masks: Mapping[str, Tensor]) -> list[Shrunk]:
     """Take out of a plain model, in place, every unit that masks remove as a whole.
 
     A unit is a hidden unit of a feed-forward layer or an attention head (`s3router.masks.groups`); it goes where no
-    column of it is kept. Outputs stay what they were under the masks, up to rounding. Other zeros stay where they are.
+    column of it is kept, but one stays in a layer that would be empty. Outputs stay what they were under the masks, up
+    to rounding. Other zeros stay where they are.
 
     Args:
         module: with the masks written into it already (`s3router.packs.merging.merge`).
@@ -40,21 +41,17 @@ def shrink(module: nn.Module, masks: Mapping[str, Tensor]) -> list[Shrunk]:
         The layers that have become smaller, in the order of the model.
 
     Raises:
-        ConfigError: nothing is removed as a whole; all units of a layer are; a layer keeps something for each head
-            that nothing here knows of. The model is left as it was.
+        ConfigError: nothing is removed as a whole; a layer keeps something for each head that nothing here knows of.
+            The model is left as it was.
     """
     found = [group for group in find_groups(module) if group.weight in masks]
     plan = []
     for group in found:
         units = masks[group.weight].any(0).view(group.units, group.size).any(1)
-        kept = tuple(units.nonzero().flatten().tolist())
+        # a layer cannot be empty; the unit that stays there has only zeros to say
+        kept = tuple(units.nonzero().flatten().tolist()) or (0,)
         if len(kept) == group.units:
             continue
-        if not kept:
-            what = "hidden units" if group.role == "ffn" else "attention heads"
-            raise ConfigError(
-                f"{group.output}: all {what} are removed, and nothing would be left; take a lower sparsity"
-            )
         if group.role == "attention":
             _check_heads(module, group)
         plan.append(Shrunk(group, kept))

@@ -29,15 +29,17 @@ from s3router.errors import ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.merging import merge
-from s3router.prune.shrink import fit_config, layers_in_words, shrink
+from s3router.prune.shrink import fit_config, shrink
 from s3router.serving.bake_recogniser import bake_recogniser
 from s3router.serving.baked_files import (
     TOLERANCE,
     WHISPER_CLASS,
     head_of,
     settings_of,
+    what_it_is,
     write_huggingface,
     write_s3prl,
+    written_by,
 )
 from s3router.serving.loading import backbone_of, is_whole
 from s3router.serving.onnx_export import export, require_onnx
@@ -214,16 +216,9 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
         "s3prl": f"`{report.get('checkpoint')}` is for s3prl's upstream `{upstream}`; `head.safetensors` holds the "
         "featurizer's\n`layer_weights` (before their softmax) and the output layer (`weight`, `bias`) on top of it.",
     }[report["kind"]]
-    if "shrunk" in report:
-        made = f"{meta.backbone}, {layers_in_words(report['shrunk'])}"
-    elif pack.masks:
-        removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
-        made = f"{meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed"
-    else:
-        made = f"{meta.backbone}, method {meta.training.get('method', 'frozen')}"
     names = "Tokens: `tokens.txt`, one per line." if pack.tokens is not None else "Classes: `head.json`."
     lines = [
-        f"# {pack.route}: {made}",
+        f"# {pack.route}: {what_it_is(report, pack)}",
         "",
         use,
         "",
@@ -238,7 +233,7 @@ def _readme(report: Mapping[str, Any], pack: MaskPack, upstream: str) -> str:
             f"Compared\nwith torch when it was written: within {TOLERANCE:g} (found {report['onnx_difference']:.1e}).",
             *(["It takes 30 s at most."] if report.get("class") == WHISPER_CLASS else []),
         ]
-    return "\n".join([*lines, "", "Written by `s3router bake`; s3router is not needed to use it.", ""])
+    return "\n".join([*lines, "", written_by(report), ""])
 
 
 def _loader(report: Mapping[str, Any], program: str) -> str:

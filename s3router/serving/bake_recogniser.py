@@ -16,8 +16,8 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.files import replacing_folder
 from s3router.packs import MaskPack, read_pack
 from s3router.packs.merging import merge
-from s3router.prune.shrink import fit_config, layers_in_words, shrink
-from s3router.serving.baked_files import TOLERANCE, quiet_transformers
+from s3router.prune.shrink import fit_config, shrink
+from s3router.serving.baked_files import TOLERANCE, quiet_transformers, what_it_is, written_by
 from s3router.serving.loading import backbone_of
 from s3router.serving.opening import open_experiment
 from s3router.serving.packing import pack_of
@@ -125,15 +125,8 @@ def _compare(folder: Path, recogniser: Recogniser, language: str | None, expecte
 
 def _readme(report: dict[str, Any], pack: MaskPack) -> str:
     meta, language = pack.meta, listening_of(pack).language
-    removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
-    if "shrunk" in report:
-        made = f"{meta.backbone}, {layers_in_words(report['shrunk'])}"
-    elif pack.masks:
-        made = f"{meta.backbone} with {removed:.1%} of {len(pack.masks)} weight matrices removed"
-    else:
-        made = f"{meta.backbone}, method {meta.training.get('method', 'frozen')}"
     lines = [
-        f"# {pack.route}: {made}",
+        f"# {pack.route}: {what_it_is(report, pack)}",
         "",
         "A Whisper for `transformers`: `WhisperForConditionalGeneration` and `WhisperProcessor`, or",
         "`pipeline('automatic-speech-recognition', FOLDER)`. For faster-whisper:",
@@ -146,6 +139,6 @@ def _readme(report: dict[str, Any], pack: MaskPack) -> str:
         f"Corpus: {meta.corpus or 'not given'}. Licence: {meta.licence or 'not given'}. Packed: {meta.date or '–'}.",
         f"Metrics (shares): {json.dumps(meta.metrics) if meta.metrics else 'not given'}.",
         "",
-        "Written by `s3router bake`; s3router is not needed to use it.",
+        written_by(report),
     ]
     return "\n".join([*lines, ""])

@@ -17,6 +17,7 @@ from s3router.errors import CheckpointError, ConfigError
 from s3router.files import write_json
 from s3router.packs import MaskPack
 from s3router.packs.adapters import by_target
+from s3router.prune.shrink import layers_in_words
 from s3router.serving.route_heads import ClassHead, route_head
 from s3router.upstreams.convert_whisper import FAMILY as WHISPER
 from s3router.upstreams.convert_whisper import preprocessor_of
@@ -55,6 +56,23 @@ def settings_of(expert: HuggingFaceUpstream | WhisperUpstream, pack: MaskPack) -
         "sample_rate": SAMPLE_RATE,
         **names,
     }
+
+
+def what_it_is(report: Mapping[str, Any], pack: MaskPack) -> str:
+    """The model in a few words, for the title of its README."""
+    meta = pack.meta
+    if "shrunk" in report:
+        return f"{meta.backbone}, {layers_in_words(report['shrunk'])}"
+    if pack.masks:
+        removed = report["zeros"] / max(1, sum(mask.numel() for mask in pack.masks.values()))
+        return f"{meta.backbone}, {removed:.1%} of the weights in {len(pack.masks)} matrices set to zero"
+    return f"{meta.backbone}, method {meta.training.get('method', 'frozen')}"
+
+
+def written_by(report: Mapping[str, Any]) -> str:
+    """The last line of a README."""
+    command = "shrink" if "shrunk" in report else "bake"
+    return f"Written by `s3router {command}`; s3router is not needed to use it."
 
 
 def write_huggingface(

@@ -64,8 +64,10 @@ def unknown_name(name: str, known: list[str]) -> ConfigError:
     close = (
         difflib.get_close_matches(name, known, n=6, cutoff=0.5) or [k for k in known if name.lower() in k.lower()][:6]
     )
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
-    return ConfigError(f"upstream {name!r} is not known. {hint} (s3router upstream list --all names them all)")
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    if Path(name).exists():
+        hint = "It is a path: name a family, or auto, and give the path as the checkpoint (--upstream-ckpt). "
+    return ConfigError(f"upstream {name!r} is not known. {hint}(s3router upstream list --all names them all)")
 
 
 def load_s3prl(

@@ -312,3 +312,11 @@ def test_router_p_removes_whole_units(start):
     for mask in masks_of(model).values():
         assert torch.equal(mask, mask[:1].expand_as(mask))
         assert int((~mask[0]).sum()) == 3
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_have_diverged_are_named(value):
+    weight = torch.randn(10, generator=torch.Generator().manual_seed(0))
+    weight[3] = value
+    with pytest.raises(TrainingError, match="lower the rate of the weights"):
+        keep_largest([torch.ones(4), weight], 0.5)

@@ -95,12 +95,15 @@ def test_single_weights_are_not_taken_out():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_layer_with_nothing_left_is_refused_before_anything_is_taken_out():
+def test_a_layer_with_nothing_left_keeps_one_unit():
     model, masks = masked(hubert())
-    masks["encoder.layers.2.attention.out_proj.weight"][:] = False
-    with pytest.raises(ConfigError, match=r"layers.2.attention.out_proj: all attention heads are removed"):
-        shrink(model, masks)
-    assert model.encoder.layers[0].feed_forward.intermediate_dense.out_features == 64
+    name = "encoder.layers.2.attention.out_proj"
+    masks[f"{name}.weight"][:] = False
+    model.get_submodule(name).weight.data.zero_()
+    small = copy.deepcopy(model)
+    shrink(small, masks)
+    assert small.encoder.layers[2].attention.num_heads == 1
+    torch.testing.assert_close(output(small), output(model), atol=1e-5, rtol=1e-4)
 
 
 def test_attention_with_more_than_its_projections_keeps_its_heads():

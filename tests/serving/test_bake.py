@@ -84,7 +84,14 @@ def bake(small_upstream, tmp_path):
         model = load_expert("hf_hubert_custom", str(small_upstream)).model
         pack = make_pack(model, "hf_hubert_custom", **preprocessing)
         write_pack(tmp_path / "xx.pack", pack, "coded", model)
-        command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+        command = [
+            "bake",
+            str(tmp_path / "xx.pack"),
+            "--backbone-ckpt",
+            str(small_upstream),
+            "-o",
+            str(tmp_path / "baked"),
+        ]
         assert cli.main([*command, *options]) == 0
         return tmp_path / "baked", pack
 
@@ -194,7 +201,7 @@ def test_every_family(tmp_path, upstream, norm, onnx):
     if pack.featurizer:
         pack.featurizer["weights"] = torch.linspace(-1, 1, layers)
     write_pack(tmp_path / "xx.pack", pack)
-    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(folder), "-o", str(tmp_path / "baked")]
+    command = ["bake", str(tmp_path / "xx.pack"), "--backbone-ckpt", str(folder), "-o", str(tmp_path / "baked")]
     assert cli.main([*command, *(["--onnx"] if onnx else [])]) == 0
 
 
@@ -203,7 +210,14 @@ def test_an_upstream_of_s3prl(tmp_path, capsys):
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = make_pack(model, "hubert_custom")
     write_pack(tmp_path / "xx.pack", pack)
-    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(tmp_path / "model.pt"), "-o", str(tmp_path / "b")]
+    command = [
+        "bake",
+        str(tmp_path / "xx.pack"),
+        "--backbone-ckpt",
+        str(tmp_path / "model.pt"),
+        "-o",
+        str(tmp_path / "b"),
+    ]
     assert cli.main(command) == 0
     baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
     for name, weight in model.state_dict().items():
@@ -246,7 +260,7 @@ def adapter_pack(model: nn.Module, upstream: str, method: str) -> MaskPack:
 def test_adapters_become_weights(small_upstream, tmp_path, wave, method):
     model = load_expert("hf_hubert_custom", str(small_upstream)).model
     write_pack(tmp_path / "xx.pack", adapter_pack(model, "hf_hubert_custom", method), "bits", model)
-    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+    command = ["bake", f"{tmp_path}/xx.pack", "--backbone-ckpt", str(small_upstream), "-o", f"{tmp_path}/baked"]
     assert cli.main(command) == 0
     router = load_routes([tmp_path / "xx.pack"], ckpt=str(small_upstream))
     found, wanted = baked_model.CTC.load(tmp_path / "baked")(wave)[0], router.log_probs([wave[0]], "xx")[0]
@@ -258,7 +272,7 @@ def test_adapters_become_weights(small_upstream, tmp_path, wave, method):
 def test_bottlenecks_are_served_and_not_baked(small_upstream, tmp_path, wave, capsys):
     model = load_expert("hf_hubert_custom", str(small_upstream)).model
     write_pack(tmp_path / "xx.pack", adapter_pack(model, "hf_hubert_custom", "houlsby"), "bits", model)
-    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(small_upstream), "-o", str(tmp_path / "baked")]
+    command = ["bake", f"{tmp_path}/xx.pack", "--backbone-ckpt", str(small_upstream), "-o", f"{tmp_path}/baked"]
     assert cli.main(command) == 1
     said = capsys.readouterr().err
     assert "plain models have no place; serve the pack instead" in said
@@ -277,7 +291,14 @@ def test_adapters_go_into_a_checkpoint_of_s3prl(tmp_path):
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = adapter_pack(model, "hubert_custom", "lora")
     write_pack(tmp_path / "xx.pack", pack)
-    command = ["bake", str(tmp_path / "xx.pack"), "--backbone", str(tmp_path / "model.pt"), "-o", str(tmp_path / "b")]
+    command = [
+        "bake",
+        str(tmp_path / "xx.pack"),
+        "--backbone-ckpt",
+        str(tmp_path / "model.pt"),
+        "-o",
+        str(tmp_path / "b"),
+    ]
     assert cli.main(command) == 0
     baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
     merged = merge(model, pack).state_dict()

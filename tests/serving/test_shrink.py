@@ -49,7 +49,7 @@ def hubert_pack(small_upstream, tmp_path):
 
 def shrink(pack: Path, upstream: Path, *options: str) -> Path:
     folder = pack.parent / "small"
-    assert cli.main(["shrink", str(pack), "--backbone", str(upstream), "-o", str(folder), *options]) == 0
+    assert cli.main(["shrink", str(pack), "--backbone-ckpt", str(upstream), "-o", str(folder), *options]) == 0
     return folder
 
 
