@@ -34,16 +34,17 @@ SHARED = (
     "the backbone, not of the languages."
 )
 RELATION = (
-    "The p-value permutes routes, since pairs share them. A correlation over few languages is one observation of this "
-    "sample, and says nothing of causes: recordings, speakers and amounts of speech differ between languages, too."
+    "The p-values are two-sided and permute routes, since pairs share them. A correlation over few languages is one "
+    "observation of this sample, and says nothing of causes: recordings, speakers and amounts of speech differ between "
+    "languages, too."
 )
 ORDERED = (
     "Each column is a language, each row the mask that serves it; dark is low among the masks of one column. Means "
     "over languages: their own mask {own}, the most similar other one {nearest}, others on average {others}, the best "
     "other {best}{bare}. Within a language, similarity and this measure correlate by Spearman's {spearman} (95 % of "
-    "bootstrap samples of the {items} languages: {low} to {high}; p {p}, {permutations} permutations of languages). "
-    "Below 0, masks that are more alike make fewer errors. The interval is of these languages, recordings and seeds, "
-    "and a mask may serve others well because it was trained on more speech."
+    "bootstrap samples of the {items} languages: {low} to {high}; two-sided p {p}, {permutations} permutations of "
+    "languages). Below 0, masks that are more alike make fewer errors. The interval is of these languages, recordings "
+    "and seeds, and a mask may serve others well because it was trained on more speech."
 )
 BARE = ", no mask {}"
 FEW = "With {permutations} permutations no p below {least} can come out. "

@@ -252,8 +252,8 @@ def scatter(
         places = [plot.at(across, up) for _, across, up in pairs]
         _name_points(plot.canvas, [what for what, _, _ in pairs], places, soft=True)
     said = (
-        f"Spearman {number(found.spearman)}, Mantel p {number(found.p_spearman)}; Pearson {number(found.pearson)}, "
-        f"p {number(found.p_pearson)}; {found.items} languages or tasks, {found.pairs} pairs. "
+        f"Spearman {number(found.spearman)}, two-sided Mantel p {number(found.p_spearman)}; Pearson "
+        f"{number(found.pearson)}, p {number(found.p_pearson)}; {found.items} languages or tasks, {found.pairs} pairs. "
     )
     return Figure(name, title, plot.canvas.svg(), said + caption)
 

@@ -104,7 +104,13 @@ def ordered(work: Work) -> None:
         here, values, bare = similarity[grid], pairs.values[grid], pairs.unmasked[columns]
         found = within(here, values, work.job.permutations, seed=work.job.seed)
         means = served(here, values, bare)
-        rows.append({"measure": name, **vars(found), **{f"mean_{key}": value for key, value in vars(means).items()}})
+        rows.append(
+            {
+                "measure": name,
+                **{"p_two_sided" if key == "p" else key: value for key, value in vars(found).items()},
+                **{f"mean_{key}": value for key, value in vars(means).items()},
+            }
+        )
         matrix = np.vstack([bare[None], values]) if np.isfinite(bare).any() else values
         labels = [UNMASKED, *names] if len(matrix) > len(values) else names
         said = captions.ORDERED.format(
@@ -142,11 +148,11 @@ def _relation_row(name: str, measure: Measure, found: Correlation) -> dict[str, 
         "routes": found.items,
         "pairs": found.pairs,
         "spearman": found.spearman,
-        "spearman_p": found.p_spearman,
+        "spearman_p_two_sided": found.p_spearman,
         "spearman_lowest_without_one": found.low,
         "spearman_highest_without_one": found.high,
         "pearson": found.pearson,
-        "pearson_p": found.p_pearson,
+        "pearson_p_two_sided": found.p_pearson,
         "permutations": found.permutations,
         "missing": " ".join(measure.missing),
         "meaning": measure.title,

@@ -280,8 +280,11 @@ _SHORT = {
     ),
     "references": ("pairs_of", "pairs", "cosine", "cosine_by_chance", "above_chance", "lowest", "highest"),
     "shared": ("removed_by", "weights", "share", "expected_by_chance", "expected_given_magnitude"),
-    "ordered": ("measure", "items", "pairs", "spearman", "low", "high", "p", "permutations"),
-    "relations": ("measure", "routes", "pairs", "spearman", "spearman_p", "pearson", "pearson_p", "missing"),
+    "ordered": ("measure", "items", "pairs", "spearman", "low", "high", "p_two_sided", "permutations"),
+    "relations": (
+        *("measure", "routes", "pairs", "spearman", "spearman_p_two_sided"),
+        *("pearson", "pearson_p_two_sided", "missing"),
+    ),
 }
 
 

@@ -2,7 +2,8 @@
 
 Pairs share languages, so the p-value of an ordinary correlation does not hold. Mantel's test (Mantel, The detection of
 disease clustering and a generalized regression approach, Cancer Research 27, 1967) permutes the languages of one
-matrix, rows and columns together, and asks how often the correlation is as high.
+matrix, rows and columns together, and asks how often the correlation is as far from 0: two-sided, since of error rates
+it is expected below 0, and of typology above.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Correlation:
     Attributes:
         items, pairs: how many were known.
         pearson, spearman: over the pairs; NaN where one does not vary.
-        p_pearson, p_spearman: one-sided, the share of permutations whose correlation is as high, the one as it is
+        p_pearson, p_spearman: two-sided, the share of permutations whose correlation is as far from 0, the one as it is
             included. It is at least 1/`permutations`.
         permutations: gone through.
         exhaustive: these were all there are.
@@ -74,12 +75,12 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
     known = int((~np.isnan(first[pairs]) & ~np.isnan(second[pairs])).sum())
     pearson, spearman = (_correlation(first, second, np.arange(items)[None], ranks)[0] for ranks in (False, True))
     blocks, exhaustive = permutations_of(items, permutations, seed)
-    as_high, total = np.zeros(2, np.int64), 0
+    as_far, total = np.zeros(2, np.int64), 0
     for block in blocks:
         for place, (found, ranks) in enumerate(((pearson, False), (spearman, True))):
-            as_high[place] += int((_correlation(first, second, block, ranks) >= found - 1e-12).sum())
+            as_far[place] += int((np.abs(_correlation(first, second, block, ranks)) >= abs(found) - 1e-12).sum())
         total += len(block)
-    p = [math.nan if math.isnan(found) else n / total for found, n in zip((pearson, spearman), as_high, strict=True)]
+    p = [math.nan if math.isnan(found) else n / total for found, n in zip((pearson, spearman), as_far, strict=True)]
     without = [math.nan]
     if items >= 5:
         rest = (np.delete(np.arange(items), item) for item in range(items))

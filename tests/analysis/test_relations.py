@@ -33,13 +33,24 @@ def test_equals_every_permutation(items):
             moved = np.array([[first[a, b] for b in order] for a in order])
             every.append(measure(pairs(moved), pairs(second)).statistic)
         assert r == pytest.approx(here)
-        assert p == pytest.approx(np.mean([value >= here - 1e-12 for value in every]))
+        assert p == pytest.approx(np.mean([abs(value) >= abs(here) - 1e-12 for value in every]))
     assert (found.items, found.pairs, found.permutations, found.exhaustive) == (
         items,
         items * (items - 1) // 2,
         math.factorial(items),
         True,
     )
+
+
+def test_the_sign_does_not_matter():
+    """Of error rates the correlation is expected below 0: it is as significant as its mirror image."""
+    alike = symmetric(6, 1)
+    errors = 1 - alike + 0.01 * symmetric(6, 2)
+    found, mirrored = mantel(alike, errors), mantel(alike, -errors)
+    assert found.pearson == pytest.approx(-mirrored.pearson)
+    assert found.pearson < -0.99
+    assert found.p_pearson == mirrored.p_pearson == pytest.approx(1 / 720)
+    assert found.p_spearman == mirrored.p_spearman == pytest.approx(1 / 720)
 
 
 def test_random_permutations_come_near(monkeypatch):
