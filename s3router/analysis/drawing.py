@@ -13,7 +13,7 @@ FONT = 13
 NARROW = 520
 """Pixels: figures up to this width fit a phone, and two stand side by side on a desk's screen."""
 SERIES = 8
-"""Colours of series; from there on they come again."""
+"""Colours of series; from there on they come again, with other dashes and markers."""
 # Okabe and Ito's palette, told apart by colour-blind readers; lighter on a dark ground.
 _LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0528D", "#3F97CE", "#C98600", "#4D4D4D", "#8A7A00")
 _DARK = ("#58A6FF", "#FF8F57", "#3FCF9F", "#E58BC0", "#9CD3FF", "#F0B840", "#C9C9C9", "#E3D84A")
@@ -23,6 +23,16 @@ _SCHEMES = {
     "dark": {"ink": "#e6edf3", "soft": "#9198a1", "line": "#3d444d", "paper": "#0d1117", "heat": "#79c0ff"}
     | {"on-heat": "#0d1117", "cold": "#ffa657"},
 }
+
+
+# of series 0-7, 8-15, 16-23, 24-31; then from the start
+_DASHES = ("", "7 3", "2 3", "9 3 2 3")
+_MARKERS: tuple[tuple[tuple[float, float], ...], ...] = (  # corners, in radii; none: a circle
+    (),
+    ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
+    ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+)
 
 
 def colours(scheme: str) -> str:
@@ -76,6 +86,16 @@ class Canvas:
         """A filled circle."""
         inside = f"<title>{escape(tip)}</title>" if tip else ""
         self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{fill}">{inside}</circle>')
+
+    def marker(self, x: float, y: float, place: int, radius: float = 5, tip: str = "") -> None:
+        """A point of a series: a circle in its colour, and another shape where colours come again."""
+        corners = _MARKERS[place // SERIES % len(_MARKERS)]
+        if not corners:
+            self.dot(x, y, colour(place), radius, tip)
+            return
+        points = " ".join(f"{x + radius * across:.1f},{y + radius * down:.1f}" for across, down in corners)
+        inside = f"<title>{escape(tip)}</title>" if tip else ""
+        self._parts.append(f'<polygon points="{points}" fill="{colour(place)}">{inside}</polygon>')
 
     def text(
         self, x: float, y: float, text: str, anchor: str = "start", soft: bool = False, turn: float = 0, fill: str = ""
@@ -209,11 +229,14 @@ def legend_rows(names: Sequence[str], width: float) -> list[list[int]]:
 
 
 def draw_legend(canvas: Canvas, names: Sequence[str], rows: Sequence[Sequence[int]], x: float = 50) -> None:
-    """Names of series, each behind its colour, at the top of the canvas."""
+    """Names of series, each behind its colour (and its dashes, where colours come again), at the top of the canvas."""
     for row, places in enumerate(rows):
         here = x
         for place in places:
-            canvas.rect(here, 5 + 20 * row, 12, 12, colour(place))
+            if dash(place):
+                canvas.line([(here - 6, 11 + 20 * row), (here + 14, 11 + 20 * row)], colour(place), 2, dash(place))
+            else:
+                canvas.rect(here, 5 + 20 * row, 12, 12, colour(place))
             canvas.text(here + 18, 11 + 20 * row, names[place])
             here += 34 + text_width(names[place])
 
@@ -221,6 +244,11 @@ def draw_legend(canvas: Canvas, names: Sequence[str], rows: Sequence[Sequence[in
 def colour(place: int) -> str:
     """Of a series."""
     return f"var(--s{place % SERIES})"
+
+
+def dash(place: int) -> str:
+    """Of the line of a series: none for the first ones, others where their colours come again."""
+    return _DASHES[place // SERIES % len(_DASHES)]
 
 
 def spread(values: np.ndarray, zero: bool = True) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from s3router.analysis.drawing import (
     Canvas,
     Plot,
     colour,
+    dash,
     draw_legend,
     legend_rows,
     number,
@@ -131,7 +132,8 @@ def _tree(canvas: Canvas, merges: np.ndarray, order: np.ndarray, width: float, a
 
 
 def language_map(labels: Sequence[str], routes: Sequence[str], values: np.ndarray, caption: str) -> Figure:
-    """Packs as points whose distances come near 1 - similarity above chance; a colour for each route."""
+    """Packs as points whose distances come near 1 - similarity above chance; a colour for each route, and a shape from
+    the ninth on."""
     title = "Map of the masks"
     points, share = classical_mds(np.where(np.eye(len(labels), dtype=bool), 0, np.nan_to_num(1 - values, nan=1.0)))
     wide, high = np.ptp(points, 0)
@@ -145,7 +147,7 @@ def language_map(labels: Sequence[str], routes: Sequence[str], values: np.ndarra
     )
     names = list(dict.fromkeys(routes))
     for label, route, (x, y) in zip(labels, routes, points, strict=True):
-        plot.canvas.dot(*plot.at(x, y), colour(names.index(route)), 6, label)
+        plot.canvas.marker(*plot.at(x, y), names.index(route), 6, label)
     middles = [points[[r == route for r in routes]].mean(0) for route in names]
     _name_points(plot.canvas, names, [plot.at(x, y) for x, y in middles])
     shown = f"The map shows {100 * share:.0f} % of what the distances vary. " if np.isfinite(share) else ""
@@ -215,7 +217,7 @@ def curves(
     Args:
         level: a dashed line across, and what it is.
         zero: the vertical axis begins at 0.
-        groups: of each series; those of one group have one colour, and the legend names groups.
+        groups: of each series; those of one group have one colour and dash, and the legend names groups.
     """
     groups = list(series) if groups is None else list(groups)
     names = list(dict.fromkeys(groups))
@@ -226,7 +228,8 @@ def curves(
     )
     draw_legend(plot.canvas, names, rows)
     for group, heights in zip(groups, series.values(), strict=True):
-        plot.curve(list(zip(x, map(float, heights), strict=True)), colour(names.index(group)))
+        place = names.index(group)
+        plot.curve(list(zip(x, map(float, heights), strict=True)), colour(place), dash=dash(place))
     if level is not None:
         plot.curve([(min(x), level[1]), (max(x), level[1])], "var(--soft)", 1.5, "5 4")
         plot.canvas.text(*_above(plot.at(max(x), level[1])), level[0], "end", soft=True)
