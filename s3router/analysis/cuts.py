@@ -15,6 +15,7 @@ from s3router.analysis.mask_set import MaskSet, Weight, removed_words, unpack
 from s3router.analysis.similarity import Overlap, hypergeometric_variance
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach, detach, masks_of
+from s3router.masks.groups import hidden_axis
 from s3router.packs.contents import PackMeta
 from s3router.tuners import METHODS
 
@@ -234,17 +235,17 @@ def poisson_binomial(p: np.ndarray) -> np.ndarray:
 def units(masks: MaskSet) -> Iterator[dict[str, Any]]:
     """How evenly masks cut over the hidden units of feed-forward layers: a row for each source and matrix.
 
-    A unit is a row of the matrix that widens, a column of the one that narrows. ``dispersion`` is the variance of the
-    removed weights per unit over that of a mask at random: 1 where units are cut alike, more where some are cut off.
+    A unit is a row of a layer's first matrix, a column of its last. ``dispersion`` is the variance of the removed
+    weights per unit over that of a mask at random: 1 where units are cut alike, more where some are cut off. None for
+    matrices whose name does not tell which of the two they are.
     """
     for row, weight in enumerate(masks.weights):
-        if weight.role != "ffn":
+        axis = hidden_axis(weight.name) if weight.role == "ffn" else None
+        if axis is None:
             continue
-        rows, columns = weight.shape
-        axis = 1 if rows >= columns else 0
-        size, count = (columns, rows) if axis else (rows, columns)
+        count, size = weight.shape[axis], weight.shape[1 - axis]
         for source, bits in zip(masks.sources, masks.removed[row], strict=True):
-            per_unit = unpack(bits, weight.count).reshape(weight.shape).sum(axis, dtype=np.int64)
+            per_unit = unpack(bits, weight.count).reshape(weight.shape).sum(1 - axis, dtype=np.int64)
             chance = float(hypergeometric_variance(weight.count, size, per_unit.sum()))
             yield _of(source.label, weight) | {
                 "units": count,

@@ -7,6 +7,7 @@ reads what a unit gives: where its columns are zero, all of it can go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -25,6 +26,19 @@ _PARTNERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "linear_out": ("attention", ("linear_q", "linear_k", "linear_v")),
 }
 """Last linear of a layer -> its role, and those before it, in the names of all vendors."""
+
+
+_COLUMNS = re.compile(r"(?:.*\.)?(?:fc2|output_dense|w_2|linear2|channel_proj2|output\.dense)\.weight")
+_ROWS = re.compile(r"(?:.*\.)?(?:fc1|intermediate_dense|w_1|linear1|channel_proj1\.0|intermediate\.dense)\.weight")
+
+
+def hidden_axis(name: str) -> int | None:
+    """The axis of a feed-forward weight (rows, columns) that its hidden units are on, by its name.
+
+    0: each row gives a unit; 1: each column reads one; None: the name does not say. Shapes do not either: narrow layers
+    have fewer units than channels.
+    """
+    return 0 if _ROWS.fullmatch(name) else 1 if _COLUMNS.fullmatch(name) else None
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,19 @@ def test_units(backbone):
     assert all(0.4 < row["dispersion"] < 2 for row in rows[2:])
 
 
+def test_units_of_narrow_layers():
+    """Fewer hidden units than channels, as shrinking leaves them: the names tell the axis, not the shapes."""
+    first, last = torch.ones(6, 24, dtype=torch.bool), torch.ones(24, 6, dtype=torch.bool)
+    first[:2], last[:, :2] = False, False
+    meta = PackMeta("small", "0")
+    masks = {"layers.0.fc1.weight": first, "layers.0.fc2.weight": last}
+    packs = [(route, MaskPack(route, masks, {}, {}, {}, None, meta)) for route in ("a", "b")]
+    rows = list(units(mask_set(packs)))
+    assert len(rows) == 4
+    for row in rows:
+        assert (row["units"], row["weights_per_unit"], row["units_removed"]) == (6, 24, 2)
+
+
 class Attention(nn.Module):
     """Named as transformers names it."""
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig, attach, bake, detach, load_masks, masks_of
-from s3router.masks.groups import find_groups, group_magnitudes
+from s3router.masks.groups import find_groups, group_magnitudes, hidden_axis
 from tests.upstreams.conftest import hf_model
 from tests.upstreams.whisper_files import small_whisper
 
@@ -38,6 +38,14 @@ def test_they_are_found():
     assert (heads.role, heads.inputs, heads.units, heads.size) == ("attention", names, 4, 8)
     whisper = find_groups(small_whisper().model)
     assert {g.output.rsplit(".", 2)[-2] for g in whisper} >= {"self_attn", "encoder_attn"}
+
+
+def test_names_tell_the_axis_of_hidden_units():
+    for group in (*find_groups(hubert()), *find_groups(small_whisper().model)):
+        if group.role == "ffn":
+            assert [hidden_axis(f"{name}.weight") for name in (*group.inputs, group.output)] == [0, 1]
+    names = ("layers.0.ffn1.w_1", "layers.0.cgmlp.channel_proj2", "layer.0.intermediate.dense", "post_extract_proj")
+    assert [hidden_axis(f"{name}.weight") for name in names] == [0, 1, 0, None]
 
 
 def test_magnitudes_are_means_over_all_weights_of_a_unit():
