@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from s3router.analysis.ordered import served, within
-from s3router.analysis.tables import Pairs
+from s3router.analysis.tables import Pairs, read_pairs
 from s3router.errors import ConfigError
 
 
@@ -95,6 +95,18 @@ def test_what_choosing_by_similarity_is_worth():
     means = (found.own, found.nearest, found.others, found.best, found.unmasked)
     assert means == pytest.approx((0.1, 0.25, 0.275, 0.2, 0.7))
     assert served(similarity, np.full((3, 3), math.nan), np.full(3, math.nan)).languages == 0
+
+
+def test_repeated_rows_of_a_symmetric_measure_are_not_ordered(tmp_path):
+    """The means of the same values in another order differ in the last digit."""
+    values = (0.1, 0.2, 0.3)
+    lines = [f"es,it,{value}" for value in values] + [f"it,es,{value}" for value in reversed(values)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,value", *lines]) + "\n")
+    found = read_pairs(tmp_path / "t.csv", ["es", "it"])
+    assert found.values[0, 1] != found.values[1, 0]
+    assert not found.is_ordered
+    (tmp_path / "t.csv").write_text("a,b,value\nes,it,0.3\nit,es,0.30001\n")
+    assert read_pairs(tmp_path / "t.csv", ["es", "it"]).is_ordered
 
 
 def test_pairs_and_their_orders():
