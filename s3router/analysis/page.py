@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from s3router.analysis.drawing import colours, number
 from s3router.analysis.figures import Figure
 from s3router.analysis.report import Analysis
 from s3router.analysis.tables import Table
+from s3router.errors import ConfigError
 from s3router.experiments.markdown import paragraph
 from s3router.experiments.markdown import table as markdown_table
 from s3router.files import replacing, write_lines
@@ -56,6 +58,8 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("packs", "The packs", "", ("table:packs",)),
 )
 _TABLE = "table:"
+_TITLE = "<title>Analysis of masks</title>"
+_FILES = "All rows are in the files beside this page: "
 _ON_PAGE = {  # columns of tables that have more
     "pairs": (
         *("a", "b", "same_route", "cosine", "cosine_chance", "jaccard", "jaccard_chance"),
@@ -84,12 +88,12 @@ def write(
     contents = {f"{table.name}.csv": table.csv() for table in found.tables.values()}
     contents |= {f"{figure.name}.svg": figure.svg + "\n" for figure in found.figures.values()}
     contents["index.html"] = html(found, command)
+    gone = [path for path in _earlier(folder) if path.name not in contents]  # before its page is another one
     for name, text in contents.items():
         with replacing(folder / name) as file:
             file.write(text)
-    for old in (*folder.glob("*.csv"), *folder.glob("*.svg")):
-        if old.name not in contents and _is_ours(old.stem):
-            old.unlink()
+    for old in gone:
+        old.unlink(missing_ok=True)
     written = [folder / name for name in contents]
     if markdown is not None:
         write_lines(markdown, _markdown(found, folder, Path(markdown), command))
@@ -97,10 +101,36 @@ def write(
     return written
 
 
-def _is_ours(stem: str) -> bool:
-    """Whether a file is one that an analysis writes."""
-    names = {name.removeprefix(_TABLE) for *_, parts in _SECTIONS for name in parts}
-    return stem in names or any(stem.startswith(name[:-1]) for name in names if name.endswith("*"))
+def _tables() -> set[str]:
+    """The files of all tables that an analysis can have."""
+    names = (name for *_, parts in _SECTIONS for name in parts if name.startswith(_TABLE))
+    return {f"{name.removeprefix(_TABLE)}.csv" for name in names}
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """What an earlier analysis wrote: tables that its page names, figures that stand in it.
+
+    Names alone say nothing: files of others may be called so, too.
+    """
+    page = folder / "index.html"
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if _TITLE not in text:
+        return []
+    named = re.search(rf"{_FILES}([^<]*)\. Written by", text)
+    tables = _tables() & set(named[1].split(", ") if named else ())
+    shown = {name for *_, parts in _SECTIONS for name in parts if not name.startswith(_TABLE)}
+    figures = {path for name in shown for path in folder.glob(f"{name}.svg")}
+    figures = {path for path in figures if (svg := path.read_text("utf-8", "replace").strip()) and svg in text}
+    return sorted({*(folder / name for name in tables), *figures})
+
+
+def check_apart(folder: str | os.PathLike, reads: Iterable[Path]) -> None:
+    """Refuse to write over what is read. Raises ConfigError where one of these files is called as one of `write`."""
+    folder, names = Path(folder).resolve(), {"index.html", *_tables()}
+    for path in reads:
+        there = path.resolve()
+        if there.parent == folder and there.name in names:
+            raise ConfigError(f"{path}: an analysis writes a file of this name there; rename it, or name another DIR")
 
 
 # --- HTML
@@ -123,10 +153,10 @@ def html(found: Analysis, command: str) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><title>Analysis of masks</title><style>{_STYLE}</style></head><body>'
+        f'<link rel="icon" href="data:,">{_TITLE}<style>{_STYLE}</style></head><body>'
         f'<header><h1>Analysis of masks</h1><dl>{facts}</dl><nav aria-label="Sections">{"".join(links)}</nav></header>'
         f"<main>{''.join(parts)}{missing}</main>"
-        f"<footer><p>All rows are in the files beside this page: {files}. Written by:</p>"
+        f"<footer><p>{_FILES}{files}. Written by:</p>"
         f'<pre tabindex="0">{escape(command)}</pre></footer><script>{_SCRIPT}</script></body></html>\n'
     )
 

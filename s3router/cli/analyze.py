@@ -93,10 +93,11 @@ def main(argv: Sequence[str]) -> int:
     typology = None if args.typology is None else tuple(name for name in args.typology if name != "none")
     languages = pairs(args.language, "--language", "yoruba=yor")
     relate = {name: Path(path) for name, path in pairs(args.relate, "--relate", "transfer=transfer.csv").items()}
-    from s3router.analysis.page import write
+    from s3router.analysis.page import check_apart, write
     from s3router.analysis.report import Job, analyse
     from s3router.data.recordings import find_recordings
 
+    check_apart(args.output, [*relate.values(), *args.packs, *map(Path, args.audio)])
     job = Job(
         sources=tuple(args.packs),
         upstream=args.upstream,

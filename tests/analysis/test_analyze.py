@@ -244,6 +244,32 @@ def test_the_same_again_and_without_what_is_gone(made, packs, tmp_path):
     assert "no audio was given" in after["index.html"].decode()
 
 
+def test_files_of_others_stay(packs, tmp_path, capsys):
+    """However they are called, and whatever an earlier analysis left there."""
+    out = tmp_path / "out"
+    out.mkdir()
+    own = {"relation_notes.csv", "ordered_words.csv", "heads.csv", "relation_mine.svg", "map_2.svg", "purity.svg"}
+    for name in own:
+        (out / name).write_text("" if name == "purity.svg" else "mine of old\n")
+    table = relatedness(out / "relation_families.csv", ["es", "it", "fr", "ru"])
+    words = (*packs, "-o", out, "--typology", "none", "--bits-only")
+    assert run(*words, "--relate", f"families={table}") == 0
+    assert (out / "relations.csv").is_file()
+    assert (out / "relation_families.svg").is_file()
+    (out / "for_the_paper.svg").write_text((out / "relation_families.svg").read_text())
+    kept = {path: path.read_text() for path in (table, out / "for_the_paper.svg", *(out / name for name in own))}
+    assert run(*words) == 0
+    assert {path: path.read_text() for path in kept} == kept
+    assert not (out / "relations.csv").exists()
+    assert not (out / "relation_families.svg").exists()
+    # what is read is never written over
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    relatedness(out / "relations.csv", ["es", "it", "fr", "ru"])
+    assert run(*words, "--relate", f"families={out / 'relations.csv'}") == 1
+    assert "relations.csv: an analysis writes a file of this name there" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in out.iterdir() if path.name != "relations.csv"}
+
+
 def test_without_the_backbone(packs, tmp_path, capsys):
     assert run(*packs[:3], "-o", tmp_path, "--bits-only", "--typology", "none", "--upstream-ckpt", "/nowhere") == 0
     captured = capsys.readouterr()
