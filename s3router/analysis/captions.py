@@ -70,5 +70,13 @@ NO_SEEDS = (
 )
 NO_LANG2VEC = "Languages were not held against typology: lang2vec is not installed (pip install lang2vec)."
 NO_BACKBONE = "The backbone was left out, and with it initial masks, magnitudes, attention heads and representations."
+EQUAL_MAGNITUDES = (
+    "Many of the masked weights have equal magnitudes in the backbone ({share} % are 0): they count as one bin, within "
+    "which magnitude does not tell weights apart, and percentiles without weights are left out."
+)
+OWN_WEIGHTS = (
+    "What magnitudes say of {packs} is left empty: pruning trains the weights, too, and its masks follow those, not "
+    "the backbone's."
+)
 NO_SPEECH = "Purity of characters was not measured: no speech of the routes was given (--speech)."
 NO_AUDIO = "Representations were not compared: no audio was given (--audio)."

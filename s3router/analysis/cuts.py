@@ -33,19 +33,24 @@ class Magnitudes:
         bins: at most so many; fewer where a matrix has under 32 weights for each.
 
     Attributes:
-        sizes: int64 (matrices, bins), the weights in each, the smallest first; equal magnitudes fall into one bin.
+        sizes: int64 (matrices, bins), the weights in each, the smallest first. Equal magnitudes fall into one bin
+            (zeros into the first), so that others may be empty.
+        zeros: weights of magnitude 0, in all.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], bins: int = _BINS):
         self.names = tuple(weights)
         smallest = min(tensor.numel() for tensor in weights.values())
         self.bins = max(1, min(bins, smallest // _IN_BIN))
+        self.zeros = 0
         self._bin: dict[str, np.ndarray] = {}
         for name, tensor in weights.items():
             magnitude = tensor.detach().float().abs().cpu().numpy().reshape(-1)
             places = [len(magnitude) * edge // self.bins for edge in range(1, self.bins)]
             edges = np.sort(magnitude)[places]
             self._bin[name] = np.searchsorted(edges, magnitude, side="right").astype(np.uint8)
+            self._bin[name][magnitude == 0] = 0  # of a pruned backbone many: the smallest, not those up to its sparsity
+            self.zeros += int((magnitude == 0).sum())
         self.sizes = np.stack([np.bincount(index, minlength=self.bins) for index in self._bin.values()])
 
     def count(self, removed: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -78,6 +83,12 @@ def _entropy(share: np.ndarray) -> np.ndarray:
     return terms[0] + terms[1]
 
 
+def prunes(meta: PackMeta) -> bool:
+    """Whether the masks follow weights that trained beside them, and came with the pack, not the backbone's."""
+    method = METHODS.get(str(meta.training.get("method")))
+    return method is not None and method.prunes
+
+
 class InitialMasks:
     """The masks that trainings began with, made again from what packs say of them.
 
@@ -99,8 +110,7 @@ class InitialMasks:
             None where the pack does not say how its masks began, or they began at weights that had been trained
             before (pruning) or at masks of others.
         """
-        method = METHODS.get(str(meta.training.get("method")))
-        if "sparsity" not in meta.mask or (method is not None and method.prunes):
+        if "sparsity" not in meta.mask or prunes(meta):
             return None
         try:
             config = MaskConfig.from_dict(meta.mask)

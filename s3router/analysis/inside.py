@@ -53,7 +53,9 @@ def packs(work: Work) -> None:
 
 
 def _explained(work: Work, rows: np.ndarray, place: int) -> float:
-    """Of one pack over these matrices: bits that bins of magnitude save, of all its bits."""
+    """Of one pack over these matrices: bits that bins of magnitude save, of all its bits; NaN if it follows others."""
+    if not work.follows[place]:
+        return math.nan
     removed, sizes = work.bins[0][rows, place], work.bins[1][rows]
     whole = np.array([sizes.sum(-1), removed.sum(-1)]).T
     share = whole[:, 1] / whole[:, 0]
@@ -208,13 +210,22 @@ def where(work: Work) -> None:
     if work.resident is None:
         return
     work.add("heads", list(heads(work.masks, work.resident.module)))
-    removed, sizes = work.bins
+    _magnitudes(work)
+
+
+def _magnitudes(work: Work) -> None:
+    """Of the packs whose masks are of the backbone's weights; steps without weights are left out."""
+    sources = [source for source, follows in zip(work.masks.sources, work.follows, strict=True) if follows]
+    if not sources:
+        return
+    removed, sizes = work.bins[0][:, work.follows], work.bins[1]
     steps = min(20, removed.shape[-1])
     edges = np.arange(steps + 1) * removed.shape[-1] // steps
     together, all_sizes = removed.sum(0), sizes.sum(0)
-    share = np.stack([together[:, a:b].sum(1) / all_sizes[a:b].sum() for a, b in itertools.pairwise(edges)], 1)
-    centres = [50 * (a + b) / removed.shape[-1] for a, b in itertools.pairwise(edges)]
-    labels = work.masks.labels
+    ranges = [(a, b) for a, b in itertools.pairwise(edges) if all_sizes[a:b].any()]
+    share = np.stack([together[:, a:b].sum(1) / all_sizes[a:b].sum() for a, b in ranges], 1)
+    centres = [50 * (a + b) / removed.shape[-1] for a, b in ranges]
+    labels = [source.label for source in sources]
     work.add(
         "magnitudes",
         [
@@ -231,14 +242,15 @@ def where(work: Work) -> None:
             {label: 100 * share[place] for place, label in enumerate(labels)},
             ("percentile of the weight's magnitude in its matrix", "% removed"),
             captions.MAGNITUDES,
-            groups=[source.route for source in work.masks.sources],
+            groups=[source.route for source in sources],
         )
     )
 
 
 def shared_weights(work: Work) -> None:
     """How many weights one, some or all packs remove."""
-    found = shared(work.masks, work.bins if work.overlaps.given_magnitude is not None else None)
+    known = work.overlaps.given_magnitude is not None and work.follows.all()
+    found = shared(work.masks, work.bins if known else None)
     total, count = int(work.masks.sizes.sum()), len(work.masks.sources)
     rows = []
     for times in range(count + 1):

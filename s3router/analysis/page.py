@@ -119,7 +119,7 @@ def _earlier(folder: Path) -> list[Path]:
     named = re.search(rf"{_FILES}([^<]*)\. Written by", text)
     tables = _tables() & set(named[1].split(", ") if named else ())
     shown = {name for *_, parts in _SECTIONS for name in parts if not name.startswith(_TABLE)}
-    figures = {path for name in shown for path in folder.glob(f"{name}.svg")}
+    figures = {path for name in shown for path in folder.glob(f"{name}.svg") if path.is_file()}
     figures = {path for path in figures if (svg := path.read_text("utf-8", "replace").strip()) and svg in text}
     return sorted({*(folder / name for name in tables), *figures})
 

@@ -156,7 +156,7 @@ class Overlaps:
         common: int64 (matrices, sources, sources).
         expected, variance: float64, the same shape, of independent masks.
         given_magnitude: (expected, variance) of masks that are independent but for how each depends on the weights'
-            magnitudes; None: the magnitudes are not known.
+            magnitudes, NaN where one follows other weights; None: the magnitudes are not known.
     """
 
     masks: MaskSet
@@ -187,12 +187,17 @@ class Overlaps:
             yield kind, name, self.over(rows), self.over(rows, True) if self.given_magnitude else None
 
 
-def overlaps(masks: MaskSet, by_magnitude: tuple[np.ndarray, np.ndarray] | None = None) -> Overlaps:
+def overlaps(
+    masks: MaskSet,
+    by_magnitude: tuple[np.ndarray, np.ndarray] | None = None,
+    follows: np.ndarray | None = None,
+) -> Overlaps:
     """Compare every pair.
 
     Args:
         by_magnitude: removed weights int64 (matrices, sources, bins) and sizes int64 (matrices, bins) of bins of the
             weights' magnitudes, as `s3router.analysis.cuts.Magnitudes` counts them.
+        follows: bool (sources,), whose masks are of the weights in these bins; None: all.
     """
     counts = masks.counts.astype(np.float64)
     first, second = counts[:, :, None], counts[:, None, :]
@@ -211,6 +216,8 @@ def overlaps(masks: MaskSet, by_magnitude: tuple[np.ndarray, np.ndarray] | None 
         removed, sizes = by_magnitude
         pairs = [_given_bins(removed[row].astype(np.float64), sizes[row]) for row in range(len(masks.weights))]
         given = np.stack([e for e, _ in pairs]), np.stack([v for _, v in pairs])
+        if follows is not None:
+            given = tuple(np.where(follows[:, None] & follows, values, np.nan) for values in given)
         if set(kinds) != {"unstructured"}:  # rows and columns are of all magnitudes
             given = None
     common = np.stack([common_removed(bits) for bits in masks.removed])
@@ -222,8 +229,9 @@ def _given_bins(removed: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.
 
     Args:
         removed: float64 (sources, bins).
-        sizes: int64 (bins,), none of them 0.
+        sizes: int64 (bins,); empty ones, beside many equal magnitudes, add nothing.
     """
+    sizes = np.maximum(sizes, 1)
     expected = (removed / sizes) @ removed.T
     spread = removed * (sizes - removed) / sizes
     return expected, (spread / np.maximum(sizes - 1, 1)) @ spread.T

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from s3router.analysis import captions, typology
-from s3router.analysis.cuts import InitialMasks, Magnitudes, from_initial
+from s3router.analysis.cuts import InitialMasks, Magnitudes, from_initial, prunes
+from s3router.analysis.drawing import number
 from s3router.analysis.figures import Figure
 from s3router.analysis.mask_set import MaskSet, is_coded, mask_set, read_sources
 from s3router.analysis.representation import Resident, load_resident
@@ -69,6 +70,8 @@ class Work:
         masks: the packs.
         bins: removed weights int64 (matrices, sources, bins) and sizes int64 (matrices, bins) of bins of magnitude;
             None without the backbone.
+        follows: bool (sources,): whose masks are of the weights in these bins. Masks of methods that prune are of
+            weights that the pack brings.
         routes: of the packs, each once.
         codes: route -> ISO 639-3 code of those that are languages; empty without typology.
         wanted: sets of typological features.
@@ -90,11 +93,12 @@ class Work:
         self.wanted = self._wanted_typology()
         self.resident = self._resident()
         self.masks, self.bins = self._read()
+        self.follows = self._follows()
         self.routes = tuple(dict.fromkeys(source.route for source in self.masks.sources))
         self.relate = {name: read_pairs(path, self.routes) for name, path in job.relate.items()}
         self.codes = self._codes()
         tell(f"comparing {len(self.masks.sources)} packs pairwise")
-        self.overlaps = overlaps(self.masks, self.bins)
+        self.overlaps = overlaps(self.masks, self.bins, self.follows)
         self.initial = None if self.resident is None else from_initial(self.masks, InitialMasks(self.resident.module))
         self.above = self.overlaps.over(self.every).above_chance
 
@@ -130,7 +134,16 @@ class Work:
             counted.append(magnitudes.count(removed))
 
         masks = mask_set(read_sources(self.job.sources, self.resident.module, self.resident.fingerprint), each)
+        if (magnitudes.sizes == 0).any():
+            share = 100 * magnitudes.zeros / masks.sizes.sum()
+            self.notes.append(captions.EQUAL_MAGNITUDES.format(share=number(float(share))))
         return masks, (np.stack(counted, 1), magnitudes.sizes)
+
+    def _follows(self) -> np.ndarray:
+        own = [source.label for source in self.masks.sources if prunes(source.meta)]
+        if own and self.bins is not None:
+            self.notes.append(captions.OWN_WEIGHTS.format(packs=", ".join(own)))
+        return np.array([source.label not in own for source in self.masks.sources])
 
     def _codes(self) -> dict[str, str]:
         if unknown := [route for route in self.job.languages if route not in self.routes]:

@@ -57,10 +57,14 @@ def in_place(small_upstream):  # noqa: F811
 @pytest.fixture(scope="module")
 def packs(in_place, tmp_path_factory) -> list[Path]:
     """Six packs of it: Spanish twice, Italian, French, Russian and Mboshi; masks over feed-forward and attention."""
+    return packs_of_tiny(tmp_path_factory.mktemp("packs"), ["es", "es", "it", "fr", "ru", "mboshi"])
+
+
+def packs_of_tiny(folder: Path, routes: list[str]) -> list[Path]:
+    """Packs with random masks over feed-forward and attention of what is ``tiny``."""
     from s3router.upstreams.hub import build
 
     upstream = build(upstream="tiny")
-    folder, routes = tmp_path_factory.mktemp("packs"), ["es", "es", "it", "fr", "ru", "mboshi"]
     for number, route in enumerate(routes):
         config = MaskConfig(sparsity=0.2, targets=("ffn", "attention"), score_init="uniform", seed=number)
         attach(upstream.backbone, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from s3router.analysis.drawing import number
 from s3router.analysis.mask_set import read_sources
 from s3router.errors import PackError
 from s3router.packs import read_pack, write_pack
-from tests.analysis.conftest import ROOT
+from tests.analysis.conftest import ROOT, packs_of_tiny
 
 FIVE = "tests/fixtures/five"
 needs_lang2vec = pytest.mark.skipif(typology.data_folder() is None, reason="lang2vec is not installed")
@@ -294,6 +295,54 @@ def test_masks_that_remove_nothing(backbone, tmp_path, recwarn):
     assert found[frozenset(("es", "it"))]["above_chance"] == found[frozenset(("es", "it"))]["z"] == ""
     assert float(found[frozenset(("es", "it"))]["cosine"]) == 1
     assert '<pre tabindex="0">ours</pre>' in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+
+
+def test_a_pruned_backbone(in_place, small_upstream, tmp_path, monkeypatch, recwarn, capsys):
+    """Half of its weights are 0: no warnings, no columns without values, and a note for the reader."""
+    from transformers import HubertModel
+
+    model = HubertModel.from_pretrained(small_upstream)
+    for name, weight in model.named_parameters():
+        if "encoder.layers" in name and weight.dim() == 2:
+            weight.data[weight.abs() < weight.abs().median()] = 0
+    shutil.copytree(small_upstream, tmp_path / "pruned")
+    model.save_pretrained(tmp_path / "pruned")
+    monkeypatch.setenv("S3ROUTER_TINY", str(tmp_path / "pruned"))
+    (tmp_path / "packs").mkdir()
+    packs = packs_of_tiny(tmp_path / "packs", ["es", "it", "fr"])
+    recwarn.clear()
+    assert run(*packs, "-o", tmp_path / "out", "--typology", "none") == 0
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+    said = capsys.readouterr().err
+    assert "Many of the masked weights have equal magnitudes in the backbone (49.9 % are 0)" in said
+    assert all(row["z_given_magnitude"] for row in rows(tmp_path / "out/pairs.csv"))
+    shares = rows(tmp_path / "out/magnitudes.csv")
+    assert all(0 < float(row["share_removed"]) < 1 for row in shares)
+    assert not [row for row in shares if 10 < float(row["magnitude_percentile"]) < 45]
+
+
+def test_packs_that_were_pruned(packs, tmp_path, capsys):
+    """Their masks follow the weights that they bring, so nothing is said of the backbone's magnitudes."""
+    pruned = read_pack(packs[4])
+    training = {"method": "imp", "seed": 0}
+    write_pack(tmp_path / "pruned.pack", replace(pruned, meta=replace(pruned.meta, training=training)))
+    out = tmp_path / "out"
+    assert run(packs[0], packs[2], tmp_path / "pruned.pack", "-o", out, "--typology", "none") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "What magnitudes say of" in line]
+    assert len(said) == 1
+    assert f"of {pruned.route} is left empty" in said[0]
+    for name in ("packs", "layers"):
+        given = {(row["pack"], row["explained_by_magnitude"] != "") for row in rows(out / f"{name}.csv")}
+        assert given == {("es", True), ("fr", True), (pruned.route, False)}
+    for row in rows(out / "pairs.csv"):
+        assert (row["z_given_magnitude"] == "") == (pruned.route in (row["a"], row["b"]))
+        assert row["z"]
+    assert {row["pack"] for row in rows(out / "magnitudes.csv")} == {"es", "fr"}
+    assert "expected_given_magnitude" not in rows(out / "shared.csv")[0]
+    other = replace(pruned, route="other", meta=replace(pruned.meta, training=training))
+    write_pack(tmp_path / "other.pack", other)
+    assert run(tmp_path / "pruned.pack", tmp_path / "other.pack", "-o", out, "--typology", "none") == 0
+    assert not (out / "magnitudes.csv").exists()
 
 
 def test_coded_packs(packs, tmp_path, capsys):

@@ -22,6 +22,7 @@ from s3router.analysis.cuts import (
     units,
 )
 from s3router.analysis.mask_set import mask_set, unpack
+from s3router.analysis.similarity import overlaps
 from s3router.masks import MaskConfig, attach, masks_of
 from s3router.packs import MaskPack, PackMeta
 from s3router.packs.fingerprint import weights_hash
@@ -80,6 +81,26 @@ def test_magnitudes(backbone):
     counted = magnitudes.count(smallest)
     assert (counted[:, 0] == [removed.sum() for removed in smallest.values()]).all()
     assert counted[:, 1:].sum() == 0
+
+
+def test_many_zeros_are_one_bin(backbone):
+    """As in a pruned backbone: they are the smallest weights, and the bins that they leave empty do no harm."""
+    weights = {n: t.clone() for n, t in backbone.state_dict().items() if t.dim() == 2}
+    for tensor in weights.values():
+        tensor[tensor.abs() < tensor.abs().median()] = 0
+    magnitudes = Magnitudes(weights, bins=8)
+    zeros = [int((tensor == 0).sum()) for tensor in weights.values()]
+    assert magnitudes.sizes[:, 0].tolist() == zeros
+    assert magnitudes.zeros == sum(zeros)
+    assert (magnitudes.sizes[:, 1:3] == 0).all()
+    assert magnitudes.sizes.sum(1).tolist() == [tensor.numel() for tensor in weights.values()]
+    packs = [(route, make(backbone, route)) for route in ("es", "it")]
+    counted = np.stack([magnitudes.count({n: ~m.reshape(-1).numpy() for n, m in p.masks.items()}) for _, p in packs], 1)
+    with np.errstate(all="raise"):
+        found = overlaps(mask_set(packs), (counted, magnitudes.sizes)).over(np.arange(6), given_magnitude=True)
+    # within the zeros and above, masks at random are independent: chance is as without the bins
+    assert found.expected[0, 1] == pytest.approx(overlaps(mask_set(packs)).over(np.arange(6)).expected[0, 1], rel=0.05)
+    assert abs(found.z[0, 1]) < 4
 
 
 def test_explained_is_mutual_information():
