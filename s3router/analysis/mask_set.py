@@ -158,12 +158,22 @@ def mask_set(
         if each is not None:
             each(len(sources), {name: ~mask.numpy().reshape(-1) for name, mask in pack.masks.items()})
         sources.append(Source("", pack.route, path, pack.meta, _layer_weights(pack)))
-    if len(sources) < 2:
-        where = f"{sources[0].path} is the only pack" if sources else "no packs given"
-        raise ConfigError(f"{where}: name at least two to compare (s3router inspect describes a single one)")
+    check_enough([source.path for source in sources])
     whole = sources[0].meta.whole
     weights = tuple(Weight(name, *place_of(name, whole), tuple(mask.shape)) for name, mask in first[1].masks.items())
     return MaskSet(labelled(sources), weights, tuple(np.stack(bits.pop(weight.name)) for weight in weights))
+
+
+def check_enough(paths: Sequence[str | os.PathLike]) -> None:
+    """Raises ConfigError where there are no two packs to compare."""
+    if len(paths) < 2:
+        one = f"{os.fspath(paths[0])} is the only pack" if paths else "no packs given"
+        raise ConfigError(f"{one}: name at least two to compare (s3router inspect describes a single one)")
+
+
+def routes_of(sources: Sequence[str | os.PathLike]) -> list[str]:
+    """The routes of packs; of experiment folders, their names. Raises PackError where a pack is damaged."""
+    return [Path(s).resolve().name if Path(s).is_dir() else read_parts(s).description.route for s in sources]
 
 
 def read_sources(

@@ -29,7 +29,6 @@ from s3router.errors import ConfigError, DataError
 from s3router.files import replacing
 from s3router.packs import MaskPack
 from s3router.packs.bits import masks_digest, pack_bits
-from s3router.packs.pack_file import read_parts
 from s3router.serving.loading import backbone_of
 
 SETS = ("train", "dev", "test")
@@ -43,7 +42,7 @@ _SETTINGS = (*("updates", "head_lr", "batch_seconds"), *("train_seconds", "dev_s
 
 
 @dataclass(frozen=True)
-class Served:
+class Language:
     """A language that masks serve.
 
     Attributes:
@@ -140,13 +139,13 @@ def transfer(
     return rows
 
 
-def _states(resident: Resident, label: str, language: Served, arithmetic: str) -> dict[str, dict[str, Tensor]]:
+def _states(resident: Resident, label: str, language: Language, arithmetic: str) -> dict[str, dict[str, Tensor]]:
     """By set, the hidden states of its utterances under a mask."""
     label = FROZEN if label == UNMASKED else label
     return {name: hidden_states(resident, label, getattr(language, name).utts, arithmetic) for name in SETS}
 
 
-def _fit(language: Served, states: Mapping[str, Mapping], options: HeadOptions, seed: int) -> dict[str, Any]:
+def _fit(language: Language, states: Mapping[str, Mapping], options: HeadOptions, seed: int) -> dict[str, Any]:
     """What a cell has besides its key and settings."""
     train, dev, test = ((states[name], getattr(language, name).utts) for name in SETS)
     fitted = fit_head(train, dev, language.tokens, options, seed)
@@ -155,11 +154,6 @@ def _fit(language: Served, states: Mapping[str, Mapping], options: HeadOptions, 
 
 
 # --- what is asked for
-
-
-def routes_of(sources: Sequence[str]) -> list[str]:
-    """The routes of packs; of experiment folders, their names. Raises PackError where a pack is damaged."""
-    return [Path(s).resolve().name if Path(s).is_dir() else read_parts(s).description.route for s in sources]
 
 
 def _packs(job: Job, resident: Resident) -> list[tuple[str, MaskPack, str]]:
@@ -185,7 +179,7 @@ def _digest(pack: MaskPack) -> str:
     return total.hexdigest()
 
 
-def _served(job: Job, packs: Mapping[str, MaskPack]) -> list[Served]:
+def _served(job: Job, packs: Mapping[str, MaskPack]) -> list[Language]:
     """The languages; all problems of their sets in one error."""
     if not job.places:
         raise ConfigError("no languages to serve; name their sets")
@@ -200,7 +194,7 @@ def _served(job: Job, packs: Mapping[str, MaskPack]) -> list[Served]:
     return found
 
 
-def _language(name: str, places: Mapping[str, Path], pack: MaskPack | None, most: Seconds | None) -> Served:
+def _language(name: str, places: Mapping[str, Path], pack: MaskPack | None, most: Seconds | None) -> Language:
     if "tokens" in places:
         tokens = TokenIds(read_token_list(places["tokens"]))
     elif pack is not None and pack.tokens is not None:
@@ -212,10 +206,10 @@ def _language(name: str, places: Mapping[str, Path], pack: MaskPack | None, most
     whole = test.seconds
     if most is not None and most < whole:
         test = test.subset(most / 60)
-    return Served(name, train, dev, test, whole, tokens)
+    return Language(name, train, dev, test, whole, tokens)
 
 
-def _cell(label: str, route: str | None, masks: str, language: Served, seed: int, job: Job) -> dict[str, Any]:
+def _cell(label: str, route: str | None, masks: str, language: Language, seed: int, job: Job) -> dict[str, Any]:
     """Key and settings of a cell, as `COLUMNS` has them."""
     seconds = {f"{kind}_seconds": round(getattr(language, kind).seconds, 1) for kind in SETS}
     return {

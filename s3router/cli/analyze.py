@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3router.cli.route_options import places
+from s3router.cli.route_options import named, places
 from s3router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     without = "leave the backbone out: no initial masks, magnitudes, heads, representations"
     add("--bits-only", action="store_true", help=without)
-    languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639)"
+    languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639), or none, as in st=none"
     add("--language", nargs="+", default=[], metavar="ROUTE=CODE", help=languages)
     sets = "typological features of lang2vec, or none (default: inventory phonology syntax family geography)"
     add("--typology", nargs="+", metavar="SET", help=sets)
@@ -62,20 +62,9 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def pairs(given: Sequence[str], option: str, example: str) -> dict[str, str]:
-    """``["yo=yor"]`` -> {"yo": "yor"}; raises ConfigError."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        if not name or not value or name in found:
-            raise ConfigError(f"{option} {text}: expected NAME=VALUE, each name once, as in {example}")
-        found[name] = value
-    return found
-
-
 def speech_of(given: Sequence[str], packs: Sequence[Path]) -> dict[str, DataDir]:
     """The data directories of ``--speech`` by route; raises ConfigError, DataError."""
-    from s3router.analysis.transfer import routes_of
+    from s3router.analysis.mask_set import routes_of
     from s3router.data.kaldi import DataDir
 
     found = places(given, "--speech", list(dict.fromkeys(routes_of(packs)))) if given else {}
@@ -91,8 +80,9 @@ def main(argv: Sequence[str]) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise ConfigError(f"{args.output}: a file; name a folder")
     typology = None if args.typology is None else tuple(name for name in args.typology if name != "none")
-    languages = pairs(args.language, "--language", "yoruba=yor")
-    relate = {name: Path(path) for name, path in pairs(args.relate, "--relate", "transfer=transfer.csv").items()}
+    languages = named(args.language, "--language", "ROUTE=CODE", "yoruba=yor")
+    tables = named(args.relate, "--relate", "NAME=CSV", "transfer=transfer.csv")
+    relate = {name: Path(path) for name, path in tables.items()}
     from s3router.analysis.page import check_apart, write
     from s3router.analysis.report import Job, analyse
     from s3router.data.recordings import find_recordings

@@ -129,12 +129,17 @@ def load(args: argparse.Namespace) -> RoutedModel:
 
 def pairs(given: Sequence[str], option: str, what: str = "LANG", example: str = "es=data/es/test") -> dict[str, Path]:
     """``["es=data/es/test"]`` -> {"es": Path("data/es/test")}; raises ConfigError."""
-    found: dict[str, Path] = {}
+    return {name: Path(path) for name, path in named(given, option, f"{what}=DIR", example).items()}
+
+
+def named(given: Sequence[str], option: str, form: str, example: str) -> dict[str, str]:
+    """``["yoruba=yor"]`` -> {"yoruba": "yor"}; raises ConfigError, which shows the form and the example."""
+    found: dict[str, str] = {}
     for text in given:
-        name, _, path = text.partition("=")
-        if not name or not path or name in found:
-            raise ConfigError(f"{option} {text}: expected {what}=DIR, each name once, as in {example}")
-        found[name] = Path(path)
+        name, _, value = text.partition("=")
+        if not name or not value or name in found:
+            raise ConfigError(f"{option} {text}: expected {form}, each name once, as in {example}")
+        found[name] = value
     return found
 
 

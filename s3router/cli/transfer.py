@@ -57,8 +57,9 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--max-test-seconds {args.max_test_seconds:g}: a number above 0 is needed")
     if args.output.is_dir():
         raise ConfigError(f"{args.output}: a folder; name a file")
+    from s3router.analysis.mask_set import routes_of
     from s3router.analysis.refit import HeadOptions
-    from s3router.analysis.transfer import SETS, Job, routes_of, transfer
+    from s3router.analysis.transfer import SETS, Job, transfer
 
     head = HeadOptions(updates=args.max_updates, batch_seconds=args.batch_seconds, head_lr=args.head_lr)
     langs = tuple(dict.fromkeys(args.langs or routes_of(args.packs)))
