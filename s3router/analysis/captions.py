@@ -70,6 +70,10 @@ NO_SEEDS = (
 )
 NO_LANG2VEC = "Languages were not held against typology: lang2vec is not installed (pip install lang2vec)."
 NO_BACKBONE = "The backbone was left out, and with it initial masks, magnitudes, attention heads and representations."
+GUESSED = (
+    "Languages by the routes' names alone: {guessed} (--language ROUTE=CODE says another, ROUTE=none leaves a route "
+    "out)."
+)
 EQUAL_MAGNITUDES = (
     "Many of the masked weights have equal magnitudes in the backbone ({share} % are 0): they count as one bin, within "
     "which magnitude does not tell weights apart, and percentiles without weights are left out."

@@ -16,7 +16,7 @@ from s3router.analysis.ordered import served, within
 from s3router.analysis.relations import Correlation, mantel
 from s3router.analysis.representation import Alignment, align
 from s3router.analysis.tables import UNMASKED
-from s3router.analysis.work import Work, mean
+from s3router.analysis.work import NO_LANGUAGE, Work, mean
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def _relation_caption(measure: Measure, found: Correlation) -> str:
 
 def _measures(work: Work) -> dict[str, Measure]:
     found = {}
-    if work.wanted and (others := [route for route in work.routes if route not in work.codes]):
+    named = {*work.codes, *(route for route, code in work.job.languages.items() if code == NO_LANGUAGE)}
+    if work.wanted and (others := [route for route in work.routes if route not in named]):
         work.notes.append(f"No language is known for {', '.join(others)} (--language ROUTE=CODE says it).")
     names = tuple(work.codes)
     for name in work.wanted if names else ():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def codes(languages: Mapping[str, str | None], folder: Path) -> dict[str, str]:
         known = set(table["langs"].tolist())
     found, wrong = {}, []
     for route, given in languages.items():
-        for guess in [given] if given is not None else [route, _stem(route)]:
+        for guess in [given] if given is not None else guesses(route):
             code = two.get(guess.lower(), guess.lower())
             if code in known:
                 found[route] = code
@@ -128,10 +129,9 @@ def codes(languages: Mapping[str, str | None], folder: Path) -> dict[str, str]:
     return found
 
 
-def _stem(route: str) -> str:
-    for mark in ".-_":
-        route = route.split(mark)[0]
-    return route
+def guesses(route: str) -> tuple[str, str]:
+    """What may be a code: a route's name, and what stands before its first dot, hyphen or underscore."""
+    return route, re.split(r"[.\-_]", route)[0]
 
 
 def features(name: str, languages: Sequence[str], folder: Path) -> Features:

@@ -16,15 +16,18 @@ from s3router.analysis import captions, typology
 from s3router.analysis.cuts import InitialMasks, Magnitudes, from_initial, prunes
 from s3router.analysis.drawing import number
 from s3router.analysis.figures import Figure
-from s3router.analysis.mask_set import MaskSet, is_coded, mask_set, read_sources
+from s3router.analysis.mask_set import MaskSet, check_enough, is_coded, mask_set, read_sources, routes_of
 from s3router.analysis.representation import Resident, load_resident
 from s3router.analysis.similarity import overlaps
 from s3router.analysis.tables import Table, read_pairs
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError
+from s3router.packs import PackMeta
 from s3router.packs.fingerprint import named_weights
 
 Telling = Callable[[str], None]
+NO_LANGUAGE = "none"
+"""In the place of a route's code."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Job:
         sources: mask packs or experiment folders of one backbone.
         upstream, ckpt: the backbone's name and checkpoint, where the first source's own do not hold.
         bits_only: leave the backbone out, and everything that needs it.
-        languages: route -> code of its language, where the route's name is none.
+        languages: route -> code of its language, where the route's name is none; `NO_LANGUAGE`: it is of none, whatever
+            its name.
         typology: names of `s3router.analysis.typology.SETS`; None: the default ones, if lang2vec is installed.
         relate: name -> table of another measure of pairs of routes (`s3router.analysis.tables.read_pairs`).
         recordings: audio that representations are compared on, with durations; may be empty.
@@ -73,7 +77,8 @@ class Work:
         follows: bool (sources,): whose masks are of the weights in these bins. Masks of methods that prune are of
             weights that the pack brings.
         routes: of the packs, each once.
-        codes: route -> ISO 639-3 code of those that are languages; empty without typology.
+        codes: route -> ISO 639-3 code of those that are languages; empty without typology. Names of routes that
+            classify are not taken for codes (ks and sid are tasks, and languages by ISO 639, too).
         wanted: sets of typological features.
         relate: other measures by name.
         overlaps: of all pairs.
@@ -91,11 +96,16 @@ class Work:
         self.notes: list[str] = []
         _check(job)
         self.wanted = self._wanted_typology()
+        self.routes = tuple(dict.fromkeys(routes_of(job.sources)))
+        if unknown := [route for route in job.languages if route not in self.routes]:
+            raise ConfigError(
+                f"--language: no pack has the route {', '.join(unknown)}; known: {', '.join(self.routes)}"
+            )
+        # before the backbone, which takes its time: a table that is wrong is told at once
+        self.relate = {name: read_pairs(path, self.routes) for name, path in job.relate.items()}
         self.resident = self._resident()
         self.masks, self.bins = self._read()
         self.follows = self._follows()
-        self.routes = tuple(dict.fromkeys(source.route for source in self.masks.sources))
-        self.relate = {name: read_pairs(path, self.routes) for name, path in job.relate.items()}
         self.codes = self._codes()
         tell(f"comparing {len(self.masks.sources)} packs pairwise")
         self.overlaps = overlaps(self.masks, self.bins, self.follows)
@@ -146,14 +156,27 @@ class Work:
         return np.array([source.label not in own for source in self.masks.sources])
 
     def _codes(self) -> dict[str, str]:
-        if unknown := [route for route in self.job.languages if route not in self.routes]:
-            raise ConfigError(
-                f"--language: no pack has the route {', '.join(unknown)}; known: {', '.join(self.routes)}"
-            )
+        """Of the languages that are given, else by the routes' names; what is but a guess is noted."""
         if not self.wanted:
             return {}
-        asked = {route: self.job.languages.get(route) for route in self.routes}
-        return typology.codes(asked, typology.needed_folder())
+        metas: dict[str, list[PackMeta]] = {}
+        for source in self.masks.sources:
+            metas.setdefault(source.route, []).append(source.meta)
+        asked = {
+            route: given
+            for route in self.routes
+            if (given := self.job.languages.get(route)) or all(meta.labels is None for meta in metas[route])
+        }
+        asked = {route: given for route, given in asked.items() if given != NO_LANGUAGE}
+        found = typology.codes(asked, typology.needed_folder())
+        guessed = [
+            f"{route} is {code}"
+            for route, code in found.items()
+            if asked[route] is None and not any(_declares(meta, route) for meta in metas[route])
+        ]
+        if guessed:
+            self.notes.append(captions.GUESSED.format(guessed=", ".join(guessed)))
+        return found
 
     @property
     def every(self) -> np.ndarray:
@@ -180,10 +203,14 @@ class Work:
         }
 
 
+def _declares(meta: PackMeta, route: str) -> bool:
+    """Whether a pack's settings spell its language as the route's name does, or what it begins with."""
+    named = {str(meta.preprocessing.get(key)).lower() for key in ("text_language", "language")}
+    return not named.isdisjoint(typology.guesses(route.lower()))
+
+
 def _check(job: Job) -> None:
-    if len(job.sources) < 2:
-        one = f"{os.fspath(job.sources[0])} is the only pack" if job.sources else "no packs given"
-        raise ConfigError(f"{one}: name at least two to compare (s3router inspect describes a single one)")
+    check_enough(job.sources)
     if unknown := [name for name in job.typology or () if name not in typology.SETS]:
         raise ConfigError(f"no typological features {', '.join(unknown)}; known: {', '.join(typology.SETS)}")
     if wrong := [name for name in job.relate if not re.fullmatch(r"[\w-]+", name) or name in typology.SETS]:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 from s3router import cli
 from s3router.analysis import typology
@@ -388,7 +389,7 @@ def test_bad_input(packs, refused, tmp_path, monkeypatch):
     refused([packs[0], tmp_path / "none.pack"], "none.pack: no such pack")
     refused([packs[0], packs[0]], "two packs are both called es, es0")
     refused([packs[0], packs[1], "--language", "xx=spa"], "--language: no pack has the route xx; known: es")
-    refused([packs[0], packs[1], "--language", "es"], "--language es: expected NAME=VALUE")
+    refused([packs[0], packs[1], "--language", "es"], "es: expected ROUTE=CODE, each name once, as in yoruba=yor")
     refused([packs[0], packs[1], "--typology", "sounds"], "no typological features sounds; known: inventory, ")
     refused([packs[0], packs[1], "--frames", "3"], "--frames 3: at least 4")
     refused([packs[0], packs[1], "--audio", tmp_path / "none.wav"], "none.wav: no such file")
@@ -404,6 +405,30 @@ def test_a_file_in_the_place_of_the_folder(packs, tmp_path, capsys):
 
 
 @needs_lang2vec
+def test_tasks_are_no_languages(packs, tmp_path, capsys):
+    """ks, sd and st are codes of ISO 639, too: Kashmiri, Sindhi and Southern Sotho."""
+    pack, folder = read_pack(packs[0]), tmp_path / "packs"
+    folder.mkdir()
+    head = {"weight": torch.zeros(2, 32), "bias": torch.zeros(2)}
+    ks = replace(pack, route="ks", head=head, meta=replace(pack.meta, labels=("yes", "no")))
+    write_pack(folder / "ks.pack", ks)
+    for route, named in (("sd", {}), ("st", {}), ("es_5min", {"language": "es"}), ("fr", {"text_language": "fr"})):
+        meta = replace(pack.meta, preprocessing={**pack.meta.preprocessing, **named})
+        write_pack(folder / f"{route}.pack", replace(pack, route=route, meta=meta))
+    words = (*sorted(folder.iterdir()), "-o", tmp_path / "out", "--bits-only", "--typology", "family")
+    assert run(*words, "--language", "st=none") == 0
+    found = {row["pack"]: row["language"] for row in rows(tmp_path / "out/packs.csv")}
+    assert found == {"es_5min": "spa", "fr": "fra", "ks": "", "sd": "snd", "st": ""}
+    said = capsys.readouterr().err
+    assert "Languages by the routes' names alone: sd is snd (--language ROUTE=CODE says another" in said
+    assert "No language is known for ks (--language" in said
+    assert run(*words, "--language", "st=none", "sd=none", "ks=kas") == 0
+    assert "names alone" not in capsys.readouterr().err
+    found |= {"sd": "", "ks": "kas"}
+    assert {row["pack"]: row["language"] for row in rows(tmp_path / "out/packs.csv")} == found
+
+
+@needs_lang2vec
 def test_an_unknown_language(packs, refused):
     refused([packs[0], packs[2], "--language", "es=qqq"], "lang2vec knows no language es=qqq")
 
@@ -416,8 +441,9 @@ def test_an_unknown_language(packs, refused):
         ("a,b,value\nes,fr,1\nes,fr,much\n", (":3: 'much' is no number",)),
     ],
 )
-def test_bad_tables_of_pairs(packs, refused, tmp_path, content, parts):
+def test_bad_tables_of_pairs(packs, refused, tmp_path, monkeypatch, content, parts):
     (tmp_path / "t.csv").write_text(content)
+    monkeypatch.setattr("s3router.analysis.work.load_resident", None)  # the table is read before the backbone
     refused([packs[0], packs[2], "--relate", f"family_tree={tmp_path / 't.csv'}"], *parts)
     refused([packs[0], packs[2], "--relate", f"a/b={tmp_path / 't.csv'}"], "a name of letters, digits")
     refused([packs[0], packs[2], "--relate", f"inventory={tmp_path / 't.csv'}"], "that no typology has")
