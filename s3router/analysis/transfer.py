@@ -72,7 +72,8 @@ class Job:
         seeds: of the heads; a row for each.
         head: how heads are fitted.
         max_test_seconds: test sets are cut to about so much, always the same utterances; None: they are whole.
-        arithmetic: ``auto``, ``bfloat16`` or ``float32``, of the upstream.
+        arithmetic: ``auto``, ``bfloat16`` or ``float32``, of the upstream. ``auto`` is that of the table's cells where
+            there are some, else the faster one.
     """
 
     sources: tuple[str, ...]
@@ -109,6 +110,7 @@ def transfer(
     if not job.sources:
         raise ConfigError("no packs given; name at least one")
     rows = _read(output)
+    _check_arithmetic(rows, job.arithmetic, output)
     tell("loading the backbone")
     resident = load_resident(job.sources[0], job.upstream, job.ckpt)
     packs = _packs(job, resident)
@@ -124,7 +126,7 @@ def transfer(
     there = {_key(row) for row in rows}
     step = bar(len(wanted), sum(_key(cell) in there for cell in wanted))
     lacking = [cell for cell in wanted if _key(cell) not in there]
-    arithmetic = _arithmetic(job) if lacking else ""
+    arithmetic = _arithmetic(job, rows) if lacking else ""
     with routed(resident, [(label, pack) for label, pack, _ in packs]):
         for language in served:
             with resident.upstream.remembering_front_end():
@@ -219,9 +221,11 @@ def _cell(label: str, route: str | None, masks: str, language: Language, seed: i
     }
 
 
-def _arithmetic(job: Job) -> str:
+def _arithmetic(job: Job, rows: Sequence[Mapping[str, Any]]) -> str:
     if job.arithmetic != "auto":
         return job.arithmetic
+    if rows:  # of one, as was checked: another machine may find the other one faster
+        return rows[0]["arithmetic"]
     from s3router.training.arithmetic import choose_arithmetic
     from s3router.upstreams.public import widths
 
@@ -252,6 +256,17 @@ def _check(rows: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]
                 f"{output}: the pack {row['pack']} had other masks when the cell {row['a']}, {row['b']} was made; name "
                 "another file, or delete this one"
             )
+
+
+def _check_arithmetic(rows: Sequence[Mapping[str, Any]], asked: str, output: Path) -> None:
+    """Refuse a table whose cells would be of two arithmetics."""
+    there = sorted({row["arithmetic"] for row in rows})
+    if len(there) > 1:
+        raise ConfigError(f"{output}: cells of {' and '.join(there)}; delete the lines of one, or name another file")
+    if there and asked not in ("auto", *there):
+        raise ConfigError(
+            f"{output}: its cells were made in {there[0]}, not {asked}; leave --amp-dtype out, or name another file"
+        )
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ Rows "none" are the upstream without a mask. What the table has already is not m
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,27 +27,33 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("packs", nargs="+", metavar="PACK", help="mask packs of one backbone, or experiment folders")
-    add("-o", "--output", type=Path, required=True, metavar="CSV", help="the table; if it is there, it is gone on with")
+    table = "CSV table to write; an existing one is resumed"
+    add("-o", "--output", type=Path, required=True, metavar="CSV", help=table)
     add("--langs", nargs="+", metavar="LANG", help="languages to serve (default: the routes of the packs)")
-    where = "a path with {lang} in it, or LANG=PATH for one of them"
-    for name, what in (("train", "heads learn from"), ("dev", "picks the best of them"), ("test", "is served")):
-        help_ = f"data directory of each language that {what}: {where}"
-        add(f"--{name}", nargs="+", required=True, metavar="DIR", help=help_)
+    where = "a data directory for each language, as a path with {lang} in it, and LANG=PATH for others"
+    sets = {
+        "train": "training data of the heads",
+        "dev": "validation data, on which each head's best checkpoint is chosen",
+        "test": "test data to report CER on",
+    }
+    for name, what in sets.items():
+        add(f"--{name}", nargs="+", required=True, metavar="DIR", help=f"{what}: {where}")
     add(
         "--tokens",
         nargs="+",
         default=[],
         metavar="FILE",
-        help="their token lists, likewise (default: those of the packs)",
+        help="the languages' token lists, named likewise (default: those of the packs)",
     )
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
-    add("--seeds", nargs="+", type=int, default=[0], help="of the heads, a row for each (default: 0)")
-    add("--max-updates", type=int, default=150, help="of each head (%(default)s)")
+    add("--seeds", nargs="+", type=int, default=[0], help="seeds for head training; one row per seed (default: 0)")
+    add("--max-updates", type=int, default=150, help="optimizer steps for each head (%(default)s)")
     add("--batch-seconds", type=float, default=16.0, help="padded length of a batch (%(default)s)")
     add("--head-lr", type=float, default=1e-2, help="learning rate of the heads (%(default)s)")
-    add("--max-test-seconds", type=float, help="cut longer test sets to about so much; the table says so")
-    add("--amp-dtype", choices=ARITHMETIC, default="auto", help="arithmetic of the upstream (%(default)s: the faster)")
+    add("--max-test-seconds", type=float, help="cut longer test sets to about this length; the table says so")
+    arithmetic = "arithmetic of the upstream (default: that of the table, or the faster one where there is none)"
+    add("--amp-dtype", choices=ARITHMETIC, default="auto", help=arithmetic)
     return result
 
 
@@ -83,7 +90,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def bar(total: int, done: int) -> Callable[[str], None]:
-    """A progress bar; what is returned moves it on by a cell, and shows a word on that."""
+    """A progress bar, or lines where stderr is no terminal; what is returned takes a word on each further cell."""
+    if not sys.stderr.isatty():
+        counted = itertools.count(done + 1)
+        return lambda word: print(f"{next(counted)}/{total} {word}", file=sys.stderr)
     from tqdm import tqdm
 
     shown = tqdm(total=total, initial=done, desc="transfer", unit="cell", mininterval=0)

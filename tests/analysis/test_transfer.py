@@ -96,6 +96,41 @@ def test_an_interrupted_table_is_gone_on_with(words, tmp_path, monkeypatch):
     assert table.read_text() == whole.read_text()
 
 
+def test_a_table_is_of_one_arithmetic(words, tmp_path, monkeypatch, capsys):
+    """Whatever this machine finds faster."""
+    table, whole = tmp_path / "transfer.csv", tmp_path / "whole.csv"
+    assert main(words("-o", whole)) == 0
+    assert main(words("-o", table, "--langs", "es")) == 0
+    monkeypatch.setattr("s3router.training.arithmetic.choose_arithmetic", lambda *args: "bfloat16")
+    assert main(words("-o", table, "--amp-dtype", "auto")) == 0
+    assert table.read_text() == whole.read_text()
+    capsys.readouterr()
+    assert main(words("-o", table, "--amp-dtype", "bfloat16")) == 1
+    said = capsys.readouterr().err
+    assert "transfer.csv: its cells were made in float32, not bfloat16; leave --amp-dtype out" in said
+    assert "loading" not in said
+    assert main(words("-o", tmp_path / "new.csv", "--langs", "es", "--amp-dtype", "auto")) == 0
+    assert {row["arithmetic"] for row in rows(tmp_path / "new.csv")} == {"bfloat16"}
+    table.write_text(table.read_text().replace("float32", "bfloat16", 1))
+    assert main(words("-o", table, "--amp-dtype", "auto")) == 1
+    assert "transfer.csv: cells of bfloat16 and float32; delete the lines of one" in capsys.readouterr().err
+
+
+def test_progress(words, tmp_path, monkeypatch, capsys):
+    """A line for each cell in a log, a bar on a terminal."""
+    assert main(words("-o", tmp_path / "a.csv", "--langs", "es")) == 0
+    said = capsys.readouterr().err
+    assert [line.split(":")[0] for line in said.splitlines() if " for es: " in line] == [
+        "1/3 none for es",
+        "2/3 es for es",
+        "3/3 it for es",
+    ]
+    assert "%|" not in said
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(words("-o", tmp_path / "b.csv", "--langs", "es")) == 0
+    assert "transfer: 100%" in capsys.readouterr().err
+
+
 def test_a_cut_test_set_is_said(words, tmp_path):
     table = tmp_path / "transfer.csv"
     assert main(words("-o", table, "--langs", "it", "--max-test-seconds", "2")) == 0
