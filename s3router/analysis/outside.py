@@ -169,7 +169,8 @@ def representation(work: Work) -> None:
     work.tell(f"comparing representations on {len(work.job.recordings)} recordings")
     packs = read_sources(work.job.sources, work.resident.module, work.resident.fingerprint)
     named = [(label, pack) for label, (_, pack) in zip(work.masks.labels, packs, strict=True)]
-    found = align(work.resident, named, work.job.recordings, work.job.frames, work.job.seed)
+    told = work.bar("representations")
+    found = align(work.resident, named, work.job.recordings, work.job.frames, work.job.seed, told)
     rows = [
         {"a": found.labels[a], "b": found.labels[b], "layer": layer, "cka": found.cka[layer, a, b]}
         for layer in range(len(found.cka))

@@ -13,7 +13,7 @@ from s3router.analysis import captions, figures
 from s3router.analysis.drawing import number
 from s3router.analysis.mask_set import read_sources
 from s3router.analysis.representation import FROZEN, Resident, routed
-from s3router.analysis.work import Work
+from s3router.analysis.work import Bar, Work, no_bar
 from s3router.asr.frame_labels import frame_labels
 from s3router.data.audio import Seconds, read_audio
 from s3router.data.kaldi import Utterance
@@ -26,7 +26,8 @@ from s3router.serving.route_heads import CTCHead, route_head
 CLUSTERS = 100
 MOST_SECONDS = 600.0
 """Of speech, for a route."""
-_CHANNELS = np.float16  # what frames are kept in: 600 s of base size take 0.6 GB
+_CHANNELS = np.float16
+"""What frames are kept in: 600 s of base size take 1.2 GB, half of it without the mask and half with it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Purity:
 
 @torch.inference_mode()
 def character_purity(
-    resident: Resident, label: str, head: CTCHead, speech: Sequence[Utterance], seed: int = 0
+    resident: Resident, label: str, head: CTCHead, speech: Sequence[Utterance], seed: int = 0, bar: Bar = no_bar
 ) -> Purity:
     """Purity of characters (of whatever the head's tokens are) in every hidden state, under a route and without it.
 
@@ -61,6 +62,7 @@ def character_purity(
         speech: with texts and durations; texts that the head cannot write, or that have more tokens than frames, are
             left out.
         seed: of k-means.
+        bar: shows how far the hidden states are, then the clusters.
 
     Raises:
         DataError: a recording cannot be read, or fewer frames than clusters are left.
@@ -68,10 +70,13 @@ def character_purity(
     kept: list[list[list[np.ndarray]]] = [[], []]  # per half: per utterance, per (condition, layer) frames
     labels: list[np.ndarray] = []
     layers, seconds = 0, 0.0
-    for ids, utt in _writable(speech, head):
+    writable = list(_writable(speech, head))
+    told = bar(f"hidden states of {label}")
+    for number_, (ids, utt) in enumerate(writable, 1):
         wave = torch.from_numpy(read_audio(utt.source)) * head.gain
         frozen, masked = resident.hidden([wave], [FROZEN, label])
         found = _labels(head, masked, ids)
+        told(number_ / len(writable))
         if found is None:
             continue
         layers, seconds = len(masked), seconds + len(wave) / 16_000
@@ -83,10 +88,11 @@ def character_purity(
     if min(frames) < CLUSTERS:
         raise DataError(f"{min(frames)} frames of speech with texts are too few for {CLUSTERS} clusters; give more")
     truth = np.concatenate(labels)
-    values = []
+    values, told = [], bar(f"clusters of {label}")
     for place in range(2 * layers):
         fitted, held_out = (np.concatenate([states[place] for states in half]) for half in kept)
         values.append(held_out_purity(fitted, held_out, truth, CLUSTERS, seed))
+        told((place + 1) / (2 * layers))
     return Purity(np.array(values[:layers]), np.array(values[layers:]), one_cluster(truth), len(truth), seconds)
 
 
@@ -167,6 +173,7 @@ def _of_route(work: Work, label: str, pack: MaskPack) -> Purity | None:
     work.tell(f"clustering hidden states of {label}")
     with routed(work.resident, [(label, pack)]):
         try:
-            return character_purity(work.resident, label, route_head(pack).eval(), speech.utts, work.job.seed)
+            head = route_head(pack).eval()
+            return character_purity(work.resident, label, head, speech.utts, work.job.seed, work.bar)
         except DataError as error:
             raise DataError(f"--speech of {pack.route}: {error}") from None

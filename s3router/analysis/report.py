@@ -9,7 +9,7 @@ from s3router.analysis import inside, outside, purity
 from s3router.analysis.figures import Figure
 from s3router.analysis.mask_set import MaskSet
 from s3router.analysis.tables import Table
-from s3router.analysis.work import Job, Telling, Work
+from s3router.analysis.work import Bar, Job, Telling, Work, no_bar
 
 __all__ = ["Analysis", "Job", "analyse"]
 
@@ -33,18 +33,19 @@ class Analysis:
     facts: Mapping[str, str]
 
 
-def analyse(job: Job, tell: Telling = lambda text: None) -> Analysis:
+def analyse(job: Job, tell: Telling = lambda text: None, bar: Bar = no_bar) -> Analysis:
     """Read the packs and compute everything that a job asks for.
 
     Args:
         tell: gets a line on each step.
+        bar: shows how far a long step is.
 
     Raises:
         PackError, CheckpointError: a pack or experiment is damaged, or of another backbone.
         ConfigError: fewer than two packs, masks over other weights, an unknown language or set of features.
         DataError: a table or recording cannot be read, or there is too little speech.
     """
-    work = Work(job, tell)
+    work = Work(job, tell, bar)
     for part in (
         *(inside.packs, inside.similarity, inside.where, inside.shared_weights),
         *(outside.relations, outside.ordered, outside.representation, purity.characters),

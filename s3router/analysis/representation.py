@@ -145,11 +145,10 @@ def align(
                     count = len(hidden[0])
                     chosen = torch.from_numpy(np.sort(generator.permutation(count)[:frames]))
                 states.append([state[chosen] for state in hidden])
-            if len(chosen) < 4:
-                continue  # too little to say anything
-            cka = cka or MinibatchCKA(len(labels), len(states[0]))
-            cka.add(states)
-            used += len(chosen)
+            if len(chosen) >= 4:  # fewer say nothing
+                cka = cka or MinibatchCKA(len(labels), len(states[0]))
+                cka.add(states)
+                used += len(chosen)
             if told is not None:
                 told(number / len(planned))
     if cka is None:

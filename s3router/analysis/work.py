@@ -26,8 +26,15 @@ from s3router.packs import PackMeta
 from s3router.packs.fingerprint import named_weights
 
 Telling = Callable[[str], None]
+Bar = Callable[[str], Callable[[float], None]]
+"""What is under way -> what is called now and then with the share of it that is done."""
 NO_LANGUAGE = "none"
 """In the place of a route's code."""
+
+
+def no_bar(what: str) -> Callable[[float], None]:
+    """Shows nothing."""
+    return lambda share: None
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Work:
     Attributes:
         job: what to do.
         tell: gets a line on each step.
+        bar: shows how far the long ones are.
         tables, figures, notes: as of `s3router.analysis.report.Analysis`.
         resident: the backbone; None without it.
         masks: the packs.
@@ -89,8 +97,8 @@ class Work:
         PackError, CheckpointError, ConfigError, DataError: as `s3router.analysis.report.analyse`.
     """
 
-    def __init__(self, job: Job, tell: Telling):
-        self.job, self.tell = job, tell
+    def __init__(self, job: Job, tell: Telling, bar: Bar):
+        self.job, self.tell, self.bar = job, tell, bar
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
         self.notes: list[str] = []

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3router.cli.route_options import named, places
+from s3router.cli.route_options import named, places, share_bar
 from s3router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("packs", nargs="+", type=Path, metavar="PACK", help="mask packs of one backbone, or experiment folders")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the page, figures and tables")
-    add("--markdown", type=Path, metavar="FILE", help="a page for a repository, too, that shows the figures in DIR")
+    add("--markdown", type=Path, metavar="FILE", help="also write a Markdown page that shows the figures in DIR")
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
-    without = "leave the backbone out: no initial masks, magnitudes, heads, representations"
+    without = "do not load the backbone: no initial masks, magnitudes, heads, representations"
     add("--bits-only", action="store_true", help=without)
     languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639), or none, as in st=none"
     add("--language", nargs="+", default=[], metavar="ROUTE=CODE", help=languages)
@@ -53,12 +53,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--speech", nargs="+", default=[], metavar="DIR", help=speech)
     add("--frames", type=int, default=512, help="frames of each batch of audio that are compared (%(default)s)")
-    add("--permutations", type=int, default=9_999, help="of the Mantel test, above eight routes (%(default)s)")
+    permutations = "random permutations of each test when there are more than eight routes (%(default)s)"
+    add("--permutations", type=int, default=9_999, help=permutations)
     add(
         "--command",
         help="what the pages name as the command that wrote them, such as that of a recipe (default: this one)",
     )
-    add("--seed", type=int, default=0, help="of permutations and frames (%(default)s)")
+    add("--seed", type=int, default=0, help="seed for permutations, frames and k-means (%(default)s)")
     return result
 
 
@@ -102,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         permutations=args.permutations,
         seed=args.seed,
     )
-    found = analyse(job, lambda text: print(text, file=sys.stderr))
+    found = analyse(job, lambda text: print(text, file=sys.stderr), share_bar)
     command = args.command or shlex.join(["s3router", "analyze", *argv])
     written = write(found, args.output, command, args.markdown)
     for note in found.notes:

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +214,22 @@ def with_progress[T](items: Iterable[T], total: int, printed: bool) -> Iterator[
         yield item
     if shown:
         print(file=sys.stderr)
+
+
+def share_bar(what: str) -> Callable[[float], None]:
+    """A progress bar, on a terminal only; what is returned moves it to the share that is done, and ends it at 1."""
+    if not sys.stderr.isatty():
+        return lambda share: None
+    from tqdm import tqdm
+
+    shown = tqdm(total=1.0, desc=what, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}")
+
+    def told(share: float) -> None:
+        shown.update(share - shown.n)
+        if share >= 1:
+            shown.close()
+
+    return told
 
 
 def places(given: Sequence[str], option: str, langs: Sequence[str]) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_it_is_that_of_models_of_their_own(with_heads, few_clusters):
     assert (found.frames, round(found.seconds, 1)) == (len(truth), 4.5)
 
 
-def test_the_command_writes_it(with_heads, few_clusters, tmp_path, capsys):
+def test_the_command_writes_it(with_heads, few_clusters, tmp_path, monkeypatch, capsys):
     routes = dict.fromkeys(path.stem[:2] for path in with_heads)
     for route in routes:
         shutil.copytree(FIVE, tmp_path / "data" / route)
@@ -93,10 +94,15 @@ def test_the_command_writes_it(with_heads, few_clusters, tmp_path, capsys):
     assert "(out/purity.svg)" in text
     assert "5 k-means clusters" in " ".join(text.split())
     assert "What masks do to the purity of characters" in (tmp_path / "out/index.html").read_text(encoding="utf-8")
-    # of one route alone: the others are said to be missing
+    # of one route alone: the others are said to be missing; and on a terminal
     one = next(iter(routes))
-    assert cli.main(["analyze", *map(str, words), "--speech", f"{one}={tmp_path}/data/{one}"]) == 0
+    assert "clusters of" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    more = ("--speech", f"{one}={tmp_path}/data/{one}", "--audio", str(FIVE))
+    assert cli.main(["analyze", *map(str, words), *more]) == 0
     said = capsys.readouterr().err
+    for bar in ("representations", f"hidden states of {one}", f"clusters of {one}"):
+        assert re.search(rf"{bar}[^:]*: 100%", said), bar
     for route in routes:
         assert (f"Purity of characters, {route}: no speech was given (--speech)." in said) == (route != one)
 

@@ -24,7 +24,10 @@ def test_equals_models_of_their_own(packs):
     resident = load_resident(packs[0])
     recordings = find_recordings([FIVE])
     named = [(path.stem, pack) for path, pack in zip(packs[:2], [p for _, p in read_sources(packs[:2])], strict=True)]
-    found = align(resident, named, recordings, frames=10_000)
+    shares: list[float] = []
+    found = align(resident, named, recordings, frames=10_000, told=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
     assert found.labels == (FROZEN, packs[0].stem, packs[1].stem)
     assert resident.routes.names == ()
     waves = [torch.from_numpy(read_audio(utt.source)) for utt in sorted(recordings, key=lambda u: (u.duration, u.utt))]
