@@ -32,9 +32,7 @@ def keep_largest(
         TrainingError: a weight is no finite number.
     """
     if not all(bool(weight.isfinite().all()) for weight in weights):
-        raise TrainingError(
-            "weights are NaN or infinite: training has diverged; lower the rate of the weights"
-        )
+        raise TrainingError("weights are NaN or infinite: training has diverged; lower the rate of the weights")
     if masks is None:
         masks = [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
     total, kept = sum(w.numel() for w in weights), sum(int(m.sum()) for m in masks)
