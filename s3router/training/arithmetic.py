@@ -59,8 +59,8 @@ def gflops(hidden: int, ffn: int, frames: int = FRAMES, seconds: float = SECONDS
     """Best speed of a transformer layer's training step on this CPU, by arithmetic; both are timed in turns.
 
     Processor time counts, shared out over the threads, so that waiting for a core that others use is not held against
-    whichever was being timed. The layer is torch's own, with torch's present number of threads; weights are kept in float32, as they are in
-    training. A multiplication and an addition are two operations.
+    whichever was being timed. The layer is torch's own, with torch's present number of threads; weights are kept in
+    float32, as they are in training. A multiplication and an addition are two operations.
     """
     import torch
 
