@@ -79,10 +79,16 @@ class PrunedWeight(WeightMask):
         owner, parameter, *_ = self._place
         return owner.parametrizations[parameter].original
 
+    @property
+    def units(self) -> Group | None:
+        """The units that its columns are, where scores are of these."""
+        return self._place[3]
+
     def magnitudes(self, granularity: str) -> Tensor:
         """Of what each score stands for, in the scores' shape."""
-        *_, model, group = self._place
-        return unit_magnitudes(self.weight, granularity) if group is None else group_magnitudes(model, group)
+        if self.units is None:
+            return unit_magnitudes(self.weight, granularity)
+        return group_magnitudes(self._place[2], self.units)
 
     def forward(self, weight: Tensor) -> Tensor:
         """(rows, columns) -> (rows, columns)"""

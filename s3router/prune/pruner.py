@@ -16,6 +16,8 @@ from s3router.prune.schedule import RESTS, REVIVING, Schedule
 
 logger = logging.getLogger(__name__)
 
+_UNITS = {"ffn": "hidden units", "attention": "attention heads"}
+
 
 class Pruner:
     """Prunes a model while it trains; for a model of another method it does nothing.
@@ -94,14 +96,17 @@ class Pruner:
                 raise TrainingError(
                     f"{removed} of {units} are removed, and {wanted} should be: s3router's fault; please report it"
                 )
-        masks = [member.keep().expand(member.weight.shape) for member in self.members]
-        removed, total = sum(int((~mask).sum()) for mask in masks), sum(mask.numel() for mask in masks)
+        counts: dict[str, tuple[int, int]] = {}
+        for member in self.members:
+            units = member.units
+            mask = member.keep_units() if units else member.keep().expand(member.weight.shape)
+            what = _UNITS[units.role] if units else "weights"
+            removed, total = counts.get(what, (0, 0))
+            counts[what] = removed + int((~mask).sum()), total + mask.numel()
         for member, mode in zip(self.members, modes, strict=True):
             member.train(mode)
-        logger.info(
-            "pruned: %s of %s weights in %d matrices are removed (%.2f %%)",
-            *(f"{removed:,}", f"{total:,}", len(self.members), 100 * removed / total),
-        )
+        words = [f"{n:,} of {of:,} {what} ({n / of:.2%})" for what, (n, of) in counts.items()]
+        logger.info("pruned: removed are %s in %d matrices", " and ".join(words), len(self.members))
 
     def _by_cost(self, pool: Pool) -> bool:
         return self.pruning.mask.scope == "flops" and pool.members[0].group is not None

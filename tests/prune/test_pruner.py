@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -307,11 +308,13 @@ def test_importance_is_compared_between_layers_where_these_share_a_threshold(sco
 
 
 @pytest.mark.parametrize("start", ["pretrained", "finetuned", "importance"])
-def test_router_p_removes_whole_units(start):
+def test_router_p_removes_whole_units(start, caplog):
+    caplog.set_level(logging.INFO)
     model = pruned("router_p", {"start": start}, targets=("ffn",), granularity="group", sparsity=0.3)
     for mask in masks_of(model).values():
         assert torch.equal(mask, mask[:1].expand_as(mask))
         assert int((~mask[0]).sum()) == 3
+    assert "removed are 6 of 20 hidden units (30.00%) in 2 matrices" in caplog.text
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
