@@ -1,7 +1,7 @@
 """``s3router shrink``: a trained model without the hidden units and attention heads that its masks remove.
 
 s3router shrink es.pack -o es-small --onnx
-s3router shrink exp/en_router_p -o en-small       (trained with --mask_conf granularity=group)
+s3router shrink exp/en_small -o en-small          (trained with --mask_conf granularity=group)
 
 A plain model, as ``s3router bake`` writes it, but with fewer rows and columns in place of zeros.
 """
