@@ -419,6 +419,25 @@ def test_report(grid, tmp_path):
         Known.read(folder, "cer")
 
 
+def test_cells_of_one_place_make_one_table(tmp_path):
+    methods = {"weight": {}, "router": {}}
+    cells = [
+        {"lang": "en", "subset": "5min", "methods": ["router"], "sparsities": [0.3]},
+        {"lang": "en", "subset": "5min", "methods": ["router", "weight"], "sparsities": [0.1]},
+    ]
+    grid = grid_of(tmp_path, methods=methods, repeat={"router": 0.1}, sweep=None, cells=cells)
+    first = [run for run in Plan(grid, EMPTY).runs() if run.seed == 0]
+    results = {run.key: result(run, 0.2 + k / 10) for k, run in enumerate(first)}
+    write_report(grid, Known(results), tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert text.count("## English, 5 minutes") == 1
+    assert [row[0] for row in figures(text) if row[0].startswith(("S3-Router,", "weight f"))] == [
+        "weight finetuning",
+        "S3-Router, 10 % removed",
+        "S3-Router, 30 % removed",
+    ]
+
+
 def figures(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 

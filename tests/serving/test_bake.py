@@ -205,25 +205,23 @@ def test_every_family(tmp_path, upstream, norm, onnx):
     assert cli.main([*command, *(["--onnx"] if onnx else [])]) == 0
 
 
+def bake_on(checkpoint: Path, folder: Path, *options: str) -> int:
+    """The command, of the pack that lies beside the folder."""
+    pack = folder.parent / "xx.pack"
+    return cli.main(["bake", str(pack), "--backbone-ckpt", str(checkpoint), "-o", str(folder), *options])
+
+
 def test_an_upstream_of_s3prl(tmp_path, capsys):
     torch.save(models.s3prl_state("hubert_custom"), tmp_path / "model.pt")
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = make_pack(model, "hubert_custom")
     write_pack(tmp_path / "xx.pack", pack)
-    command = [
-        "bake",
-        str(tmp_path / "xx.pack"),
-        "--backbone-ckpt",
-        str(tmp_path / "model.pt"),
-        "-o",
-        str(tmp_path / "b"),
-    ]
-    assert cli.main(command) == 0
+    assert bake_on(tmp_path / "model.pt", tmp_path / "b") == 0
     baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
     for name, weight in model.state_dict().items():
         wanted = pack.delta.get(name, weight) * pack.masks.get(name, torch.ones(()))
         assert torch.equal(baked[name], wanted.to(baked[name].dtype)), name
-    assert cli.main([*command[:-1], str(tmp_path / "c"), "--onnx"]) == 1
+    assert bake_on(tmp_path / "model.pt", tmp_path / "c", "--onnx") == 1
     assert "--onnx: upstream hubert_custom is not one of transformers" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
@@ -291,15 +289,7 @@ def test_adapters_go_into_a_checkpoint_of_s3prl(tmp_path):
     model = load_expert("hubert_custom", str(tmp_path / "model.pt")).model
     pack = adapter_pack(model, "hubert_custom", "lora")
     write_pack(tmp_path / "xx.pack", pack)
-    command = [
-        "bake",
-        str(tmp_path / "xx.pack"),
-        "--backbone-ckpt",
-        str(tmp_path / "model.pt"),
-        "-o",
-        str(tmp_path / "b"),
-    ]
-    assert cli.main(command) == 0
+    assert bake_on(tmp_path / "model.pt", tmp_path / "b") == 0
     baked = load_expert("hubert_custom", str(tmp_path / "b" / "model.pt")).model.state_dict()
     merged = merge(model, pack).state_dict()
     assert all(torch.equal(baked[name], weight.to(baked[name].dtype)) for name, weight in merged.items())

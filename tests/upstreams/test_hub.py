@@ -181,6 +181,7 @@ def test_a_failed_download_says_where_to_put_the_file(registered, monkeypatch, t
     ("conf", "message"),
     [
         ({"upstream": "hubrt_base"}, "hubrt_base' is not known. Did you mean hubert_base"),
+        ({"upstream": "/"}, "'/' is not known. It is a path: name a family, or auto"),
         ({"upstream": "tinny"}, "Did you mean tiny"),
         ({"upstream": "hf_hubert_custom"}, "needs a folder"),
         ({"upstream": "hubert_custom"}, "needs a checkpoint"),
