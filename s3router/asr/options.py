@@ -223,7 +223,7 @@ def check(args: argparse.Namespace) -> None:
     if args.use_amp:
         problems.append("--use_amp is float16 with loss scaling; use --amp_dtype bfloat16")
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError("; ".join(dict.fromkeys(problems)))  # masks and methods may say the same
 
 
 def _problems_of(check: Callable[[], object]) -> list[str]:

@@ -135,7 +135,7 @@ def _problems(options: argparse.Namespace) -> list[str]:
         try:
             check()
         except ConfigError as error:
-            found.append(str(error))
+            found += [] if str(error) in found else [str(error)]
     if not masks and (options.sparsity is not None or options.mask_conf):
         found.append(f"--sparsity and --mask-conf are for methods with masks, not {method}; leave them out")
     if METHODS[method].rate is None and options.upstream_lr is not None:
