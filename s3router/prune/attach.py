@@ -69,8 +69,8 @@ def check(method: str, conf: Mapping[str, Any], mask: MaskConfig) -> dict[str, A
             f"method {method} removes single weights, and granularity {mask.granularity!r} was asked for; leave it "
             "out, or take method router_p"
         )
-    if mask.score_init != "weight" and filled.keys() - conf.keys() >= {"start"}:
-        filled["start"] = "pretrained"  # such scores start anywhere
+    if filled.get("start", "pretrained") is None:  # scores that start anywhere have no magnitudes to follow
+        filled["start"] = "finetuned" if mask.score_init == "weight" else "pretrained"
     start = filled.get("start", "pretrained")
     if start != "pretrained" and mask.score_init != "weight":
         raise ConfigError(f"method {method}: start {start} is for score_init weight, not {mask.score_init}")

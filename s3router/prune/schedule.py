@@ -35,7 +35,7 @@ CONF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "imp": {"rounds": None, "step": None, "schedule": "linear"},
         "parp": {"every": 50},
         "parp_p": {"every": 50, "initial": None, "until": 0.5, "schedule": "linear"},
-        "router_p": {"finetune": None, "start": "finetuned", "together": False},
+        "router_p": {"finetune": None, "start": None, "together": False},  # start: finetuned where there is a choice
     }
 )
 """Method -> the fields of its configuration (``method_conf``) with their defaults; see `Schedule.of`."""
@@ -123,7 +123,7 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     conf = {**CONF[method], **given}
     unchanged = conf.get("together") is True or conf.get("finetune") == 0
-    if method == "router_p" and "start" not in given and unchanged:
+    if method == "router_p" and conf["start"] is None and unchanged:
         conf["start"] = "pretrained"
     problems = []
 
@@ -146,7 +146,8 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     number("until", lambda v: 0 < v <= 1, "above 0, at most 1")
     number("finetune", lambda v: 0 <= v < 1, "from 0 up to 1")
     one_of("schedule", tuple(SHAPES))
-    one_of("start", STARTS)
+    if conf.get("start") is not None:
+        one_of("start", STARTS)
     one_of("together", (True, False))
     if conf.get("rounds") is not None and conf.get("step") is not None:
         problems.append("rounds and step: the one follows from the other and the sparsity; give one of them")

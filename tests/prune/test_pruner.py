@@ -11,9 +11,10 @@ from torch.func import functional_call
 
 from s3router.errors import ConfigError, TrainingError
 from s3router.masks import MaskConfig, masks_of
-from s3router.prune.attach import attach_pruning
+from s3router.prune.attach import attach_pruning, check
 from s3router.prune.magnitude import keep_largest
 from s3router.prune.pruner import Pruner
+from s3router.prune.schedule import complete
 from s3router.tuners.learnt import learnt
 from tests.prune.toy import NAMES, RATE, UPDATES, Reference, batch, loss_of, pruned, toy, trained
 
@@ -264,6 +265,13 @@ def test_what_was_removed_stays_removed_and_counts():
 def test_what_does_not_go_together(method, conf, mask, message):
     with pytest.raises(ConfigError, match=message):
         pruned(method, conf, **mask)
+
+
+@pytest.mark.parametrize(("score_init", "start"), [("weight", "finetuned"), ("ori", "pretrained")])
+def test_where_scores_start_follows_from_how_they_start(score_init, start):
+    mask = MaskConfig(sparsity=0.5, score_init=score_init)
+    assert check("router_p", {}, mask)["start"] == start
+    assert check("router_p", complete("router_p", {}), mask)["start"] == start  # as whoever attaches it does
 
 
 def importance_by_hand() -> dict[str, torch.Tensor]:
