@@ -69,7 +69,10 @@ class Page:
     def __init__(self, grid: Grid, known: Known, sweep: bool = True):
         self.grid, self.known, self.routes = grid, known, Routes.of(grid.raw)
         if lacking := [method for method in SINGLE if method not in self.routes.single]:
-            raise ConfigError(f"{grid.path}: routes: single has no {', '.join(lacking)}, which the page compares")
+            raise ConfigError(
+                f"{grid.path}: a page would compare single models with the joint ones, and routes: single has no "
+                f"{', '.join(lacking)}; the joint models' own page is written by {self.routes.command}"
+            )
         self.plan = Plan(grid, known, sweep)
         self.measured = read_measured(grid, self.routes)
         found = {name: known.results[run.key] for name, run in chosen(grid, known, sweep)}

@@ -26,6 +26,7 @@ from s3router.experiments.planning import Plan
 from s3router.experiments.results import Known
 from s3router.experiments.routes import chosen, link_models
 from s3router.experiments.routes_grid import Routes
+from s3router.experiments.routes_page import Page
 from s3router.packs import MaskPack, PackMeta, write_pack
 from s3router.packs.fingerprint import weights_hash
 
@@ -411,6 +412,14 @@ def test_page_of_unfinished_or_strange_stages(work, memory, capsys):
     path.write_text(path.read_text().replace("es-1", "es-9"))
     assert main(table) == 1
     assert "is not made of those of en es" in capsys.readouterr().err
+
+
+def test_joint_models_alone_have_no_page():
+    grid = routes_grid(single=[], joint=["frozen"], command="./run_joint.sh")
+    with pytest.raises(
+        ConfigError, match=r"weight, router; the joint models' own page is written by ./run_joint\.sh"
+    ):
+        Page(grid, EMPTY)
 
 
 def test_the_settings_of_a_measurement_are_those_of_its_routes():
