@@ -407,6 +407,7 @@ def test_no_task_experiment(files, refuse, line, path):
         ("langid --routes junk --dev it=five it=five", "each name once"),
         ("inspect", "PACK"),
         ("bake junk", "-o/--output"),
+        ("bake junk -o out --checkpoint best.pth", "--checkpoint best.pth: junk is a pack, made of one checkpoint"),
     ],
 )
 def test_recordings_and_routes(files, refuse, line, part):

@@ -41,8 +41,8 @@ class BatchOptions:
         problems = []
         if not self.batch_seconds >= 0:
             problems.append(f"batch seconds {self.batch_seconds} is below 0 (0 decodes one by one)")
-        if not self.max_seconds > 0:
-            problems.append(f"max seconds {self.max_seconds} is not above 0")
+        if not 0.1 <= self.max_seconds < math.inf:  # some frames of every upstream
+            problems.append(f"max seconds {self.max_seconds} is not a number from 0.1 on")
         if not 0 <= self.overlap_seconds <= self.max_seconds / 2:
             problems.append(f"overlap seconds {self.overlap_seconds} is not between 0 and half of max seconds")
         if problems:

@@ -21,21 +21,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s3router.data.audio_content import HEADERLESS, STREAMED, Seconds, check_riff, decode_file, to_mono
+from s3router.data.audio_content import HEADERLESS, STREAMED, Seconds, check_length, decode_file, to_mono
 from s3router.errors import ConfigError, DataError
 from s3router.files import replacing
-
-if TYPE_CHECKING:
-    pass
 
 SAMPLE_RATE = 16000
 """Sample rate of the audio that upstreams take, in Hz."""
 PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
 """Environment variable: seconds after which a pipe of wav.scp counts as hung (default 600; 0: no limit)."""
+
+RATES = range(1000, 768_001)
+"""Sample rates that recordings may have, in Hz; a header that says another is damaged, or wants memory."""
 
 _STRETCH = re.compile(r"^(?P<source>.*)#t=(?P<start>\d+(?:\.\d+)?),(?P<end>\d+(?:\.\d+)?)$")
 _ARK = re.compile(r"^(?P<path>[^|]*):(?P<offset>\d+)$")
@@ -55,6 +54,17 @@ def join_stretch(source: str, start: Seconds, end: Seconds) -> str:
 def is_pipe(source: str) -> bool:
     """Whether the source is a shell command whose standard output is audio."""
     return split_stretch(source)[0].rstrip().endswith("|")
+
+
+def no_command(source: str, what: str) -> str:
+    """A source that comes from elsewhere than ``wav.scp``, where nobody expects that it is run.
+
+    Raises:
+        DataError: it is a pipe; `what` it is of is named.
+    """
+    if is_pipe(source):
+        raise DataError(f"{what}: {source!r} is a shell command, which only wav.scp may hold; name a file")
+    return source
 
 
 def file_of(source: str) -> Path | None:
@@ -128,7 +138,7 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
     if start is None:
         samples, rate = _decode(source)
     else:
-        samples, rate = _decode_cached(source)
+        samples, rate = _decode_cached(source, file_stamp(source))
         samples = cut(samples, rate, start, end, source)
     return _checked(source, samples, rate)
 
@@ -140,7 +150,14 @@ def _checked(source: str, samples: np.ndarray, rate: int) -> tuple[np.ndarray, i
         raise DataError(
             f"{source}: contains NaN or infinite samples; make the recording again, or remove it from wav.scp"
         )
-    return samples, rate
+    return samples, check_rate(rate, source)
+
+
+def check_rate(rate: int, name: str) -> int:
+    """The rate in Hz. Raises DataError where it is none of `RATES`."""
+    if rate not in RATES:
+        raise DataError(f"{name}: a sample rate of {rate} Hz; {RATES[0]} to {RATES[-1]} Hz can be read, correct it")
+    return rate
 
 
 def cut(samples: np.ndarray, rate: int, start: Seconds, end: Seconds, source: str) -> np.ndarray:
@@ -189,7 +206,7 @@ def probe(source: str | os.PathLike) -> AudioInfo:
         import soundfile
 
         with open(_existing(path), "rb") as file:
-            check_riff(file, source)
+            check_length(file, source)
         try:
             info = soundfile.info(source)
         except soundfile.LibsndfileError:
@@ -248,7 +265,7 @@ def write_audio(path: str | os.PathLike, samples: np.ndarray, rate: int) -> None
 
 
 @lru_cache(maxsize=1)
-def _decode_cached(source: str) -> tuple[np.ndarray, int]:
+def _decode_cached(source: str, stamp: tuple[int, int] | None) -> tuple[np.ndarray, int]:
     return _decode(source)  # the segments of one recording follow one another
 
 

@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,6 +28,7 @@ _CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,nist,"
     "ogg,tta,w64,wav,wv"
 )
+_BLOCK = 1 << 20  # samples
 STREAMED = 0x7FFFF000  # RIFF data sizes from here on (and 0) are what encoders write when the length is not known
 
 
@@ -46,12 +48,11 @@ def decode_file(file: BinaryIO, source: str, max_seconds: Seconds = math.inf) ->
 
     if (suffix := Path(source).suffix.lower()) in HEADERLESS:
         return _decode_av(file, source, suffix[1:], max_seconds)
-    check_riff(file, source)
+    check_length(file, source)
     try:
         with soundfile.SoundFile(file) as opened:
             frames, rate = opened.frames, opened.samplerate
-            most = -1 if max_seconds == math.inf else int(max_seconds * rate) + 1
-            samples = opened.read(most, dtype="float32") if opened.seekable() else _read_on(opened)
+            samples = _read_on(opened, max_seconds * rate)
     except soundfile.LibsndfileError as error:
         file.seek(0)
         if file.read(4) in (b"RIFF", b"fLaC"):
@@ -65,12 +66,12 @@ def decode_file(file: BinaryIO, source: str, max_seconds: Seconds = math.inf) ->
     return samples, rate
 
 
-def _read_on(opened: soundfile.SoundFile) -> np.ndarray:
-    """All samples of a file in which libsndfile cannot seek, such as GSM 6.10 in wav."""
-    blocks = [opened.read(1 << 16, dtype="float32")]
-    while len(blocks[-1]):
-        blocks.append(opened.read(1 << 16, dtype="float32"))
-    return np.concatenate(blocks)
+def _read_on(opened: soundfile.SoundFile, most: float) -> np.ndarray:
+    """All samples, or some more than `most`. In blocks: a header may tell any number, and some files tell none."""
+    blocks, samples = [opened.read(_BLOCK, dtype="float32")], 0
+    while len(blocks[-1]) == _BLOCK and (samples := samples + _BLOCK) <= most:
+        blocks.append(opened.read(_BLOCK, dtype="float32"))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _too_long(source: str, max_seconds: Seconds) -> TooLongError:
@@ -85,39 +86,89 @@ def _decode_av(file: BinaryIO, source: str, container: str | None, max_seconds: 
         with av.open(file, format=container, options={"format_whitelist": _CONTAINERS}) as opened:
             if not opened.streams.audio:
                 raise DataError(f"{source}: no audio in it")
+            if opened.streams.audio[0].codec_context is None:
+                raise DataError(f"{source}: audio in a format that ffmpeg does not know; convert it to wav")
             rate = opened.streams.audio[0].rate
-            mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            floats = av.AudioResampler(format="fltp", rate=rate)  # channels stay: ffmpeg would add them up, not average
             for frame in itertools.chain(opened.decode(audio=0), (None,)):
-                for block in mono.resample(frame):
-                    blocks.append(block)
+                for block in floats.resample(frame):
+                    blocks.append(block.to_ndarray())
                     samples += block.samples
                 if samples > max_seconds * rate:
                     raise _too_long(source, max_seconds)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, AttributeError, TypeError) as error:  # of what its bindings do not expect
         raise DataError(f"{source}: not audio that can be decoded, or damaged ({error}); convert it to wav") from error
     if not blocks:
         raise DataError(f"{source}: no audio in it; fetch or make it again")
-    return np.concatenate([b.to_ndarray().reshape(-1) for b in blocks]), rate
+    return np.concatenate(blocks, axis=1).T, rate
 
 
-def check_riff(file: BinaryIO, source: str) -> None:
-    """Refuse a wav file whose data ends before its header says so: decoders read it in silence. Rewinds the file."""
+def check_length(file: BinaryIO, source: str) -> None:
+    """Refuse a file whose audio ends before its header says so: decoders read it in silence. Rewinds the file.
+
+    Of wav, rf64, w64, aiff, au and caf; flac says it by itself, and others have no length in their header.
+    """
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
-    head = file.read(12)
-    position = 12
-    while head[:4] == b"RIFF" and head[8:] == b"WAVE" and position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"data":
-            if 0 < length < STREAMED and position + 8 + length > size:
-                raise DataError(
-                    f"{source}: truncated ({size - position - 8} of {length} bytes of audio); fetch or make it again"
-                )
-            break
-        position += 8 + length + length % 2
+    end = _told_end(file, size)
     file.seek(0)
+    if end is not None and end > size:
+        raise DataError(f"{source}: truncated ({size} of {end} bytes); fetch or make it again")
+
+
+def _told_end(file: BinaryIO, size: int) -> int | None:
+    """Where the audio ends as the header has it, in bytes from the beginning; None where it does not say."""
+    head = file.read(16)
+    if len(head) < 16:
+        return None
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        # chunks: name, length in bytes, padded to even; that of RF64's data stands in its first chunk, ds64
+        long = 0
+        for start, name, length in _chunks(file, size, 12, "<4sI", pad=2):
+            if name == b"ds64":
+                file.seek(start)
+                _, long = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
+            if name == b"data":
+                return start + length if 0 < length < STREAMED else start + long if long and long < 2**62 else None
+    elif head[:4] == b"FORM":
+        for start, name, length in _chunks(file, size, 12, ">4sI", pad=2):
+            if name == b"SSND":
+                return start + length if length else None
+    elif head[:4] == b"caff":
+        for start, name, length in _chunks(file, size, 8, ">4sq", pad=1):
+            if name == b"data":
+                return start + length if length > 0 else None
+    elif head[:4] == b".snd":
+        start, length = struct.unpack(">II", head[4:12])
+        return start + length if 0 < length < 0xFFFFFFFF else None
+    elif head[:4] == b"riff":  # Sony's wave64, whose names are GUIDs that begin so, and whose lengths count them, too
+        for start, name, length in _chunks(file, size, 40, "<4s12xQ", pad=8, counted=24):
+            if name == b"data":
+                return start + length if length > 0 else None
+    return None
+
+
+def _chunks(
+    file: BinaryIO, size: int, position: int, form: str, pad: int, counted: int = 0
+) -> Iterator[tuple[int, bytes, int]]:
+    """(where its content starts, name, length of the content) of each chunk, in bytes.
+
+    Args:
+        position: of the first.
+        form: of name and length, in `struct`'s words.
+        pad: chunks begin at multiples of this.
+        counted: bytes of name and length that the length counts.
+    """
+    width = struct.calcsize(form)
+    while position + width <= size:
+        file.seek(position)
+        name, length = struct.unpack(form, file.read(width))
+        length -= counted
+        yield position + width, name, length
+        if length < 0:
+            return
+        position += width + length + -length % pad
 
 
 def to_mono(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3router.data.audio import read_native, split_stretch, write_audio
+from s3router.data.audio import no_command, read_native, split_stretch, write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.waves import waveform
 from s3router.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ def write_dataset(data: DataDir, folder: str | os.PathLike) -> None:
 def _place(cell: Any, folder: Path, name: str) -> str:
     """Where the audio of a cell lies; what is only in memory is written there first."""
     if isinstance(cell, str):
-        return os.path.abspath(cell)
+        return no_command(os.path.abspath(cell), name)
     content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, Mapping) else (None, None)
     if content:
         target = folder / f"{name}{Path(path or '').suffix or '.wav'}"
@@ -107,7 +107,7 @@ def _place(cell: Any, folder: Path, name: str) -> str:
             file.write(content)
         return str(target.absolute())
     if path:
-        return os.path.abspath(path)
+        return no_command(os.path.abspath(path), name)
     write_audio(folder / f"{name}.flac", waveform(cell, name), 16000)
     return str((folder / f"{name}.flac").absolute())
 

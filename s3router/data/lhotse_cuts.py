@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from s3router.data.audio import join_stretch, split_stretch
+from s3router.data.audio import join_stretch, no_command, split_stretch
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import ConfigError, DataError
 from s3router.files import replacing
@@ -59,7 +59,7 @@ def _utterances(cut: Any) -> list[Utterance]:
     source, kind = str(recording.sources[0].source), recording.sources[0].type
     if kind not in ("file", "command"):
         raise DataError(f"cut {cut.id}: its audio is of type {kind}; save it as a file (CutSet.save_audios)")
-    source = f"{source} |" if kind == "command" else os.path.abspath(source)
+    source = f"{source} |" if kind == "command" else no_command(os.path.abspath(source), f"cut {cut.id}")
     if not cut.supervisions:
         raise DataError(f"cut {cut.id}: no supervision, so no text; leave it out (CutSet.filter)")
     found = []

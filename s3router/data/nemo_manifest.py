@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from s3router.data.audio import join_stretch, split_stretch
+from s3router.data.audio import join_stretch, no_command, split_stretch
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
 from s3router.files import write_lines
@@ -31,7 +31,7 @@ def read_manifest(path: str | os.PathLike) -> list[Utterance]:
         if line.strip():
             try:
                 utts.append(_utterance(json.loads(line), path.parent))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, DataError) as error:
                 problems.append(f"line {number}: {error}")
     if problems:
         raise DataError(summary(path, problems))
@@ -60,7 +60,7 @@ def _utterance(entry: Any, folder: Path) -> Utterance:
     """Raises ValueError where the object lacks something."""
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ValueError("expected an object with audio_filepath, duration and text")
-    source = str((folder / entry["audio_filepath"]).absolute())
+    source = no_command(str((folder / entry["audio_filepath"]).absolute()), "audio_filepath")
     seconds, start = (None if entry.get(name) is None else float(entry[name]) for name in ("duration", "offset"))
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"duration {seconds:g}: seconds above 0 are needed")

@@ -136,7 +136,7 @@ def kind_of(path: str | os.PathLike) -> str | None:
             size = int.from_bytes(file.read(8), "little")
             metadata = json.loads(file.read(size if size <= MAX_HEADER else 0))["__metadata__"]
             return metadata["format"] if metadata["format"] in KINDS else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -97,9 +97,11 @@ def from_json(values: Mapping[str, Any], version: int) -> Description:
 
 
 def check_route(route: Any) -> str:
-    """The name of a route: letters, digits and ``_ + - .`` of any script, at most 64, no dot first."""
+    """The name of a route: letters, digits and ``_ + - .`` of any script, at most 64, no dot first; not ``auto``."""
     if not isinstance(route, str) or not _ROUTE.fullmatch(route):
         raise Malformed(f"route {str(route)[:80]!r}: a name of at most 64 letters, digits, _ + - . is needed")
+    if route == "auto":
+        raise Malformed("route 'auto': this name lets the recording choose its route; take another")
     return route
 
 

@@ -89,6 +89,8 @@ def bake(
 
     output = Path(output)
     _refuse_used(output)
+    if checkpoint is not None and not Path(source).is_dir():
+        raise ConfigError(f"--checkpoint {checkpoint}: {source} is a pack, made of one checkpoint; leave it out")
     if is_whole(source):
         if onnx:
             raise ConfigError("--onnx: not for whole recognisers; optimum exports the folder that bake writes")

@@ -84,6 +84,12 @@ class LanguageClassifier:
                 f"the language classifier is for another backbone ({self.backbone}, fingerprint {self.fingerprint}; "
                 f"this one is {upstream.backbone_fingerprint}). Fit one on this backbone (s3router langid --fit)."
             )
+        states, width = upstream.outline
+        if len(self.mean) != 2 * width or self.layers >= states:
+            raise PackError(
+                f"the language classifier is for {self.layers} layers of width {len(self.mean) / 2:g}, the backbone "
+                f"has {states - 1} of width {width}. Fit one on this backbone (s3router langid --fit)."
+            )
 
     def figures(self) -> dict[str, Any]:
         """What there is to know of it besides its numbers, as plain data for JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,7 @@ class RouteHead(nn.Module, abc.ABC):
     """Featurizer and linear output layer of one route, as its pack holds them; subclasses differ in the reduction.
 
     Attributes:
+        route: whose it is.
         gain: factor on the waveform.
         purpose: what it is for, for messages.
 
@@ -35,6 +36,7 @@ class RouteHead(nn.Module, abc.ABC):
 
     def __init__(self, pack: MaskPack):
         super().__init__()
+        self.route = pack.route
         if "weight" not in pack.head:
             raise PackError(f"route {pack.route!r}: its pack has no output layer; pack it again")
         settings = pack.meta.preprocessing
@@ -53,6 +55,30 @@ class RouteHead(nn.Module, abc.ABC):
         self.register_buffer("weight", pack.head["weight"].float())
         self.register_buffer("bias", pack.head["bias"].float() if "bias" in pack.head else None)
 
+    def check(self, states: int, width: int) -> None:
+        """Hold the head against the number and the width of the hidden states that an upstream gives.
+
+        Raises:
+            PackError: it is for others.
+        """
+        if self.weight.size(1) != width:
+            raise PackError(
+                f"route {self.route!r}: its output layer is for features of width {self.weight.size(1)}, those of the "
+                f"backbone have {width}; pack it again"
+            )
+        if self.layer_weights is not None and len(self.layer_weights) != states:
+            raise PackError(
+                f"route {self.route!r}: its pack weighs {len(self.layer_weights)} hidden states, the backbone gives "
+                f"{states}; pack it again"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RouteHead:
+        """As of every module, but heads stay in float32, in which features are summed, whatever a model is cast to."""
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = buffer.to(fn(buffer).device)
+        return self
+
     def features(self, hidden: Sequence[Tensor]) -> Tensor:
         """[(B, T, C)] * layers -> (B, T, C), float32: the weighted sum, or the last."""
         if self.layer_weights is None:
@@ -61,10 +87,6 @@ class RouteHead(nn.Module, abc.ABC):
             hidden = [F.layer_norm(h, h.shape[-1:]) for h in hidden]
         if self.layer_weights is None:
             return hidden[0].float()
-        if len(hidden) != len(self.layer_weights):
-            raise PackError(
-                f"the pack weighs {len(self.layer_weights)} hidden states, the backbone gives {len(hidden)}"
-            )
         stacked = torch.stack(list(hidden))
         weights = F.softmax(self.layer_weights, dim=-1)
         return (weights[:, None] * stacked.view(len(hidden), -1)).sum(0).view(stacked.shape[1:]).float()

@@ -93,6 +93,7 @@ class RoutedModel(nn.Module):
             self._heads[_key(pack.route)] = self.whole.add(pack)
             return pack.route
         head = route_head(pack).to(self.device).eval()
+        head.check(*self.upstream.outline)
         self.upstream.add_route(pack)
         self._heads[_key(pack.route)] = head
         return pack.route

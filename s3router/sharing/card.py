@@ -14,7 +14,7 @@ from s3router.packs.container import printable
 from s3router.sharing.shared_packs import SharedPack, backbone_words
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 NAME = "README.md"
 BEGIN = "<!-- s3router push writes from here -->"
@@ -34,13 +34,14 @@ def card(packs: Sequence[SharedPack], repository: str, before: str = "") -> str:
     Args:
         packs: all that the repository has, at least one.
         before: the README that is there; what it holds besides the generated part stays.
-    """
-    from huggingface_hub import ModelCard
 
+    Raises:
+        PackError: the metadata of `before` cannot be read.
+    """
     page = "\n".join([BEGIN, *_page(packs, repository), END])
     if not before.strip():
         return f"---\n{_metadata(packs, repository).to_yaml()}\n---\n\n{page}\n"
-    old = ModelCard(before, ignore_metadata_errors=True)
+    old = _read(before, repository)
     # `ModelCard` reads model-index into eval_results, which ours replace
     kept = {key: value for key, value in vars(old.data).items() if key not in ("eval_results", "model_name")}
     data = _metadata(packs, repository, kept)
@@ -56,22 +57,37 @@ def check_card(packs: Sequence[SharedPack], content: str, where: str) -> None:
         where: the repository, for messages.
 
     Raises:
-        PackError: one of them is for another backbone than the README says, or of another route.
+        PackError: one of them is for another backbone than the README says, or of another route; the README's metadata
+            cannot be read.
     """
-    from huggingface_hub import ModelCard
-
-    told = vars(ModelCard(content, ignore_metadata_errors=True).data).get("s3router")
+    told = vars(_read(content, where).data).get("s3router")
     listed = told.get("packs") if isinstance(told, dict) else None
-    entries = {entry.get("file"): entry for entry in listed or () if isinstance(entry, dict)}
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    by_file = {entry["file"]: entry for entry in entries if isinstance(entry.get("file"), str)}
     for pack in packs:
         found = {"route": pack.route, "fingerprint": pack.meta.fingerprint}
-        said = {key: entries.get(pack.name, {}).get(key, value) for key, value in found.items()}
+        said = {key: by_file.get(pack.name, {}).get(key, value) for key, value in found.items()}
         if wrong := [key for key in found if said[key] != found[key]]:
             key = wrong[0]
             raise PackError(
                 f"{where}: {pack.name} has {key} {found[key]}, and the README says {said[key]!r}: they do not belong "
                 "together. Take another revision, or ask its owner to push it again."
             )
+
+
+def _read(content: str, repository: str) -> ModelCard:
+    """A README that may come from anywhere. Raises PackError where its metadata cannot be read."""
+    import yaml
+    from huggingface_hub import ModelCard
+
+    try:
+        return ModelCard(content, ignore_metadata_errors=True)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise PackError(
+            f"{repository}: the metadata at the top of its {NAME} cannot be read ({why}). Mend it on the hub, or take "
+            "another revision."
+        ) from None
 
 
 def base_model_of(pack: SharedPack) -> str | None:

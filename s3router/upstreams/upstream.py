@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,6 +76,14 @@ class Upstream(nn.Module):
     def backbone(self) -> nn.Module:
         """The bare model (HubertModel, Wav2Vec2Model ...) whose weights are masked and fingerprinted."""
         return model_of(self.expert)
+
+    @cached_property
+    @torch.inference_mode()
+    def outline(self) -> tuple[int, int]:
+        """(number, width) of the hidden states that it gives, found once with a moment of silence."""
+        silence = torch.zeros(1600, device=next(self.parameters()).device)
+        states = self([silence])["hidden_states"]
+        return len(states), states[0].shape[-1]
 
     @property
     def front_end(self) -> nn.Module | None:

@@ -107,6 +107,12 @@ def test_bad_options_are_listed_together():
         BatchOptions(batch_seconds=-1, max_seconds=0, overlap_seconds=3)
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0.02, -1])
+def test_lengths_of_chunks_that_cannot_be(seconds):
+    with pytest.raises(ConfigError, match=f"max seconds {seconds} is not a number from 0.1 on"):
+        BatchOptions(max_seconds=seconds, overlap_seconds=0)
+
+
 def test_batched_equals_single_and_texts_come_out_right(data):
     model, tokens, directory = StandIn(), TokenIds(TOKENS), DataDir.read(data)
     truth = {utt.utt: utt.text for utt in directory.utts}

@@ -90,6 +90,52 @@ def test_stereo_is_the_mean_of_its_channels(tmp_path, speech):
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), speech / 2, atol=1e-7)
 
 
+def test_stereo_that_ffmpeg_decodes_is_the_mean_of_its_channels_too(tmp_path, speech):
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("pcm_f32le", rate=16000, layout="stereo", format="flt")
+        pairs = np.stack([speech, speech], 1).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pairs), format="flt", layout="stereo")
+        frame.sample_rate = 16000
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    np.testing.assert_allclose(read_audio(path), speech, atol=1e-7)
+    assert read_bytes(path.read_bytes(), "a.mka", max_seconds=2).shape == speech.shape
+
+
+def test_audio_in_a_format_that_ffmpeg_does_not_know(tmp_path, speech):
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("pcm_s16le", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16000
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    path.write_bytes(path.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
+    with pytest.raises(DataError, match=r"a.mka: audio in a format that ffmpeg does not know; convert it to wav"):
+        read_audio(path)
+
+
+def test_a_header_does_not_decide_how_much_memory_is_taken(tmp_path, speech):
+    write_audio(tmp_path / "a.flac", speech, 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21:26] = bytes([content[21] | 0x0F]) + b"\xff" * 4  # the number of samples, 36 bits: 256 GiB of them
+    with pytest.raises(DataError, match=r"truncated \(25600 of 68719476735 samples\)|damaged or truncated"):
+        read_bytes(bytes(content), "a.flac")
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2_000_000])
+def test_rates_that_no_recording_has(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), rate)
+    with pytest.raises(DataError, match=rf"a.wav: a sample rate of {rate} Hz; 1000 to 768000 Hz can be read"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_a_recording_that_changes_is_read_again(tmp_path, speech):
+    write_audio(tmp_path / "a.wav", speech, 16000)
+    first = read_audio(f"{tmp_path}/a.wav#t=0,1")
+    write_audio(tmp_path / "a.wav", speech[8000:], 16000)
+    assert not np.array_equal(read_audio(f"{tmp_path}/a.wav#t=0,1"), first)
+
+
 def test_pipes(tmp_path, speech):
     write_audio(tmp_path / "a b.wav", speech, 16000)
     np.testing.assert_array_equal(read_audio(f"cat '{tmp_path}/a b.wav' |"), speech)
@@ -189,10 +235,11 @@ def test_missing_empty_and_foreign_files(tmp_path):
         read_audio(tmp_path / "nan.wav")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_truncated_files_are_refused(tmp_path, speech, suffix):
-    path = tmp_path / f"a.{suffix}"
-    write_audio(path, speech, 16000)
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "AIFF", "AU", "CAF", "W64", "RF64"])
+def test_truncated_files_are_refused(tmp_path, speech, format):
+    path = tmp_path / f"a.{format.lower()}"
+    soundfile.write(path, speech, 16000, format=format)
+    assert len(read_audio(path)) == len(speech)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match="truncated"):
         read_audio(path)

@@ -92,6 +92,19 @@ def test_a_manifest_as_editors_leave_it(tmp_path):
     assert found.text == "one two"
 
 
+def test_what_a_manifest_or_a_dataset_names_is_never_run(tmp_path):
+    command = f"x; touch {tmp_path}/ran; cat a.wav |"
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": command, "text": "one"}))
+    with pytest.raises(DataError, match=r"line 1: audio_filepath: .* is a shell command, which only wav.scp may hold"):
+        convert(tmp_path / "m.jsonl", tmp_path / "kaldi", "kaldi")
+    datasets = pytest.importorskip("datasets", reason="tools/setup.sh --with-data")
+    rows = datasets.Dataset.from_dict({"audio": [command], "text": ["one"]})
+    with pytest.raises(DataError, match=r"utt0000000: .* is a shell command"):
+        convert(rows, tmp_path / "kaldi", "kaldi")
+    assert not list(tmp_path.glob("ran"))
+    assert not (tmp_path / "kaldi").exists()
+
+
 def test_nothing_is_written_in_the_folder_of_names(kaldi, tmp_path):
     """Manifests beside their audio name it from there, so that both can be moved together."""
     folder = Path(DataDir.read(kaldi).utts[0].source).parents[3]

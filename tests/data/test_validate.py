@@ -54,7 +54,7 @@ def test_truncated_audio(run, audio):
     status, message = run()
     assert status == 1
     assert "it_carlo-digits_tomorrow" in message
-    assert "truncated (8956 of" in message
+    assert "truncated (9000 of" in message
 
 
 def test_audio_that_is_shorter_than_recorded(run, audio):

@@ -416,9 +416,7 @@ def test_page_of_unfinished_or_strange_stages(work, memory, capsys):
 
 def test_joint_models_alone_have_no_page():
     grid = routes_grid(single=[], joint=["frozen"], command="./run_joint.sh")
-    with pytest.raises(
-        ConfigError, match=r"weight, router; the joint models' own page is written by ./run_joint\.sh"
-    ):
+    with pytest.raises(ConfigError, match=r"weight, router; the joint models' own page is written by ./run_joint\.sh"):
         Page(grid, EMPTY)
 
 

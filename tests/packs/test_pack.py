@@ -21,7 +21,7 @@ from s3router.masks.config import MaskConfig
 from s3router.packs import MaskPack, read_pack, summary, write_pack
 from s3router.packs.adapters import adapted, by_target, resident
 from s3router.packs.bits import BitMasks
-from s3router.packs.container import read_container, write_container
+from s3router.packs.container import kind_of, read_container, write_container
 from s3router.packs.contents import FORMAT_VERSION
 from tests.packs import conftest
 from tests.packs.reference_reader import adapted as reference_adapted
@@ -128,6 +128,17 @@ def test_names_and_shapes_are_held_against_the_backbone(file, pack):
     other = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(3, 3)])})
     with pytest.raises(PackError, match=r"the backbone has no layers\.0\.fc1\.weight \[27, 13\]"):
         read_pack(file, other, fingerprint=pack.meta.fingerprint)
+
+
+def test_no_route_is_called_auto(pack, tmp_path):
+    with pytest.raises(PackError, match="route 'auto': this name lets the recording choose its route"):
+        write_pack(tmp_path / "auto.pack", change(pack, route="auto"))
+
+
+def test_what_kind_a_file_is_of_is_asked_of_any_content(tmp_path):
+    deep = b"[" * 500_000
+    (tmp_path / "deep.pack").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    assert kind_of(tmp_path / "deep.pack") is None
 
 
 def test_a_newer_format_is_refused(file, backbone):

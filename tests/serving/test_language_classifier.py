@@ -195,8 +195,14 @@ def test_damaged_files_are_refused(classifier, tmp_path):
     from dataclasses import replace
 
     from s3router.serving.language_classifier import LanguageClassifier
+    from s3router.upstreams.hub import build
 
     fitted = LanguageClassifier.load(classifier)
+    upstream = build(upstream="tiny").eval()
+    narrow = {name: getattr(fitted, name)[..., :10] for name in ("mean", "scale", "weight")}
+    for changed in (replace(fitted, **narrow), replace(fitted, layers=99)):
+        with pytest.raises(PackError, match=r"is for (\d+) layers of width (\d+), the backbone has"):
+            changed.check_backbone(upstream)
     assert fitted.training["recordings"] == {"it": 4, "ru": 4, "es": 4}
     content = bytearray(classifier.read_bytes())
     content[-5] ^= 1

@@ -105,6 +105,19 @@ def test_routes_come_and_go(route_packs, upstream_in_place, waves):
     assert model.routes == ("es", "it")
 
 
+def test_heads_stay_in_float32_when_the_model_is_cast(route_packs, upstream_in_place, waves):
+    from s3router.serving.loading import load_routes
+
+    model, wave = load_routes(route_packs[:1]), torch.from_numpy(waves[0])
+    expected = model.log_probs([wave], "es")[0]
+    model.bfloat16()
+    assert all(tensor.dtype == torch.float32 for tensor in model.head("es").buffers())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.log_probs([wave], "es")[0]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.2, rtol=0.1)
+
+
 def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
     import dataclasses
 
@@ -114,12 +127,15 @@ def test_packs_that_cannot_transcribe(route_packs, upstream_in_place, tmp_path):
     model = load_routes(route_packs[:1])
     pack = dataclasses.replace(read_pack(route_packs[1]), route="new")
     meta = dataclasses.replace(pack.meta, preprocessing={"features": "weighted", "token_type": "bpe"})
+    weighted = dataclasses.replace(pack.meta, preprocessing={"features": "weighted"})
     bpe = dataclasses.replace(pack, meta=meta, bpe_model=b"no sentencepiece model")
     for wrong in (
         dataclasses.replace(pack, tokens=None),
         dataclasses.replace(pack, meta=dataclasses.replace(pack.meta, preprocessing={"features": "third"})),
         bpe,
         dataclasses.replace(bpe, bpe_model=b""),
+        dataclasses.replace(pack, head={**pack.head, "weight": pack.head["weight"][:, :5]}),
+        dataclasses.replace(pack, featurizer={"weights": torch.zeros(99)}, meta=weighted),
     ):
         with pytest.raises(PackError, match="route 'new'"):
             model.add(wrong)

@@ -132,6 +132,30 @@ def test_licence_and_backbone_of_a_public_one(hand_made, tmp_path):
     assert metadata(card(packs, "user/packs").encode())["license_name"] == "several"
 
 
+@pytest.mark.parametrize(
+    ("metadata", "complaint"),
+    [
+        ("foo: [", "metadata"),
+        ("- a\n- b", "metadata"),
+        ("s3router: {packs: 3}", None),
+        ("s3router: {packs: [{file: [a]}, 3]}", None),
+        ("s3router: [es.pack]", None),
+    ],
+)
+def test_a_readme_may_say_anything(hand_made, metadata, complaint):
+    from s3router.sharing.card import card, check_card
+    from s3router.sharing.shared_packs import SharedPack
+
+    packs, readme = [SharedPack.read(hand_made["es"])], f"---\n{metadata}\n---\n\nmine\n"
+    if complaint is None:
+        check_card(packs, readme, "user/packs")
+        assert "mine" in card(packs, "user/packs", readme)
+        return
+    for call in (lambda: check_card(packs, readme, "user/packs"), lambda: card(packs, "user/packs", readme)):
+        with pytest.raises(PackError, match=r"user/packs: the metadata at the top of its README.md cannot be read"):
+            call()
+
+
 def test_what_people_wrote_into_the_readme_stays(hub, hand_made):
     repository = hub.repositories["user/packs"] = Repository()
     repository.commit({"README.md": b"---\nthumbnail: a.png\nlicense: mit\n---\n# Ours\n\nRecorded at sea.\n"})
