@@ -16,10 +16,7 @@ from s3router.errors import ConfigError
 from s3router.serving.language_classifier import LanguageClassifier, pooled_recordings
 from s3router.serving.reading import WaveReader
 from s3router.serving.routed_model import RoutedModel
-from s3router.serving.transcribe import Transcript, ranking_of, transcribe
-
-GROUP = 4
-"""Batches whose recordings are told apart, and then transcribed language by language."""
+from s3router.serving.transcribe import GROUP, Transcript, ranking_of, transcribe
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s3router.asr.ctc_decode import BatchOptions, GreedySearch, best_path, best_tokens, decode_many
+from s3router.asr.ctc_decode import BatchOptions, GreedySearch, best_path, best_tokens, decode_many, plan_batches
 from s3router.asr.decode import decode
 from s3router.asr.decode_output import Transcripts
 from s3router.data.audio import Seconds
@@ -37,6 +37,8 @@ from s3router.serving.words import timed_words
 
 logger = logging.getLogger(__name__)
 
+GROUP = 4
+"""Batches whose recordings are heard in all ways that there are, or told apart, before the next ones are read."""
 WEAK = 0.6
 """Share of characters (or phones) that a route gets wrong, above which it says little about the language."""
 
@@ -193,19 +195,41 @@ def hear(
         raise ConfigError(f"no route to transcribe by; known: {', '.join(model.routes) or 'none, add a pack first'}")
     heads = {route: model.text_head(route) for route in routes}
     by_ctc = [route for route, head in heads.items() if isinstance(head, CTCHead)]
+    whole = [route for route in heads if route not in by_ctc]
     read, options = read or WaveReader(recordings, model.receptive_field, bad), options or BatchOptions()
-    streams = [_by_whole(model, route, recordings, read, options, timed) for route in heads if route not in by_ctc]
-    if by_ctc:
-        streams.append(_by_ctc(model, by_ctc, recordings, read, options))
-    *first, last = streams
-    before: dict[int, dict[str, Hypothesis]] = {}
-    for stream in first:
-        for index, found in stream:
-            before.setdefault(index, {}).update(found)
-    for index, found in last:
-        if bad is None or index not in bad:
-            found |= before.pop(index, {})
-            yield index, {route: found[route] for route in heads}
+    several = len(whole) + bool(by_ctc) > 1
+    groups: Sequence[Sequence[int]] = [range(len(recordings))]
+    if several:  # each hears all of a group before its first text is there
+        groups = plan_batches([utt.duration for utt in recordings], GROUP * options.batch_seconds)
+    for group in groups:
+        some = [recordings[index] for index in group]
+        wave = _Group(read, group).wave if several else read
+        times = [place for place, index in enumerate(group) if index in timed]
+        streams = [_by_whole(model, route, some, wave, options, times) for route in whole]
+        if by_ctc:
+            streams.append(_by_ctc(model, by_ctc, some, wave, options))
+        *first, last = streams
+        before: dict[int, dict[str, Hypothesis]] = {}
+        for stream in first:
+            for place, found in stream:
+                before.setdefault(place, {}).update(found)
+        for place, found in last:
+            if bad is None or group[place] not in bad:
+                found |= before.pop(place, {})
+                yield group[place], {route: found[route] for route in heads}
+
+
+class _Group:
+    """Recordings of a group, which several ways of hearing read one after the other: each is decoded once."""
+
+    def __init__(self, read: Callable[[int], np.ndarray], group: Sequence[int]):
+        self._read, self._group, self._waves = read, group, dict[int, np.ndarray]()
+
+    def wave(self, place: int) -> np.ndarray:
+        """float32 (samples,) of the recording at this place of the group."""
+        if place not in self._waves:
+            self._waves[place] = self._read(self._group[place])
+        return self._waves[place]
 
 
 def _by_ctc(

@@ -24,6 +24,7 @@ from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.serving.identify_first import transcribe_identified
 from s3router.serving.language_classifier import LanguageClassifier
 from s3router.serving.loading import load_routes, pack_of_folder
+from s3router.serving.reading import WaveReader
 from s3router.serving.routed_model import RoutedModel
 from s3router.serving.transcribe import Transcript, hear, transcribe
 from s3router.upstreams.hub import build
@@ -257,6 +258,27 @@ def test_the_surest_of_both_kinds(model):
         assert transcript.scores["it"] == pytest.approx(alone["it"][index][1]) or not alone["it"][index][0]
         if transcript.route in alone:
             assert transcript.text == alone[transcript.route][index][0]
+
+
+def test_several_ways_of_hearing_take_turns(model, monkeypatch):
+    """The first texts are there before the last recordings are read, and each is read once."""
+    expected = dict(transcribe(model, UTTS, ["es", "it", "yo"], OPTIONS))
+    longest = max(utt.duration for utt in UTTS)
+    monkeypatch.setattr("s3router.serving.transcribe.GROUP", longest / OPTIONS.batch_seconds)
+    reader, reads = WaveReader(UTTS, model.receptive_field), []
+
+    def read(index: int) -> np.ndarray:
+        reads.append(index)
+        return reader(index)
+
+    found, when = {}, []
+    for index, heard in hear(model, UTTS, ["es", "it", "yo"], OPTIONS, read=read):
+        found[index] = heard
+        when.append(len(reads))
+    assert sorted(reads) == sorted(found) == list(range(len(UTTS)))
+    assert when[0] < len(UTTS)
+    for index, transcript in expected.items():
+        assert found[index][transcript.route].text == transcript.heard.text
 
 
 def identified(model: RoutedModel, routes: Sequence[str], **more) -> Iterator[tuple[int, Transcript]]:
