@@ -12,6 +12,7 @@ from s3router.experiments.report import plots_of
 from s3router.experiments.results import Known
 from s3router.experiments.rows import Row, describe, title_of
 from s3router.files import replacing
+from s3router.prune.schedule import METHODS as PRUNING
 from s3router.scoring.stats import MeanSpread
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
@@ -40,14 +41,16 @@ def write_plots(grid: Grid, known: Known) -> list[Path]:
 
 
 def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: str, path: Path) -> bool:
-    """Figures on test over sparsity, 0 being the head alone; methods without sparsities as lines across.
+    """Figures on test over sparsity, from where nothing is removed (`start_of`); methods without sparsities as lines
+    across.
 
     Error bars and bands are the standard deviation where there are several seeds; the figure at the sparsity that dev
     picks is written out. A line far above everything else is named at the top instead of drawn. Returns whether there
     was anything to draw: a method at two sparsities.
     """
     found = [row for row in rows if row.found]
-    curves = {method: [row for row in found if row.method in ("frozen", method)] for method in best if method in sparse}
+    starts = {method: start_of(plan.grid, method) for method in best if method in sparse}
+    curves = {method: [row for row in found if row.method in (start, method)] for method, start in starts.items()}
     curves = {method: sorted(curve, key=lambda row: row.sparsity or 0.0) for method, curve in curves.items()}
     curves = {method: curve for method, curve in curves.items() if any(row.method == method for row in curve)}
     if all(sum(row.method == method for row in curve) < 2 for method, curve in curves.items()):
@@ -61,7 +64,8 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
             values = [row.figure(part, metric) for row in curve]
             top = max(top, *(100 * value.mean for value in values))
             _curve(axis, plan.grid, method, curve, values, best[method] if len(curves) <= _FEW else None)
-        for row in (row for row in found if row.method not in curves and row.method != "frozen"):
+        drawn = {*curves, *({"frozen"} & set(starts.values()))}
+        for row in (row for row in found if row.method not in drawn):
             _level(axis, plan.grid, row.method, row.figure(part, metric), 1.3 * top, metric)
         axis.set_xlabel("share of the masked weights removed, %")
         axis.set_ylabel(f"{metric.heading} on test, %")
@@ -74,6 +78,11 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
     return True
 
 
+def start_of(grid: Grid, method: str) -> str:
+    """The method of whose model nothing is removed: the head alone, or of pruning all weights finetuned."""
+    return "weight" if grid.bases[method] in PRUNING else "frozen"
+
+
 def _curve(axis, grid: Grid, method: str, curve: Sequence[Row], values: Sequence[MeanSpread], picked: float | None):
     colour = colour_of(grid, method)
     style = {"marker": "o", "ms": 6, "lw": 2.2, "capsize": 4, "elinewidth": 1.4, "zorder": 3, "color": colour}
@@ -82,9 +91,10 @@ def _curve(axis, grid: Grid, method: str, curve: Sequence[Row], values: Sequence
     axis.errorbar(shares, [100 * v.mean for v in values], yerr=spread, label=title_of(grid, method), **style)
     for share, row, value in zip(shares, curve, values, strict=True):
         at = (share, 100 * value.mean)
-        if row.method == "frozen" and method != "frozen":
-            axis.plot(*at, marker="^", ms=9, color=_COLOURS["frozen"], zorder=4)
-            _label(axis, f"frozen {value.percent()}", at, (9, 2), _COLOURS["frozen"])
+        if row.method != method:
+            axis.plot(*at, marker=_MARKERS[row.method], ms=9, color=_COLOURS[row.method], zorder=4)
+            if row.method == "frozen":  # the other has a line across, which is named
+                _label(axis, f"frozen {value.percent()}", at, (9, 2), _COLOURS["frozen"])
         elif row.sparsity == picked:
             _label(axis, value.percent(), at, (0, -18), colour, ha="center")
 

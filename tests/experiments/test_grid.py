@@ -419,6 +419,13 @@ def test_report(grid, tmp_path):
         Known.read(folder, "cer")
 
 
+def test_curves_begin_where_nothing_is_removed(tmp_path):
+    pruning = {"units": {"method": "router_p", "mask_conf": {"granularity": "group"}}, "omp": {}}
+    grid = grid_of(tmp_path, methods={**GRID["methods"], "lora": {}, **pruning}, repeat=[])
+    starts = {name: start_of(grid, name) for name in ("router", "units", "omp")}
+    assert starts == {"router": "frozen", "units": "weight", "omp": "weight"}
+
+
 def test_cells_of_one_place_make_one_table(tmp_path):
     methods = {"weight": {}, "router": {}}
     cells = [
