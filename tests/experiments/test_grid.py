@@ -17,7 +17,7 @@ from s3router.experiments.grid_work import Choice
 from s3router.experiments.kinds import kind_of, targets
 from s3router.experiments.one_run import commit
 from s3router.experiments.planning import Plan
-from s3router.experiments.plots import write_plots
+from s3router.experiments.plots import start_of, write_plots
 from s3router.experiments.report import write_report
 from s3router.experiments.results import Known
 from s3router.experiments.upstream_files import upstream_id
