@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from s3router.data.audio import SAMPLE_RATE, Seconds
+from s3router.data.threads import read_ahead
 from s3router.errors import ConfigError
 
 
@@ -201,24 +201,19 @@ def decode_many(
     batches = long + [
         [short[i] for i in batch] for batch in plan_batches([seconds[i] for i in short], options.batch_seconds)
     ]
-    with ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(lambda batch: [read(i) for i in batch], batch) for batch in batches[:1]]
-        for number, batch in enumerate(batches):
-            waves = waiting.pop().result()
-            for following in batches[number + 1 : number + 2]:
-                waiting.append(reader.submit(lambda batch: [read(i) for i in batch], following))
-            pieces = [(k, chunk) for k, wave in enumerate(waves) for chunk in cut(len(wave), size, overlap)]
-            kept: list[list[Tensor]] = [[] for _ in batch]
-            # one batch unless this is a long recording: its chunks may be many
-            for group in _groups(pieces, options.batch_seconds * sample_rate):
-                inputs = [waves[k][chunk.start : chunk.stop] for k, chunk in group]
-                for (k, chunk), frames in zip(group, _reduced(model, inputs, search, options.bf16), strict=True):
-                    centres = chunk.start + (torch.arange(len(frames)) + 0.5) * (chunk.stop - chunk.start) / len(frames)
-                    kept[k].append(frames[(centres >= chunk.keep_from) & (centres < chunk.keep_to)])
-            for k, index in enumerate(batch):
-                frames = torch.cat(kept[k])
-                found = search.finish(frames), len(frames), len(waves[k]), len(kept[k])
-                yield index, Decoded(*found, search.confidence(frames))
+    for batch, waves in read_ahead(read, batches):
+        pieces = [(k, chunk) for k, wave in enumerate(waves) for chunk in cut(len(wave), size, overlap)]
+        kept: list[list[Tensor]] = [[] for _ in batch]
+        # one batch unless this is a long recording: its chunks may be many
+        for group in _groups(pieces, options.batch_seconds * sample_rate):
+            inputs = [waves[k][chunk.start : chunk.stop] for k, chunk in group]
+            for (k, chunk), frames in zip(group, _reduced(model, inputs, search, options.bf16), strict=True):
+                centres = chunk.start + (torch.arange(len(frames)) + 0.5) * (chunk.stop - chunk.start) / len(frames)
+                kept[k].append(frames[(centres >= chunk.keep_from) & (centres < chunk.keep_to)])
+        for k, index in enumerate(batch):
+            frames = torch.cat(kept[k])
+            found = search.finish(frames), len(frames), len(waves[k]), len(kept[k])
+            yield index, Decoded(*found, search.confidence(frames))
 
 
 def _groups(pieces: list[tuple[int, Chunk]], limit: float) -> Iterator[list[tuple[int, Chunk]]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from s3router.data.audio import no_pipes
 
@@ -20,3 +22,19 @@ def threads(number: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def read_ahead(
+    read: Callable[[int], np.ndarray], batches: Sequence[Sequence[int]]
+) -> Iterator[tuple[Sequence[int], list[np.ndarray]]]:
+    """Batches of indices with what `read` gives for each; the next batch is read while its user works on this one."""
+
+    def whole(batch: Sequence[int]) -> list[np.ndarray]:
+        return [read(index) for index in batch]
+
+    with threads(1) as reader:
+        waiting = [reader.submit(whole, batch) for batch in batches[:1]]
+        for number, batch in enumerate(batches):
+            waves = waiting.pop().result()
+            waiting += [reader.submit(whole, following) for following in batches[number + 1 : number + 2]]
+            yield batch, waves

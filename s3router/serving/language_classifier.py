@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from s3router.asr.ctc_decode import BatchOptions, plan_batches
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.kaldi import Utterance
+from s3router.data.threads import read_ahead
 from s3router.errors import ConfigError, PackError
 from s3router.packs.container import LANGID, read_container, refuse, write_container
 from s3router.serving.reading import WaveReader
@@ -168,13 +168,5 @@ def pooled_recordings(
     read = WaveReader(recordings, upstream.anatomy.receptive_field, bad)
     limit = round(options.max_seconds * SAMPLE_RATE)
     batches = plan_batches([min(utt.duration, options.max_seconds) for utt in recordings], options.batch_seconds)
-    with ThreadPoolExecutor(1) as reader:  # the next batch is read while the layers work on this one
-        waiting = [reader.submit(_read, read, batch, limit) for batch in batches[:1]]
-        for number, batch in enumerate(batches):
-            waves = waiting.pop().result()
-            waiting += [reader.submit(_read, read, following, limit) for following in batches[number + 1 : number + 2]]
-            yield batch, pooled(upstream, waves, layers, options.bf16)
-
-
-def _read(read: WaveReader, batch: Sequence[int], limit: int) -> list[np.ndarray]:
-    return [read(index)[:limit] for index in batch]
+    for batch, waves in read_ahead(lambda index: read(index)[:limit], batches):
+        yield batch, pooled(upstream, waves, layers, options.bf16)
