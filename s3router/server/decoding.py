@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
+from starlette.datastructures import UploadFile
 
 from s3router.data.audio import Seconds
 from s3router.server.decoder import READY, REPLY, REQUEST, SAMPLES, TOO_LONG
@@ -16,6 +17,7 @@ from s3router.server.refusal import Refusal
 
 TRIES = 2
 """Processes that a recording is given to, if they die: the first one may have been dead already."""
+CHUNK = 1 << 20  # bytes of an upload that are in memory at a time
 NAME_CHARACTERS = 100  # of a file's name, in messages
 
 
@@ -45,18 +47,20 @@ class Decoders:
                 await child.end()
         await asyncio.gather(*(child.process.wait() for child in self._killed))
 
-    async def decode(self, content: bytes, name: str, max_seconds: Seconds) -> np.ndarray:
-        """The content of an audio file of any format -> float32 (samples,) at 16 kHz.
+    async def decode(self, upload: UploadFile, max_seconds: Seconds) -> np.ndarray:
+        """An audio file of any format -> float32 (samples,) at 16 kHz.
 
         Args:
-            name: what the file is called; for messages, and for formats that only a suffix tells. It is not opened.
+            upload: read when a process is free, and a chunk at a time. What it is called is for messages, and for
+                formats that only a suffix tells; it is not opened.
 
         Raises:
             Refusal: not audio, or too long.
         """
-        name = "".join(c if c.isprintable() else "?" for c in os.path.basename(name))[-NAME_CHARACTERS:] or "the file"
+        name = os.path.basename(upload.filename or "")
+        name = "".join(c if c.isprintable() else "?" for c in name)[-NAME_CHARACTERS:] or "the file"
         for _ in range(TRIES):
-            if (found := await self._ask(content, name, max_seconds)) is not None:
+            if (found := await self._ask(upload, name, max_seconds)) is not None:
                 break
         else:
             message = f"{name}: not audio that can be decoded; convert it to wav"
@@ -68,16 +72,16 @@ class Decoders:
             raise Refusal(413, payload.decode(), "audio_too_long", "file")
         raise Refusal(400, payload.decode(), "audio_not_decodable", "file")
 
-    async def _ask(self, content: bytes, name: str, max_seconds: Seconds) -> tuple[int, bytes] | None:
+    async def _ask(self, upload: UploadFile, name: str, max_seconds: Seconds) -> tuple[int, bytes] | None:
         """The reply of the next process that is free; None: it has died."""
         child = await self._idle.get()
         alive = None
         try:
             child = child or await _Child.start()
-            reply = await child.ask(content, name, max_seconds)
+            reply = await child.ask(upload, name, max_seconds)
             alive = child
             return reply
-        except (OSError, EOFError):  # EOFError: asyncio's IncompleteReadError
+        except (ConnectionError, ChildProcessError, EOFError):  # EOFError: asyncio's IncompleteReadError
             return None
         finally:
             if alive is None:  # dead, or in the middle of an answer that nobody waits for
@@ -110,10 +114,13 @@ class _Child:
             raise
         return child
 
-    async def ask(self, content: bytes, name: str, max_seconds: Seconds) -> tuple[int, bytes]:
-        encoded = name.encode(errors="replace")
-        self.process.stdin.write(REQUEST.pack(len(encoded), len(content), max_seconds) + encoded)
-        self.process.stdin.write(content)
+    async def ask(self, upload: UploadFile, name: str, max_seconds: Seconds) -> tuple[int, bytes]:
+        encoded, size = name.encode(errors="replace"), upload.size or 0
+        self.process.stdin.write(REQUEST.pack(len(encoded), size, max_seconds) + encoded)
+        await upload.seek(0)  # another process may have read some of it, and died
+        for start in range(0, size, CHUNK):
+            self.process.stdin.write(await upload.read(min(CHUNK, size - start)))
+            await self.process.stdin.drain()
         await self.process.stdin.drain()
         kind, size = REPLY.unpack(await self.process.stdout.readexactly(REPLY.size))
         return kind, await self.process.stdout.readexactly(size)

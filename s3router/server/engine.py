@@ -1,26 +1,25 @@
-"""The one thread that runs the model: a short queue of pieces, grouped by route.
+"""The one thread that runs the model: rounds of pieces, grouped by route.
 
 Pieces that arrive within some milliseconds go together, route by route, so that a switch of weights serves all pieces
 of its route. Within a route each piece is computed by itself unless batches are asked for. So its numbers are those of
-the single model, bit by bit, whatever else is under way.
+the single model, bit by bit, whatever else is under way. A round is short, and each piece is answered as soon as it is
+heard: what comes meanwhile does not wait long, and what nobody waits for any more is left out.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from s3router.asr.ctc_decode import BatchOptions
+from s3router.asr.ctc_decode import BatchOptions, plan_batches
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.data.kaldi import Utterance
 from s3router.data.tokens import TokenIds
@@ -28,7 +27,9 @@ from s3router.data.words import Word
 from s3router.errors import S3RouterError
 from s3router.server.catalogue import Found
 from s3router.server.metrics import Metrics
+from s3router.server.refusal import Refusal
 from s3router.server.residents import Residents
+from s3router.server.turns import Turns
 from s3router.serving.language_classifier import LanguageClassifier, pooled
 from s3router.serving.route_heads import dev_figures
 from s3router.serving.routed_model import RoutedModel
@@ -36,10 +37,9 @@ from s3router.serving.transcribe import Hypothesis, hear, ranking_by
 
 logger = logging.getLogger(__name__)
 
-ROUND = 32
-"""Pieces that are taken from the queue at a time."""
-AGE: Seconds = 1.0
-"""The later pieces of a recording wait as if they had come so much later each: a long one does not block short ones."""
+ROUND: Seconds = 60.0
+"""Work of a round at most, in seconds of audio times passes of the model: two of the longest pieces, or many short
+ones under a route each. What comes meanwhile waits for it."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,25 @@ class Heard:
     computed: Seconds
 
 
-@dataclass
+@dataclass(eq=False)
 class Piece:
     """A waveform that waits to be heard.
 
     Args:
         wave: float32 (samples,) at 16 kHz, of one frame at least, and not longer than the model takes at once.
         routes: the candidates.
-        number: which piece of its recording it is.
         timed: with times of words from whole recognisers, too.
+        future: may be cancelled until it is done.
+        passes: of the model that are left.
+        due: see `s3router.server.turns.Turns`.
     """
 
     wave: np.ndarray
     routes: Sequence[Found]
-    number: int = 0
     timed: bool = False
     future: Future[Heard] = field(default_factory=Future)
+    passes: int = 1
+    due: Seconds = 0.0
     arrived: float = 0.0
     computed: float = 0.0
     heard: dict[str, tuple[Hypothesis, TokenIds | None]] = field(default_factory=dict)
@@ -93,6 +96,11 @@ class Piece:
         """Its length."""
         return len(self.wave) / SAMPLE_RATE
 
+    @property
+    def work(self) -> Seconds:
+        """That is left: its length times passes."""
+        return self.passes * self.seconds
+
 
 class Engine:
     """The queue and its thread.
@@ -100,7 +108,7 @@ class Engine:
     Args:
         model: without routes; no one else may use it from now on.
         budget: see `s3router.server.residents.Residents`.
-        wait: seconds from a piece's arrival until the queue is looked at, for others to come.
+        wait: seconds that pieces wait for others to come, unless a round is full.
         options: batches; ``batch_seconds`` 0 computes each piece by itself.
         classifier: chooses among the candidates of a piece; None: their confidences do.
     """
@@ -117,9 +125,10 @@ class Engine:
         self.model, self.metrics, self.options, self.classifier = model, metrics, options, classifier
         self._residents = Residents(model, budget, metrics)
         self._wait = wait
-        self._queue: list[tuple[float, int, Piece]] = []
+        self._round_work = max(ROUND, options.batch_seconds)
+        self._queue = Turns(self._round_work)
         self._tasks: list[tuple[Callable[[], Any], Future]] = []
-        self._count = itertools.count()
+        self._accepted = 0  # samples times passes; whole numbers, which come back to 0
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -148,23 +157,75 @@ class Engine:
     def waiting_seconds(self) -> Seconds:
         """Audio in the queue."""
         with self._changed:
-            return sum(piece.seconds for _, _, piece in self._queue)
+            return self._queue.audio
+
+    @property
+    def accepted_seconds(self) -> Seconds:
+        """Work of all pieces and reservations that are neither done nor cancelled, those under way included."""
+        with self._changed:
+            return self._accepted / SAMPLE_RATE
+
+    def passes(self, routes: Sequence[Found]) -> int:
+        """Of the model for a piece with these candidates; one where a classifier chooses before."""
+        return len(routes) if self.classifier is None else 1
+
+    def check_room(self, samples: int, most: Seconds) -> None:
+        """See that some more work can be accepted. Alone it always can, whatever its size.
+
+        Args:
+            samples: of audio, times passes of the model.
+            most: seconds of work, with what has been accepted.
+
+        Raises:
+            Refusal: too much has been accepted already.
+        """
+        with self._changed:
+            if self._accepted and self._accepted + samples > most * SAMPLE_RATE:
+                message = (
+                    f"{self._accepted / SAMPLE_RATE:.0f} s of audio, times candidates, are under way already; try "
+                    "again later"
+                )
+                raise Refusal(429, message, "queue_full", retry_after=10)
+
+    @contextmanager
+    def reserving(self, samples: int, most: Seconds) -> Iterator[None]:
+        """Count work as accepted for the length of the block, in which it is submitted or not. As `check_room`."""
+        with self._changed:
+            self.check_room(samples, most)
+            self._accepted += samples
+        try:
+            yield
+        finally:
+            self._release(samples)
 
     @property
     def resident(self) -> Mapping[str, int]:
         """Routes in memory and their bytes."""
         return self._residents.nbytes
 
-    def submit(self, piece: Piece) -> Future[Heard]:
-        """Hear a piece; cancelling the future takes it from the queue."""
-        piece.arrived = time.monotonic()
+    def submit(self, pieces: Sequence[Piece]) -> None:
+        """Hear the pieces of a recording; their futures have what was heard, each as soon as it is known."""
         with self._changed:
             if self._stopping:
                 raise RuntimeError("the engine is stopping")
-            order = piece.arrived + AGE * piece.number
-            heapq.heappush(self._queue, (order, next(self._count), piece))
+            for piece in pieces:
+                piece.arrived, piece.passes = time.monotonic(), self.passes(piece.routes)
+                samples = piece.passes * len(piece.wave)
+                self._accepted += samples
+                piece.future.add_done_callback(lambda _, samples=samples: self._release(samples))
+            self._queue.add(pieces)
             self._changed.notify()
-        return piece.future
+
+    def withdraw(self, pieces: Sequence[Piece]) -> None:
+        """Nobody waits for these any more: they leave the queue, and what is not heard of them never is."""
+        cancelled = [piece.future.cancel() for piece in pieces]
+        if any(cancelled):
+            with self._changed:
+                self._queue.withdraw_cancelled()
+
+    def _release(self, samples: int) -> None:
+        with self._changed:
+            self._accepted -= samples
 
     def load(self, found: Found) -> Future[None]:
         """Have a route in memory."""
@@ -196,29 +257,53 @@ class Engine:
             for work, done in tasks:
                 _settle(done, work)
             if self._queue:
-                time.sleep(0 if self._stopping else self._wait)
+                self._wait_for_others()
                 with self._changed:
-                    taken = [heapq.heappop(self._queue)[2] for _ in range(min(ROUND, len(self._queue)))]
-                self._round([piece for piece in taken if piece.future.set_running_or_notify_cancel()])
+                    taken = self._queue.take()
+                self._round(taken)
+
+    def _wait_for_others(self) -> None:
+        with self._changed:
+            full = self._queue.work >= self._round_work
+        if not full and not self._stopping:
+            time.sleep(self._wait)
 
     def _round(self, pieces: list[Piece]) -> None:
-        """Hear some pieces, each under its candidates, one route after another."""
+        """Hear some pieces, each under its candidates, one route after another.
+
+        A piece with more candidates than there is time for gives way in between to those that are due before its rest.
+        """
         several = any(len(piece.routes) > 1 for piece in pieces)
         with self.model.upstream.remembering_front_end() if several else nullcontext():
             if self.classifier is not None:
                 for piece in pieces:
-                    if len(piece.routes) > 1:
+                    if len(piece.routes) > 1 and not piece.future.done():
                         self._identify(piece, self.classifier)
             needed: dict[str, tuple[Found, list[Piece]]] = {}
             for piece in pieces:
                 for found in piece.routes:
-                    needed.setdefault(found.route, (found, []))[1].append(piece)
+                    if found.route not in piece.heard:
+                        needed.setdefault(found.route, (found, []))[1].append(piece)
             ready = self._ready()
+            spent = 0.0
             for found, members in sorted(needed.values(), key=lambda item: _turn(item[1], item[0].route in ready)):
-                self._under(found, [piece for piece in members if not piece.future.done()])
-                for piece in members:
-                    if not piece.future.done() and len(piece.heard) == len(piece.routes):
-                        _settle(piece.future, lambda piece=piece: self._result(piece))
+                if spent >= self._round_work:
+                    if self._give_way(pieces):
+                        return
+                    spent = 0.0
+                members = [piece for piece in members if not piece.future.done()]
+                self._under(found, members)
+                spent += sum(piece.seconds for piece in members)
+
+    def _give_way(self, pieces: Sequence[Piece]) -> bool:
+        """Put the rest of these back into the queue if others are due before it, or tasks wait."""
+        left = [piece for piece in pieces if not piece.future.done()]
+        with self._changed:
+            if not self._tasks and all(self._queue.goes_on(piece) for piece in left):
+                return False
+            for piece in left:
+                self._queue.put_back(piece)
+        return True
 
     def _identify(self, piece: Piece, classifier: LanguageClassifier) -> None:
         """Leave a piece the candidate that the classifier chooses."""
@@ -229,11 +314,11 @@ class Engine:
             (piece.scores,) = classifier.log_probs(features[:, classifier.layers - 1], names)
             piece.routes = [found for found in piece.routes if found.route == next(iter(piece.scores))]
         except Exception as error:
-            piece.future.set_exception(error)
+            _fail(piece, error)
         piece.computed += time.monotonic() - started
 
     def _under(self, found: Found, pieces: list[Piece]) -> None:
-        """Hear pieces under one route; where that fails, each by itself, so that one harms no other."""
+        """Hear pieces under one route, batch by batch, and answer those that are through."""
         if not pieces:
             return
         started = time.monotonic()
@@ -241,6 +326,23 @@ class Engine:
             self._residents.bring(found)
             if found.route not in self._ready():
                 self.metrics.switches.inc()
+        except Exception as error:
+            self._failed(found, pieces, error)
+            return
+        finally:
+            _share(pieces, time.monotonic() - started)
+        batches = [[index] for index in range(len(pieces))]  # in turn, where each is computed by itself
+        if self.options.batch_seconds:
+            batches = plan_batches([piece.seconds for piece in pieces], self.options.batch_seconds)
+        for batch in batches:
+            self._hear(found, [pieces[index] for index in batch if not pieces[index].future.done()])
+
+    def _hear(self, found: Found, pieces: list[Piece]) -> None:
+        """Hear pieces under a route in memory; where that fails, each by itself, so that one harms no other."""
+        if not pieces:
+            return
+        started = time.monotonic()
+        try:
             head = self.model.text_head(found.route)
             utts = [Utterance("", "", duration=piece.seconds) for piece in pieces]
             timed = [index for index, piece in enumerate(pieces) if piece.timed]
@@ -251,16 +353,22 @@ class Engine:
         except Exception as error:
             if len(pieces) > 1 and not isinstance(error, S3RouterError):
                 for piece in pieces:
-                    self._under(found, [piece])
+                    self._hear(found, [piece])
                 return
-            if not isinstance(error, S3RouterError):
-                logger.exception("a piece could not be heard", extra={"fields": {"route": found.route}})
-            for piece in pieces:
-                piece.future.set_exception(error)
-        share = (time.monotonic() - started) / sum(piece.seconds for piece in pieces)
+            self._failed(found, pieces, error)
+        _share(pieces, time.monotonic() - started)
         for piece in pieces:
-            piece.computed += share * piece.seconds
+            piece.passes -= 1
             self.metrics.pieces.labels(found.route).inc()
+            if len(piece.heard) == len(piece.routes):
+                _settle(piece.future, lambda piece=piece: self._result(piece))
+
+    def _failed(self, found: Found, pieces: Sequence[Piece], error: Exception) -> None:
+        if not isinstance(error, S3RouterError):
+            fields = {"route": found.route}
+            logger.error("a piece could not be heard", exc_info=error, extra={"fields": fields})
+        for piece in pieces:
+            _fail(piece, error)
 
     def _result(self, piece: Piece) -> Heard:
         figures = {found.route: dev_figures(found.meta) for found in piece.routes}
@@ -285,8 +393,25 @@ def _turn(pieces: Sequence[Piece], ready: bool) -> tuple[int, bool]:
     return min(len(piece.routes) for piece in pieces), not ready
 
 
+def _share(pieces: Sequence[Piece], took: Seconds) -> None:
+    """Count time that was spent on several pieces, by their lengths."""
+    share = took / sum(piece.seconds for piece in pieces)
+    for piece in pieces:
+        piece.computed += share * piece.seconds
+
+
 def _settle(done: Future, work: Callable[[], Any]) -> None:
+    """Do what somebody waits for, unless nobody does any more."""
+    if done.done() or not done.set_running_or_notify_cancel():
+        return
     try:
-        done.set_result(work())
+        result = work()
     except Exception as error:
         done.set_exception(error)
+    else:
+        done.set_result(result)
+
+
+def _fail(piece: Piece, error: Exception) -> None:
+    if not piece.future.done() and piece.future.set_running_or_notify_cancel():
+        piece.future.set_exception(error)

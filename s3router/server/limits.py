@@ -17,7 +17,8 @@ class Limits:
         upload_mb: size of a request, in units of 1e6 bytes.
         audio_seconds: length of a recording.
         requests: transcriptions at a time, uploads included; one more is refused.
-        waiting_seconds: audio that waits for the model, of all requests together.
+        waiting_seconds: audio that was accepted and is not done, of all requests together, each counted as often as it
+            goes through the model: once for each candidate. A request that is alone is taken whatever its size.
         timeout: from the first byte of a request to its answer.
         decoders: recordings that are decoded at a time.
     """

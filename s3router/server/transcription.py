@@ -33,6 +33,7 @@ class Transcription:
         seconds: length of the recording.
         pieces: what it was cut into.
         timing: milliseconds: ``decoding`` of the audio, ``inference`` of all pieces, and ``queue``: waiting for others.
+        engine: hears the pieces.
         submitted: when the pieces went into the queue.
     """
 
@@ -40,36 +41,35 @@ class Transcription:
     seconds: Seconds
     pieces: list[tuple[int, Piece]]
     timing: dict[str, float]
+    engine: Engine = field(repr=False)
     submitted: float = field(default_factory=time.monotonic)
 
     @classmethod
     async def begin(cls, wanted: Wanted, decoders: Decoders, engine: Engine, limits: Limits) -> Transcription:
         """Decode the recording, and put its pieces into the queue.
 
+        The upload is read by the decoder that takes it, and closed after that.
+
         Raises:
-            Refusal: not audio, too long, too short for one frame; or too much waits already.
+            Refusal: not audio, too long, too short for one frame; or too much is under way already.
         """
+        passes = engine.passes(wanted.routes)
+        engine.check_room(0, limits.waiting_seconds)  # before the work of decoding
         started = time.monotonic()
-        content, name = await wanted.upload.read(), wanted.upload.filename or ""
-        wave = await decoders.decode(content, name, limits.audio_seconds)
+        wave = await decoders.decode(wanted.upload, limits.audio_seconds)
         took = time.monotonic() - started
         engine.metrics.decoding.observe(took)
         seconds, least = len(wave) / SAMPLE_RATE, engine.model.receptive_field
         if len(wave) < least:
             message = f"{1000 * seconds:.0f} ms of audio; the model needs {1000 * least / SAMPLE_RATE:.0f}"
             raise Refusal(400, message, "audio_too_short", "file")
-        waiting = engine.waiting_seconds
-        if waiting and waiting + seconds > limits.waiting_seconds:
-            raise Refusal(429, f"{waiting:.0f} s of audio wait already; try again later", "queue_full", retry_after=10)
-        places = await asyncio.to_thread(pieces_of, wave, LONGEST, wanted.pause)
-        pieces = [
-            (start, Piece(wave[start:stop], wanted.routes, number, wanted.timed))
-            for number, (start, stop) in enumerate(places)
-        ]
-        for _, piece in pieces:
-            engine.submit(piece)
+        with engine.reserving(passes * len(wave), limits.waiting_seconds):  # nothing was awaited since it was decoded
+            await wanted.upload.close()
+            places = await asyncio.to_thread(pieces_of, wave, LONGEST, wanted.pause)
+            pieces = [(start, Piece(wave[start:stop], wanted.routes, wanted.timed)) for start, stop in places]
+            engine.submit([piece for _, piece in pieces])
         engine.metrics.audio.inc(seconds)
-        return cls(wanted, seconds, pieces, {"decoding": 1000 * took, "queue": 0.0, "inference": 0.0})
+        return cls(wanted, seconds, pieces, {"decoding": 1000 * took, "queue": 0.0, "inference": 0.0}, engine)
 
     async def segments(self) -> AsyncIterator[Segment]:
         """What was heard, piece by piece, as soon as it is there and all before it.
@@ -92,5 +92,4 @@ class Transcription:
 
     def cancel(self) -> None:
         """Take what is left from the queue."""
-        for _, piece in self.pieces:
-            piece.future.cancel()
+        self.engine.withdraw([piece for _, piece in self.pieces])

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import urllib.error
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,6 +155,26 @@ def in_turn(*paths: Path) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.concatenate(parts), 16000, format="WAV", subtype="FLOAT")
     return file.getvalue()
+def test_a_piece_is_streamed_before_the_next_is_heard(client, monkeypatch):
+    from s3router.server import engine
+
+    came, real, heard = threading.Event(), engine.hear, []
+
+    def hear(*args, **more):
+        if heard and not came.wait(60):
+            raise RuntimeError("the first piece is not streamed")
+        heard.append(args)
+        return real(*args, **more)
+
+    monkeypatch.setattr(engine, "hear", hear)
+    recording = ("a.wav", in_turn(*AUDIO[:3]))
+    events = client.audio.transcriptions.create(file=recording, model="it", chunking_strategy="auto", stream=True)
+    assert next(events).type == "transcript.text.delta"
+    came.set()
+    assert [event.type for event in events] == ["transcript.text.delta"] * 2 + ["transcript.text.done"]
+    assert len(heard) == 3
+
+
 
 
 def test_a_recording_is_cut_in_pauses_and_every_piece_has_its_route(client):

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from s3router.asr.ctc_decode import BatchOptions
+import soundfile
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, read_pack, write_pack
 from s3router.server.catalogue import Catalogue
@@ -263,6 +264,21 @@ def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
             time.sleep(0.02)
         assert count(url, 's3router_requests_total{model="none",status="499"}') == 1
     assert caplog.records == []
+def test_candidates_count_for_what_is_taken_on(folder):
+    content = AUDIO[0].read_bytes()
+    most = 3 * soundfile.info(AUDIO[0]).duration
+    with serving(folder, limits=Limits(waiting_seconds=most)) as (url, given), ThreadPoolExecutor(1) as pool:
+        with held(given.engine):
+            asked = pool.submit(upload, url, ("model", "it"), content=content)
+            while count(url, "s3router_waiting_pieces") < 1:
+                time.sleep(0.02)
+            status, found = upload(url, ("model", "auto"), content=content)  # of four
+            assert (status, found["error"]["code"]) == (429, "queue_full")
+        assert asked.result()[0] == 200
+        assert upload(url, ("model", "auto"), content=content)[0] == 200  # alone
+        assert given.engine.accepted_seconds == 0
+
+
 
 
 def test_a_piece_that_fails_harms_no_other(folder, upstream_in_place):
@@ -271,28 +287,14 @@ def test_a_piece_that_fails_harms_no_other(folder, upstream_in_place):
     catalogue = Catalogue([folder], {False: model.upstream.backbone_fingerprint}.get)
     engine = Engine(model, 10**9, Metrics(), 0.01, BatchOptions(batch_seconds=100))
     it = catalogue.route("it")
-    futures = [engine.submit(Piece(wave, [it])) for wave in (WAVE, np.zeros((2, 2, 2), np.float32), WAVE[:4000])]
+    pieces = [Piece(wave, [it]) for wave in (WAVE, np.zeros((2, 2, 2), np.float32), WAVE[:4000])]
+    engine.submit(pieces)
     engine.start()
-    assert futures[0].result(20).route == futures[2].result(20).route == "it"
+    assert pieces[0].future.result(20).route == pieces[2].future.result(20).route == "it"
     with pytest.raises(Exception, match=r"."):
-        futures[1].result(20)
+        pieces[1].future.result(20)
     engine.stop()
     assert not engine.alive
-
-
-def test_later_pieces_of_a_long_recording_let_short_ones_pass(folder, upstream_in_place, monkeypatch):
-    monkeypatch.setattr("s3router.server.engine.ROUND", 1)
-    model = load_backbone([folder / "it.pack"]).eval()
-    catalogue = Catalogue([folder], {False: model.upstream.backbone_fingerprint}.get)
-    engine = Engine(model, 10**9, Metrics(), 0.0, BatchOptions(batch_seconds=0))
-    it, order = catalogue.route("it"), []
-    pieces = [(f"long {n}", Piece(WAVE, [it], n)) for n in range(4)] + [("short", Piece(WAVE, [it]))]
-    for name, piece in pieces:
-        piece.future.add_done_callback(lambda _, name=name: order.append(name))
-        engine.submit(piece)
-    engine.start()
-    engine.stop()
-    assert order == ["long 0", "short", "long 1", "long 2", "long 3"]
 
 
 def test_the_command_answers_what_it_has_accepted_and_logs_no_content(packs, small_upstream, tmp_path):
