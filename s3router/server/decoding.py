@@ -19,6 +19,11 @@ TRIES = 2
 """Processes that a recording is given to, if they die: the first one may have been dead already."""
 CHUNK = 1 << 20  # bytes of an upload that are in memory at a time
 NAME_CHARACTERS = 100  # of a file's name, in messages
+ENVIRONMENT = (
+    *("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "TMPDIR", "LANG", "LANGUAGE", "MALLOC_ARENA_MAX"),
+    *("PYTHONHOME", "PYTHONUTF8", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
+)
+"""Variables that a decoder is given, with those of ``LC_``: what a recording may take over shall find no keys."""
 
 
 class Decoders:
@@ -99,7 +104,8 @@ class _Child:
     @classmethod
     async def start(cls) -> _Child:
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each takes address space
+        environment = {k: v for k, v in os.environ.items() if k in ENVIRONMENT or k.startswith("LC_")}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each takes address space
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "s3router.server.decoder"),

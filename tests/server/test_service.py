@@ -199,6 +199,19 @@ def test_time_is_limited_also_in_a_decoder_that_hangs(folder):
             if (found := text(url, "it")) == expected:
                 break
         assert found == expected
+def test_decoders_know_no_keys(folder, monkeypatch):
+    monkeypatch.setenv("S3ROUTER_API_KEY", "secret")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("LC_MESSAGES", "C.UTF-8")
+    with serving(folder, limits=Limits(decoders=1)) as (url, _):
+        assert text(url, "it")
+        (pid,) = decoders(url)
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    names = {entry.split(b"=")[0] for entry in environment}
+    assert {b"PATH", b"PYTHONPATH", b"OMP_NUM_THREADS", b"LC_MESSAGES"} <= names
+    assert not any(b"secret" in entry for entry in environment)
+
+
 
 
 @contextlib.contextmanager
