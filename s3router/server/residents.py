@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from dataclasses import replace
 
-from s3router.errors import PackError
-from s3router.packs import read_pack
+from s3router.errors import PackError, S3RouterError
+from s3router.packs import MaskPack, read_pack
 from s3router.server.catalogue import Found, Stamp
 from s3router.server.metrics import Metrics
 from s3router.serving.routed_model import RoutedModel
@@ -33,10 +34,10 @@ class Residents:
         return {route: size for route, (_, size) in list(self._held.items())}
 
     def bring(self, found: Found) -> None:
-        """Have a route in memory, as its file is.
+        """Have a route in memory, as its file is; one that is there stays where the model refuses its file.
 
         Raises:
-            PackError: the file is damaged, and nothing of the route is in memory.
+            PackError: the file is damaged or refused, and nothing of the route is in memory.
         """
         held = self._held.get(found.route)
         if held is not None and held[0] == found.stamp:
@@ -48,10 +49,14 @@ class Residents:
             pack = read_pack(found.path, backbone, fingerprint=fingerprint)
             if pack.route != found.route:
                 raise PackError(f"{found.path}: it is of route {pack.route!r} now, and was of {found.route!r}")
-        except PackError as error:
+            if held is not None:
+                self._try(pack)
+        except Exception as error:
             if held is None:
                 raise
-            logger.warning("pack not replaced", extra={"fields": {"route": found.route, "reason": str(error)}})
+            unforeseen = None if isinstance(error, S3RouterError) else error  # with a traceback
+            fields = {"route": found.route, "reason": str(error)}
+            logger.warning("pack not replaced", exc_info=unforeseen, extra={"fields": fields})
             self._held[found.route] = (found.stamp, held[1])  # do not read it again for every request
             return
         if held is not None:
@@ -71,6 +76,10 @@ class Residents:
         """Forget a route that is in memory."""
         del self._held[route]
         self._model.remove(route)
+
+    def _try(self, pack: MaskPack) -> None:
+        """See that the model takes a pack, under another name: its route is there until the new one can be."""
+        self._model.remove(self._model.add(replace(pack, route=f"{pack.route} (new)")))
 
     def _weights(self) -> int:
         """Bytes of what is kept of all routes besides their heads."""

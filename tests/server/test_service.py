@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_a_damaged_replacement_leaves_what_is_in_memory(folder, look_at_once):
 
 
 def test_packs_are_evicted_by_a_budget_and_come_back(folder):
+def test_a_replacement_that_the_model_refuses_leaves_what_is_in_memory(folder, look_at_once, caplog):
+    def refused(route: str) -> MaskPack:
+        pack = read_pack(folder / f"{route}.pack")
+        settings = {**pack.meta.preprocessing, "sample_rate": 8000}
+        return replace(pack, meta=replace(pack.meta, preprocessing=settings))
+
+    with serving(folder) as (url, given), caplog.at_level(logging.WARNING):
+        it = text(url, "it")
+        for name in ("it", "es"):
+            write_pack(folder / f"{name}.pack", refused(name))
+        assert text(url, "it") == text(url, "it") == it
+        (record,) = [record for record in caplog.records if record.getMessage() == "pack not replaced"]
+        assert record.fields["route"] == "it"
+        assert "preprocessing" in record.fields["reason"]
+        assert text(url, "es") == "pack_not_readable"  # of which nothing is in memory
+        write_pack(folder / "it.pack", renamed(folder / "ru.pack", "it"))
+        assert text(url, "it") == text(url, "ru") != it
+        assert set(given.engine.model.routes) == {"it", "ru"}
+
+
     with serving(folder) as (url, given):
         alone = {route: text(url, route) for route in ("es", "fr.CA", "it", "ru")}
         sizes = dict(given.engine.resident)
