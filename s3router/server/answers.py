@@ -23,7 +23,7 @@ from s3router.server.engine import Engine
 from s3router.server.formats import subtitles, text_of, verbose, verbose_segment
 from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
-from s3router.server.refusal import body_of
+from s3router.server.refusal import FAULT, body_of
 from s3router.server.transcription import Transcription
 from s3router.server.wanted import SUBTITLES, Wanted
 
@@ -125,8 +125,15 @@ class Stream(StreamingResponse):
                     yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
             yield "data: [DONE]\n\n"
         except HTTPException as error:
-            self.record.status = error.status_code
-            yield f"data: {json.dumps(body_of(error), ensure_ascii=False)}\n\n"
+            yield self._refused(error)
+        except Exception:
+            logger.exception("a stream failed", extra={"fields": {"id": self.record.id}})
+            yield self._refused(FAULT)
+
+    def _refused(self, error: HTTPException) -> str:
+        """The last event, instead of the rest; the status is for the log and the metrics."""
+        self.record.status = error.status_code
+        return f"data: {json.dumps(body_of(error), ensure_ascii=False)}\n\n"
 
 
 async def _events(work: Transcription, record: Record) -> AsyncIterator[dict[str, Any]]:

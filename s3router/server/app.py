@@ -27,7 +27,7 @@ from s3router.server.catalogue import Catalogue, Found
 from s3router.server.decoding import Decoders
 from s3router.server.engine import Engine
 from s3router.server.limits import Limits
-from s3router.server.refusal import Refusal, body_of
+from s3router.server.refusal import FAULT, Refusal, body_of
 from s3router.server.uploads import close_uploads, deadline_at, form_of, unless_gone
 from s3router.serving.choice import AUTO
 
@@ -115,7 +115,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse(body_of(HTTPException(500, "a fault of the server; its log says more")), 500)
+    return JSONResponse(body_of(FAULT), FAULT.status_code)
 
 
 def _add_general(app: FastAPI, service: Service) -> None:

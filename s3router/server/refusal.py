@@ -32,6 +32,10 @@ class Refusal(HTTPException):
         self.code, self.param = code, param
 
 
+FAULT = HTTPException(500, "a fault of the server; its log says more")
+"""What is answered where something else went wrong than the request."""
+
+
 def body_of(error: HTTPException) -> dict[str, Any]:
     """The JSON object of an error, of ours or of the framework's."""
     kind = _TYPES.get(error.status_code, "invalid_request_error" if error.status_code < 500 else "server_error")

@@ -60,16 +60,21 @@ def post(url: str, body: bytes, content_type: str, **headers: str) -> tuple[int,
         return error.code, json.load(error)
 
 
-def upload(url: str, *fields: tuple[str, str], content: bytes | None = None, name: str = "a.flac", **headers: str):
-    """A multipart request by hand; returns status and JSON."""
+def form(*fields: tuple[str, str], content: bytes | None = None, name: str = "a.flac") -> tuple[str, bytes]:
+    """Content type and body of a multipart request by hand."""
     parts = [
         f'--X\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode() for key, value in fields
     ]
     if content is not None:
         head = f'--X\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         parts.append(head.encode() + content + b"\r\n")
-    body = b"".join(parts) + b"--X--\r\n"
-    return post(f"{url}/v1/audio/transcriptions", body, "multipart/form-data; boundary=X", **headers)
+    return "multipart/form-data; boundary=X", b"".join(parts) + b"--X--\r\n"
+
+
+def upload(url: str, *fields: tuple[str, str], content: bytes | None = None, name: str = "a.flac", **headers: str):
+    """A multipart request by hand; returns status and JSON."""
+    content_type, body = form(*fields, content=content, name=name)
+    return post(f"{url}/v1/audio/transcriptions", body, content_type, **headers)
 
 
 def same(found, expected: tuple[str, float]) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -32,7 +33,7 @@ from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
 from s3router.serving.loading import load_backbone
 from tests.server.conftest import AUDIO, ROOT, serving
-from tests.server.test_api import get, in_turn, upload
+from tests.server.test_api import form, get, in_turn, upload
 
 pytestmark = pytest.mark.usefixtures("upstream_in_place")
 
@@ -297,6 +298,25 @@ def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
         while count(url, "s3router_requests_in_flight"):
             time.sleep(0.02)
         assert count(url, 's3router_requests_total{model="none",status="499"}') == 1
+def test_a_stream_that_fails_says_so(folder, monkeypatch, caplog):
+    def failing(segments):
+        raise RuntimeError("private")
+
+    monkeypatch.setattr("s3router.server.answers.text_of", failing)
+    failed = 's3router_requests_total{model="it",status="500"}'
+    with serving(folder) as (url, _), caplog.at_level(logging.ERROR):
+        content_type, body = form(("model", "it"), ("stream", "true"), content=AUDIO[0].read_bytes())
+        request = urllib.request.Request(f"{url}/v1/audio/transcriptions", body, {"Content-Type": content_type})
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            *_, last = reply.read().decode().strip().split("\n\n")
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert (error["type"], error["message"]) == ("server_error", "a fault of the server; its log says more")
+        while failed not in get(f"{url}/metrics")[1].decode():
+            time.sleep(0.02)
+    (record,) = [record for record in caplog.records if record.getMessage() == "a stream failed"]
+    assert record.exc_info
+
+
     assert caplog.records == []
 def test_candidates_count_for_what_is_taken_on(folder):
     content = AUDIO[0].read_bytes()
