@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ _READ = (
 )
 _IGNORED = ("prompt", "temperature", "include", "keywords", "languages")
 """Fields of OpenAI's that change nothing here: decoding is greedy, and knows no prompts."""
+_LISTS = ("candidates", "timestamp_granularities", "include", "keywords", "languages")
+_ITEM = re.compile(rf"({'|'.join(_LISTS)})\[\d*\]")  # as clients write one: name[], or name[0]
+_PART = re.compile(r"chunking_strategy\[(\w+)\]")
+_STRATEGY = 1000  # characters of a chunking_strategy
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ class Wanted:
         """
         fields: dict[str, list] = {}
         for name, value in form.multi_items():
-            fields.setdefault(name.removesuffix("[]"), []).append(value)
-        if unknown := [name for name in fields if name.split("[")[0] not in (*_READ, *_IGNORED)]:
+            item = _ITEM.fullmatch(name)
+            fields.setdefault(item[1] if item else name, []).append(value)
+        if unknown := [name for name in fields if name not in (*_READ, *_IGNORED) and not _PART.fullmatch(name)]:
             raise _wrong(unknown[0], f"unknown field {unknown[0]!r}; known: {', '.join(_READ)}")
         upload = (fields.get("file") or [None])[0]
         if not isinstance(upload, UploadFile):
@@ -149,21 +155,19 @@ def _code(language: str) -> str:
 def _pause(fields: dict[str, list]) -> Seconds | None:
     """OpenAI's ``chunking_strategy``: ``auto``, or an object as JSON or as fields ``chunking_strategy[…]``."""
     given = str((fields.get("chunking_strategy") or [""])[-1])
-    parts = {
-        name.split("[")[1].rstrip("]"): values[-1]
-        for name, values in fields.items()
-        if name.startswith("chunking_strategy[")
-    }
+    parts = {part[1]: values[-1] for name, values in fields.items() if (part := _PART.fullmatch(name))}
     if given in ("", "null") and not parts:
         return None
     if given == "auto":
         return PAUSE
     try:
+        if len(given) > _STRATEGY:
+            raise ValueError
         settings = parts or json.loads(given)
         milliseconds = float(settings.get("silence_duration_ms", 1000 * PAUSE))
         if settings.get("type") != "server_vad" or not 50 <= milliseconds <= 60000:
             raise ValueError
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         message = 'chunking_strategy: expected auto, or {"type": "server_vad", "silence_duration_ms": 50 to 60000}'
         raise _wrong("chunking_strategy", message) from None
     return milliseconds / 1000

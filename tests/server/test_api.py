@@ -204,6 +204,8 @@ def test_candidates_and_languages(client):
     assert set(ask(extra_body={"candidates": "es,it"}).scores) == {"es", "it"}
     assert set(ask(extra_body={"candidates": ["ru", "it"]}).scores) == {"ru", "it"}
     assert set(ask(language="fr").scores) == {"fr.CA"}
+    assert set(ask(extra_body={"candidates[0]": "ru", "candidates[1]": "es"}).scores) == {"ru", "es"}
+    assert ask(extra_body={"timestamp_granularities[0]": "word"}).words
     assert ask(language="it-IT").route == "it"
     with pytest.raises(openai.BadRequestError, match="no route is for de; there are routes for es, fr, it, ru"):
         ask(language="de")
@@ -261,6 +263,18 @@ def test_wrong_fields(server, fields, status, message):
     assert found[0] == status
     assert message in found[1]["error"]["message"]
     assert set(found[1]["error"]) == {"message", "type", "param", "code"}
+        ({"model": "it", "stream[x]": "1"}, 400, "unknown field 'stream[x]'"),
+        ({"model": "it", "stream[0]": "true"}, 400, "unknown field 'stream[0]'"),
+        ({"model": "auto", "candidates[x]": "es"}, 400, "unknown field 'candidates[x]'"),
+        ({"model": "it", "temperature[]": "1"}, 400, "unknown field 'temperature[]'"),
+        ({"model": "it", "chunking_strategy[type": "server_vad"}, 400, "unknown field 'chunking_strategy[type'"),
+        ({"model": "it", "chunking_strategy": "[" * 100_000}, 400, "chunking_strategy: expected auto"),
+        ({"model": "it", "chunking_strategy": "[" * 1000}, 400, "chunking_strategy: expected auto"),
+        (
+            {"model": "it", "chunking_strategy": f'{{"type": "server_vad", "silence_duration_ms": {"9" * 400}}}'},
+            400,
+            "chunking_strategy: expected auto",
+        ),
 
 
 def test_wrong_requests(server):
