@@ -89,7 +89,8 @@ def verbose_segment(number: int, segment: Segment, languages: Mapping[str, str])
 def subtitles(segments: Sequence[Segment], form: str) -> str:
     """SubRip (``srt``) or WebVTT (``vtt``)."""
     mark = "," if form == "srt" else "."
-    cues = [cue for segment in segments for cue in _cues(segment)]
+    escape = str if form == "srt" else _escaped
+    cues = [(start, end, escape(text)) for segment in segments for start, end, text in _cues(segment)]
     blocks = [
         f"{number}\n{_clock(start, mark)} --> {_clock(end, mark)}\n{text}\n"
         for number, (start, end, text) in enumerate(cues, 1)
@@ -97,6 +98,11 @@ def subtitles(segments: Sequence[Segment], form: str) -> str:
     if form == "srt":
         return "\n".join(blocks)
     return "\n".join(["WEBVTT\n", *(block.split("\n", 1)[1] for block in blocks)])
+
+
+def _escaped(text: str) -> str:
+    """As WebVTT writes it: ``<`` begins a tag there, ``&`` a character, and ``-->`` parts times."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _words(segment: Segment) -> Iterator[Word]:
