@@ -114,6 +114,8 @@ def service(settings: Settings, host: str = LOOPBACK[0]) -> Iterator[Service]:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket on an address; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    if not 0 <= port <= 65535:  # of which getaddrinfo would take the remainder
+        raise ConfigError(f"--port {port}: expected 0 to 65535")
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = socket.socket(family, kind, protocol)

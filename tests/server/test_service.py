@@ -17,14 +17,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from s3router.asr.ctc_decode import BatchOptions
-import soundfile
 from s3router.errors import CheckpointError, ConfigError, PackError
 from s3router.packs import MaskPack, read_pack, write_pack
 from s3router.server.catalogue import Catalogue
@@ -92,7 +92,6 @@ def test_a_damaged_replacement_leaves_what_is_in_memory(folder, look_at_once):
         assert text(url, "ru")
 
 
-def test_packs_are_evicted_by_a_budget_and_come_back(folder):
 def test_a_replacement_that_the_model_refuses_leaves_what_is_in_memory(folder, look_at_once, caplog):
     def refused(route: str) -> MaskPack:
         pack = read_pack(folder / f"{route}.pack")
@@ -113,6 +112,7 @@ def test_a_replacement_that_the_model_refuses_leaves_what_is_in_memory(folder, l
         assert set(given.engine.model.routes) == {"it", "ru"}
 
 
+def test_packs_are_evicted_by_a_budget_and_come_back(folder):
     with serving(folder) as (url, given):
         alone = {route: text(url, route) for route in ("es", "fr.CA", "it", "ru")}
         sizes = dict(given.engine.resident)
@@ -199,6 +199,19 @@ def test_a_decoder_that_dies_is_replaced(folder):
         assert count(url, "s3router_decoder_deaths_total") == 2
 
 
+def test_decoders_know_no_keys(folder, monkeypatch):
+    monkeypatch.setenv("S3ROUTER_API_KEY", "secret")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("LC_MESSAGES", "C.UTF-8")
+    with serving(folder, limits=Limits(decoders=1)) as (url, _):
+        assert text(url, "it")
+        (pid,) = decoders(url)
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    names = {entry.split(b"=")[0] for entry in environment}
+    assert {b"PATH", b"PYTHONPATH", b"OMP_NUM_THREADS", b"LC_MESSAGES"} <= names
+    assert not any(b"secret" in entry for entry in environment)
+
+
 def test_what_kills_every_decoder_is_no_audio(folder):
     with serving(folder, limits=Limits(decoders=1)) as (url, _), ThreadPoolExecutor(1) as pool:
         expected = text(url, "it")
@@ -221,19 +234,6 @@ def test_time_is_limited_also_in_a_decoder_that_hangs(folder):
             if (found := text(url, "it")) == expected:
                 break
         assert found == expected
-def test_decoders_know_no_keys(folder, monkeypatch):
-    monkeypatch.setenv("S3ROUTER_API_KEY", "secret")
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    monkeypatch.setenv("LC_MESSAGES", "C.UTF-8")
-    with serving(folder, limits=Limits(decoders=1)) as (url, _):
-        assert text(url, "it")
-        (pid,) = decoders(url)
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    names = {entry.split(b"=")[0] for entry in environment}
-    assert {b"PATH", b"PYTHONPATH", b"OMP_NUM_THREADS", b"LC_MESSAGES"} <= names
-    assert not any(b"secret" in entry for entry in environment)
-
-
 
 
 @contextlib.contextmanager
@@ -264,6 +264,21 @@ def test_a_full_queue_refuses_and_recovers(folder):
         refused_while_held(url, given.engine, in_turn(*AUDIO[:2]), 2, 1)
 
 
+def test_candidates_count_for_what_is_taken_on(folder):
+    content = AUDIO[0].read_bytes()
+    most = 3 * soundfile.info(AUDIO[0]).duration
+    with serving(folder, limits=Limits(waiting_seconds=most)) as (url, given), ThreadPoolExecutor(1) as pool:
+        with held(given.engine):
+            asked = pool.submit(upload, url, ("model", "it"), content=content)
+            while count(url, "s3router_waiting_pieces") < 1:
+                time.sleep(0.02)
+            status, found = upload(url, ("model", "auto"), content=content)  # of four
+            assert (status, found["error"]["code"]) == (429, "queue_full")
+        assert asked.result()[0] == 200
+        assert upload(url, ("model", "auto"), content=content)[0] == 200  # alone
+        assert given.engine.accepted_seconds == 0
+
+
 def test_who_goes_away_frees_its_place(folder):
     gone = 's3router_requests_total{model="it",status="499"}'
     with serving(folder, limits=Limits(requests=1)) as (url, given):
@@ -283,21 +298,6 @@ def test_who_goes_away_frees_its_place(folder):
         assert count(url, "s3router_pieces_total") == 1  # the other was never computed
 
 
-def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
-    with serving(folder) as (url, _), caplog.at_level(logging.ERROR):
-        host, port = url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port))
-        connection.putrequest("POST", "/v1/audio/transcriptions")
-        connection.putheader("Content-Type", "multipart/form-data; boundary=X")
-        connection.putheader("Content-Length", "100000")
-        connection.endheaders()
-        connection.send(b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + bytes(5000))
-        while count(url, "s3router_requests_in_flight") < 1:
-            time.sleep(0.02)
-        connection.close()
-        while count(url, "s3router_requests_in_flight"):
-            time.sleep(0.02)
-        assert count(url, 's3router_requests_total{model="none",status="499"}') == 1
 def test_a_stream_that_fails_says_so(folder, monkeypatch, caplog):
     def failing(segments):
         raise RuntimeError("private")
@@ -317,22 +317,22 @@ def test_a_stream_that_fails_says_so(folder, monkeypatch, caplog):
     assert record.exc_info
 
 
+def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):
+    with serving(folder) as (url, _), caplog.at_level(logging.ERROR):
+        host, port = url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port))
+        connection.putrequest("POST", "/v1/audio/transcriptions")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=X")
+        connection.putheader("Content-Length", "100000")
+        connection.endheaders()
+        connection.send(b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + bytes(5000))
+        while count(url, "s3router_requests_in_flight") < 1:
+            time.sleep(0.02)
+        connection.close()
+        while count(url, "s3router_requests_in_flight"):
+            time.sleep(0.02)
+        assert count(url, 's3router_requests_total{model="none",status="499"}') == 1
     assert caplog.records == []
-def test_candidates_count_for_what_is_taken_on(folder):
-    content = AUDIO[0].read_bytes()
-    most = 3 * soundfile.info(AUDIO[0]).duration
-    with serving(folder, limits=Limits(waiting_seconds=most)) as (url, given), ThreadPoolExecutor(1) as pool:
-        with held(given.engine):
-            asked = pool.submit(upload, url, ("model", "it"), content=content)
-            while count(url, "s3router_waiting_pieces") < 1:
-                time.sleep(0.02)
-            status, found = upload(url, ("model", "auto"), content=content)  # of four
-            assert (status, found["error"]["code"]) == (429, "queue_full")
-        assert asked.result()[0] == 200
-        assert upload(url, ("model", "auto"), content=content)[0] == 200  # alone
-        assert given.engine.accepted_seconds == 0
-
-
 
 
 def test_a_piece_that_fails_harms_no_other(folder, upstream_in_place):
@@ -386,6 +386,8 @@ def test_the_command_answers_what_it_has_accepted_and_logs_no_content(packs, sma
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--port", "70000"], "--port 70000: expected 0 to 65535"),
+        (["--port", "-1"], "--port -1: expected 0 to 65535"),
         (["--host", "0.0.0.0"], "lets other machines in: set S3ROUTER_API_KEY"),
         (["--timeout", "0"], "--timeout 0.0: expected a number above 0"),
         (["--pack-mb", "-1"], "-1 MB of packs"),
