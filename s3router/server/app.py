@@ -8,7 +8,7 @@ import hmac
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         except S3RouterError as error:
             raise Refusal(404, str(error), "model_not_found", "model") from None
 
-    def described(found: Found) -> dict[str, Any]:
+    def described(found: Found, resident: Mapping[str, int]) -> dict[str, Any]:
         return {
             "id": found.route,
             "object": "model",
@@ -168,14 +168,15 @@ def _add_models(app: FastAPI, service: Service) -> None:
             "kind": found.kind,
             "language": found.language,
             "pack_bytes": found.nbytes,
-            "resident_bytes": service.engine.resident.get(found.route, 0),
+            "resident_bytes": resident.get(found.route, 0),
         }
 
     @app.get("/v1/models", dependencies=authorised)
     def models() -> dict[str, Any]:
         """A model for each route; ``auto`` stands for the surest of those that transcribe."""
         routes = list(service.catalogue.routes.values())
-        listed = [described(found) for found in routes]
+        resident = service.engine.resident  # made anew whenever it is asked for
+        listed = [described(found, resident) for found in routes]
         if sum(found.transcribes for found in routes) > 1:
             listed.append(
                 {"id": AUTO, "object": "model", "created": 0, "owned_by": "s3router", "parent": service.upstream}
@@ -185,7 +186,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name}", dependencies=authorised)
     def model(name: str) -> dict[str, Any]:
         """One of them."""
-        return described(one(name))
+        return described(one(name), service.engine.resident)
 
     if not service.loading:
         return
@@ -199,14 +200,14 @@ def _add_models(app: FastAPI, service: Service) -> None:
         except S3RouterError as error:
             logger.warning("not loaded", extra={"fields": {"route": name, "reason": str(error)}})
             raise Refusal(503, f"route {name}: its pack cannot be read; the server's log says why") from None
-        return described(found)
+        return described(found, service.engine.resident)
 
     @app.post("/v1/models/{name}/unload", dependencies=authorised)
     async def unload(name: str) -> dict[str, Any]:
         """Have it out of memory; the next request loads it again."""
         found = await asyncio.to_thread(one, name)
         await asyncio.wrap_future(service.engine.unload(name))
-        return described(found)
+        return described(found, service.engine.resident)
 
 
 def _add_transcriptions(app: FastAPI, service: Service) -> None:

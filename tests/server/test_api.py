@@ -7,8 +7,8 @@ import io
 import json
 import math
 import re
-import urllib.error
 import threading
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -155,12 +155,6 @@ def test_a_stream_ends_with_what_is_answered_at_once(client, expected):
     assert [event.segment["text"] for event in events[:-1]] == [segment["text"] for segment in events[-1].segments]
 
 
-def in_turn(*paths: Path) -> bytes:
-    """A wav file of recordings with silence between them."""
-    parts = [part for path in paths for part in (read_audio(path), np.zeros(16000, np.float32))][:-1]
-    file = io.BytesIO()
-    soundfile.write(file, np.concatenate(parts), 16000, format="WAV", subtype="FLOAT")
-    return file.getvalue()
 def test_a_piece_is_streamed_before_the_next_is_heard(client, monkeypatch):
     from s3router.server import engine
 
@@ -181,6 +175,12 @@ def test_a_piece_is_streamed_before_the_next_is_heard(client, monkeypatch):
     assert len(heard) == 3
 
 
+def in_turn(*paths: Path) -> bytes:
+    """A wav file of recordings with silence between them."""
+    parts = [part for path in paths for part in (read_audio(path), np.zeros(16000, np.float32))][:-1]
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(parts), 16000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
 
 
 def test_a_recording_is_cut_in_pauses_and_every_piece_has_its_route(client):
@@ -204,9 +204,9 @@ def test_candidates_and_languages(client):
 
     assert set(ask(extra_body={"candidates": "es,it"}).scores) == {"es", "it"}
     assert set(ask(extra_body={"candidates": ["ru", "it"]}).scores) == {"ru", "it"}
-    assert set(ask(language="fr").scores) == {"fr.CA"}
     assert set(ask(extra_body={"candidates[0]": "ru", "candidates[1]": "es"}).scores) == {"ru", "es"}
     assert ask(extra_body={"timestamp_granularities[0]": "word"}).words
+    assert set(ask(language="fr").scores) == {"fr.CA"}
     assert ask(language="it-IT").route == "it"
     with pytest.raises(openai.BadRequestError, match="no route is for de; there are routes for es, fr, it, ru"):
         ask(language="de")
@@ -228,6 +228,16 @@ def test_models(client, server, packs):
     assert post(f"{server}/v1/models/it/unload", b"", "text/plain")[1]["resident_bytes"] == 0
     assert json.loads(get(f"{server}/v1/models/it")[1])["resident_bytes"] == 0
     assert post(f"{server}/v1/models/it/load", b"", "text/plain")[1]["resident_bytes"] > 0
+
+
+def test_what_is_in_memory_is_looked_at_once_for_all_models(server, monkeypatch):
+    from s3router.server.engine import Engine
+
+    looks = []
+    monkeypatch.setattr(Engine, "resident", property(lambda self: looks.append(self) or {"it": 5}))
+    listed = {model["id"]: model for model in json.loads(get(f"{server}/v1/models")[1])["data"]}
+    assert [listed[route]["resident_bytes"] for route in ("es", "it")] == [0, 5]
+    assert len(looks) == 1
 
 
 def test_health_and_metrics(client, server):
@@ -253,17 +263,6 @@ def test_health_and_metrics(client, server):
         ({"model": "it", "timestamp_granularities[]": "word"}, 400, "verbose_json only"),
         ({"model": "it", "response_format": "verbose_json", "timestamp_granularities[]": "line"}, 400, "'line'"),
         ({"model": "it", "candidate": "es"}, 400, "unknown field 'candidate'; known: file, model, candidates"),
-        ({"model": "it", "chunking_strategy": "often"}, 400, "chunking_strategy: expected auto"),
-        ({"model": "it", "chunking_strategy": '{"type": "server_vad", "silence_duration_ms": "x"}'}, 400, "expected"),
-        ({"model": "it", "stream": "true", "response_format": "srt"}, 400, "a stream is of response_format json"),
-        ({"model": "it", "stream": "perhaps"}, 400, "stream 'perhaps'"),
-    ],
-)
-def test_wrong_fields(server, fields, status, message):
-    found = upload(server, *fields.items(), content=AUDIO[0].read_bytes())
-    assert found[0] == status
-    assert message in found[1]["error"]["message"]
-    assert set(found[1]["error"]) == {"message", "type", "param", "code"}
         ({"model": "it", "stream[x]": "1"}, 400, "unknown field 'stream[x]'"),
         ({"model": "it", "stream[0]": "true"}, 400, "unknown field 'stream[0]'"),
         ({"model": "auto", "candidates[x]": "es"}, 400, "unknown field 'candidates[x]'"),
@@ -276,6 +275,17 @@ def test_wrong_fields(server, fields, status, message):
             400,
             "chunking_strategy: expected auto",
         ),
+        ({"model": "it", "chunking_strategy": "often"}, 400, "chunking_strategy: expected auto"),
+        ({"model": "it", "chunking_strategy": '{"type": "server_vad", "silence_duration_ms": "x"}'}, 400, "expected"),
+        ({"model": "it", "stream": "true", "response_format": "srt"}, 400, "a stream is of response_format json"),
+        ({"model": "it", "stream": "perhaps"}, 400, "stream 'perhaps'"),
+    ],
+)
+def test_wrong_fields(server, fields, status, message):
+    found = upload(server, *fields.items(), content=AUDIO[0].read_bytes())
+    assert found[0] == status
+    assert message in found[1]["error"]["message"]
+    assert set(found[1]["error"]) == {"message", "type", "param", "code"}
 
 
 def test_wrong_requests(server):
