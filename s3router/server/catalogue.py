@@ -14,7 +14,6 @@ from s3router.errors import ConfigError, PackError
 from s3router.packs import PackMeta
 from s3router.packs.contents import language_of
 from s3router.packs.pack_file import read_parts
-from s3router.serving.choice import AUTO
 from s3router.upstreams.routes import unknown_route
 
 logger = logging.getLogger(__name__)
@@ -146,8 +145,6 @@ class Catalogue:
             return f"{path}: for a whole recogniser, which was not loaded; start the server again with it"
         if meta.fingerprint != here:
             return f"{path}: for another backbone ({meta.backbone}, fingerprint {meta.fingerprint}; this one is {here})"
-        if description.route == AUTO:
-            return f"{path}: its route is called {AUTO}, which stands for the surest of all; pack it under another name"
         return Found(description.route, path, stamp, kind, meta)
 
 

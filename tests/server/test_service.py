@@ -144,9 +144,6 @@ def test_packs_that_cannot_be_served_are_left_out_or_refused(folder, packs, capl
         Catalogue([folder / "it.pack", packs / "it.pack"], known)
     with pytest.raises(ConfigError, match="no pack in"):
         Catalogue([tmp_path], known)
-    write_pack(folder / "auto.pack", renamed(folder / "it.pack", "auto"))
-    with pytest.raises(PackError, match="its route is called auto"):
-        Catalogue([folder / "auto.pack"], known)
 
 
 def test_a_damaged_pack_in_a_folder_does_not_keep_the_server_from_starting(folder):
