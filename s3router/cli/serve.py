@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--upload-mb", type=float, default=100.0, help="size of a request (%(default)s)")
     add("--audio-seconds", type=float, default=3600.0, help="length of a recording (%(default)s)")
     add("--requests", type=int, default=64, help="transcriptions at a time (%(default)s)")
-    add("--waiting-seconds", type=float, default=14400.0, help="audio that waits, of all requests (%(default)s)")
+    add("--waiting-seconds", type=float, default=14400.0, help="audio times candidates under way (%(default)s)")
     add("--timeout", type=float, default=600.0, help="seconds until a request is given up (%(default)s)")
     add("--decoders", type=int, default=2, help="processes that decode audio (%(default)s)")
     return result
