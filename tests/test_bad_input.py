@@ -435,6 +435,8 @@ TRAIN = "train --output_dir out --token_list tokens --train_dir five --valid_dir
         (f"{TRAIN} --sparsity nan", "sparsity"),
         (f"{TRAIN} --method rooter", "rooter"),
         (f"{TRAIN} --mask_conf nosuch=1", "nosuch"),
+        (f"{TRAIN} --mask_conf sparsity=[1", "no YAML"),
+        (f"{TRAIN} --optim_conf {{lr:[1", "no YAML"),
         (f"{TRAIN} --method parp_p --sparsity 0.5 --method_conf initial=0.8", "initial 0.8 is above the sparsity 0.5"),
         (f"{TRAIN} --method omp --mask_conf granularity=group", "method omp removes single weights"),
         (f"{TRAIN} --method imp --method_conf rounds=0", "rounds must be a whole number above 0"),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.train.distributed_utils import resolve_distributed_mode
 from espnet2.utils.nested_dict_action import NestedDictAction
@@ -57,7 +58,11 @@ class RoutedASRTask(ModelTask):
         """
         if args is None:
             _check_config(cmd)
-            args = cls.get_parser().parse_args(cmd)
+            try:
+                args = cls.get_parser().parse_args(cmd)
+            except yaml.YAMLError as error:  # of an option with fields, which ESPnet's action does not name
+                why = " ".join(str(error).split())
+                raise ConfigError(f"options: no YAML ({why}); write key=value or {{key: value}}") from None
         if args.print_config:
             cls.print_config(sys.stdout)  # ESPnet's default is what stdout was when it was imported
             return
