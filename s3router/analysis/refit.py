@@ -81,9 +81,10 @@ def hidden_states(
         DataError: a recording cannot be read.
     """
     found: dict[str, Tensor] = {}
+    device = torch.device(resident.device).type
     for batch in batches(utts):
         waves = [torch.from_numpy(read_audio(utt.source)) for utt in batch]
-        with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=arithmetic == "bfloat16"):
             [states] = resident.hidden(waves, [label])
         normalised = torch.stack([F.layer_norm(state.float(), state.shape[-1:]).bfloat16() for state in states])
         frames = resident.frames(waves, normalised.size(1) // len(waves))

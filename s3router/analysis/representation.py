@@ -34,23 +34,27 @@ class Resident:
         fingerprint: of it.
         upstream: gives the encoder's hidden states.
         routes: of `module`.
+        device: that it runs on while it has routes (`routed`); otherwise it rests on the CPU, where its weights are
+            compared.
     """
 
     module: nn.Module
     fingerprint: str
     upstream: RoutedUpstream
     routes: Routes
+    device: str = "cpu"
 
     @torch.inference_mode()
     def hidden(self, waves: Sequence[Tensor], labels: Sequence[str]) -> Iterator[list[Tensor]]:
         """[(samples,)] at 16 kHz -> under each route (`FROZEN`: none) the hidden states [(frames of all, C)] * layers.
 
-        Frames of padding are left out. The front end, which routes share, runs once.
+        Frames of padding are left out. The front end, which routes share, runs once. What comes out is on the CPU.
         """
         shared: dict[str, Any] = {}
+        placed = [wave.to(self.device) for wave in waves]
         for label in labels:
             with self.routes.applied(None if label == FROZEN else label):
-                states = self.upstream.hidden(list(waves), shared)
+                states = [state.cpu() for state in self.upstream.hidden(placed, shared)]
             frames = self.frames(waves, states[0].size(1))
             yield [torch.cat([row[:n] for row, n in zip(state, frames, strict=True)]) for state in states]
 
@@ -60,36 +64,47 @@ class Resident:
         return [most if lengths is None else max(lengths.frames(len(wave)), 1) for wave in waves]
 
 
-def load_resident(source: str | os.PathLike, upstream: str | None = None, ckpt: str | None = None) -> Resident:
+def load_resident(
+    source: str | os.PathLike, upstream: str | None = None, ckpt: str | None = None, device: str = "cpu"
+) -> Resident:
     """The backbone of a pack or an experiment.
 
     Args:
         upstream, ckpt: name and checkpoint, where the source's own do not hold.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
 
     Raises:
         PackError, CheckpointError, ConfigError: as `s3router.serving.loading.load_routes`.
     """
     from s3router.serving.loading import backbone_of, is_whole, whole_model
+    from s3router.training.processes import check_device
     from s3router.upstreams.hub import build
 
+    check_device(device)
     upstream, ckpt = backbone_of(source, upstream, ckpt)
     if is_whole(source):
         model = whole_model(upstream, ckpt, str(source))
-        return Resident(model.whole.model.eval(), model.whole.fingerprint, model.upstream.eval(), model.whole.routes)
+        whole = model.whole
+        return Resident(whole.model.eval(), whole.fingerprint, model.upstream.eval(), whole.routes, device)
     routed = build(ckpt=ckpt, upstream=upstream).eval()
-    return Resident(routed.backbone, routed.backbone_fingerprint, routed, routed.routes)
+    return Resident(routed.backbone, routed.backbone_fingerprint, routed, routed.routes, device)
 
 
 @contextlib.contextmanager
 def routed(resident: Resident, packs: Sequence[tuple[str, MaskPack]]) -> Iterator[None]:
-    """The backbone with these (label, pack) as routes, for the length of a ``with`` block."""
+    """The backbone with these (label, pack) as routes, on its device, for the length of a ``with`` block."""
+    parts = (resident.module, resident.upstream)
     try:
+        for part in parts:
+            part.to(resident.device)
         for label, pack in packs:
             resident.routes.add(replace(pack, route=label))
         yield
     finally:
         for name in resident.routes.names:
             resident.routes.remove(name)
+        for part in parts:
+            part.cpu()
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class Job:
         max_test_seconds: test sets are cut to about so much, always the same utterances; None: they are whole.
         arithmetic: ``auto``, ``bfloat16`` or ``float32``, of the upstream. ``auto`` is that of the table's cells where
             there are some, else the faster one.
+        device: of the upstream; heads train on the CPU.
     """
 
     sources: tuple[str, ...]
@@ -84,6 +85,7 @@ class Job:
     head: HeadOptions = field(default_factory=HeadOptions)
     max_test_seconds: Seconds | None = None
     arithmetic: str = "auto"
+    device: str = "cpu"
 
 
 def transfer(
@@ -112,7 +114,7 @@ def transfer(
     rows = _read(output)
     _check_arithmetic(rows, job.arithmetic, output)
     tell("loading the backbone")
-    resident = load_resident(job.sources[0], job.upstream, job.ckpt)
+    resident = load_resident(job.sources[0], job.upstream, job.ckpt, job.device)
     packs = _packs(job, resident)
     served = _served(job, {pack.route: pack for _, pack, _ in packs})
     columns = [(UNMASKED, None, ""), *packs]
@@ -229,7 +231,7 @@ def _arithmetic(job: Job, rows: Sequence[Mapping[str, Any]]) -> str:
     from s3router.training.arithmetic import choose_arithmetic
     from s3router.upstreams.public import widths
 
-    return choose_arithmetic("cpu", *widths(*backbone_of(job.sources[0], job.upstream, job.ckpt)))
+    return choose_arithmetic(job.device, *widths(*backbone_of(job.sources[0], job.upstream, job.ckpt)))
 
 
 # --- the table

@@ -44,6 +44,7 @@ class Job:
     Attributes:
         sources: mask packs or experiment folders of one backbone.
         upstream, ckpt: the backbone's name and checkpoint, where the first source's own do not hold.
+        device: of the backbone, where audio is heard.
         bits_only: leave the backbone out, and everything that needs it.
         languages: route -> code of its language, where the route's name is none; `NO_LANGUAGE`: it is of none, whatever
             its name.
@@ -59,6 +60,7 @@ class Job:
     sources: tuple[str | os.PathLike, ...]
     upstream: str | None = None
     ckpt: str | None = None
+    device: str = "cpu"
     bits_only: bool = False
     languages: Mapping[str, str] = field(default_factory=dict)
     typology: tuple[str, ...] | None = None
@@ -135,7 +137,7 @@ class Work:
             self.notes.append(captions.NO_BACKBONE)
             return None
         self.tell("loading the backbone")
-        return load_resident(self.job.sources[0], self.job.upstream, self.job.ckpt)
+        return load_resident(self.job.sources[0], self.job.upstream, self.job.ckpt, self.job.device)
 
     def _read(self) -> tuple[MaskSet, tuple[np.ndarray, np.ndarray] | None]:
         """The masks; and removed weights (matrices, sources, bins) by magnitude with the bins' sizes."""

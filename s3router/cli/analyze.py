@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--markdown", type=Path, metavar="FILE", help="also write a Markdown page that shows the figures in DIR")
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
+    add("--device", default="cpu", help="where audio is heard: cpu, cuda, cuda:1 … (%(default)s)")
     without = "do not load the backbone: no initial masks, magnitudes, heads, representations"
     add("--bits-only", action="store_true", help=without)
     languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639), or none, as in st=none"
@@ -93,6 +94,7 @@ def main(argv: Sequence[str]) -> int:
         sources=tuple(args.packs),
         upstream=args.upstream,
         ckpt=args.upstream_ckpt,
+        device=args.device,
         bits_only=args.bits_only,
         languages=languages,
         typology=typology,

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--upstream", "--backbone", help="the backbone's name (default: the one that the first pack names)")
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
+    add("--device", default="cpu", help="where the upstream runs: cpu, cuda, cuda:1 … (%(default)s)")
     add("--seeds", nargs="+", type=int, default=[0], help="seeds for head training; one row per seed (default: 0)")
     add("--max-updates", type=int, default=150, help="optimizer steps for each head (%(default)s)")
     add("--batch-seconds", type=float, default=16.0, help="padded length of a batch (%(default)s)")
@@ -83,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
         head=head,
         max_test_seconds=args.max_test_seconds,
         arithmetic=args.amp_dtype,
+        device=args.device,
     )
     rows = transfer(job, args.output, lambda text: print(text, file=sys.stderr), bar)
     print(f"{args.output}: {len(rows)} cells")

@@ -394,6 +394,7 @@ def test_bad_input(packs, refused, tmp_path, monkeypatch):
     refused([packs[0], packs[1], "--frames", "3"], "--frames 3: at least 4")
     refused([packs[0], packs[1], "--audio", tmp_path / "none.wav"], "none.wav: no such file")
     refused([packs[0], packs[1], "--bits-only", "--audio", FIVE], "leave --bits-only out")
+    refused([packs[0], packs[1], "--device", "gpu"], "--device gpu: no such device; known: cpu, cuda")
     monkeypatch.setattr(typology, "data_folder", lambda: None)
     refused([packs[0], packs[1], "--typology", "family"], "pip install lang2vec")
 

@@ -155,6 +155,7 @@ def test_bad_input(refused, packs, data, tmp_path, tokens_file):
     refused("--dev: none for it; add a path", "--dev", f"es={data}/es")
     refused("--max-test-seconds 0: a number above 0", "--max-test-seconds", "0")
     refused("updates 0: at least 1 is needed", "--max-updates", "0")
+    refused("--device gpu: no such device; known: cpu, cuda", "--device", "gpu")
     refused(
         f"{data / 'de' / 'wav.scp'}: no such file",
         "--langs",
