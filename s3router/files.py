@@ -129,6 +129,17 @@ def move(source: str | os.PathLike, path: str | os.PathLike) -> None:
     _sync_folder(Path(path).parent)
 
 
+def read_utf8(path: str | os.PathLike) -> str:
+    """The content of a text file, without a byte order mark. Raises DataError where it is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: line {number} is not UTF-8 ({error.reason}); convert it, as by iconv -f latin1 -t utf-8"
+        ) from None
+
+
 def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     """Write ``lines`` to ``path`` as `replacing` does. A folder is refused before ``lines`` is asked for anything."""
     with replacing(path) as file:

@@ -260,6 +260,7 @@ def test_subset(place, refuse, name):
         ("subset five out --minutes 5", "five: 5 minutes wanted, it has 0.0"),
         ("subset five out --minutes 0", "five: 0 minutes wanted"),
         ("subset five out --minutes nan", "five: nan minutes wanted"),
+        ("subset five ./five --minutes 0.05", "five: the directory itself would be overwritten"),
         ("format-wav five five", "input and output are the same directory"),
         ("format-wav five out --token-list none", "none: no such token list"),
         ("format-wav five out --token-list broken", "broken: a token list starts with <blank>"),

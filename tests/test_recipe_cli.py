@@ -293,6 +293,7 @@ OPTIONS = """
             "en|100|false|--score_lr 1e-2 $(echo no) `echo no` 'q'|",
         ),
         (["--value="], "en|100|false||"),
+        (["--value", "--score_lr 1e-2\n --seed 1"], "en|100|false|--score_lr 1e-2  --seed 1|"),
         (["--lang", "en", "--lang", "ru"], "ru|100|false||"),
         (["--value", "3", "--value", "1.5"], "en|100|false|1.5|"),  # the first is no reason to want whole numbers
     ],
@@ -342,6 +343,20 @@ def test_run_once_runs_again_after_a_change(tmp_path: Path, change: str):
         (tmp_path / "out").unlink()
     command = STEP if change != "command" else STEP.replace("made", "anew")
     assert "finished before" not in stage(command, tmp_path).stdout
+
+
+def test_run_once_sees_inputs_of_any_name(tmp_path: Path):
+    """Logs and hidden files count where they are named, and not where they lie in a folder."""
+    (tmp_path / "folder").mkdir()
+    for name in ("log_x.yaml", ".hidden", "folder/log"):
+        (tmp_path / name).write_text("x")
+    step = "run_once a.log --inputs log_x.yaml .hidden folder -- echo made"
+    stage(step, tmp_path)
+    (tmp_path / "folder/log").write_text("yy")
+    assert "finished before" in stage(step, tmp_path).stdout
+    for name in ("log_x.yaml", ".hidden"):
+        (tmp_path / name).write_text("yy")
+        assert "finished before" not in stage(step, tmp_path).stdout
 
 
 def test_run_once_shows_the_end_of_the_log_of_a_failure(tmp_path: Path):

@@ -57,7 +57,9 @@ main() {
     [ -w "${tools}" ] || die "${tools} cannot be written to (it belongs to $(stat -c %U "${tools}")): work in a clone of your" \
         "own, or ask for permission"
     exec 9>>"${tools}/.setup.lock"
-    if ! flock --nonblock 9; then
+    if ! command -v flock >/dev/null; then
+        say "there is no flock here (util-linux): do not call two set-ups at once"
+    elif ! flock --nonblock 9; then
         say "another set-up is running in ${tools}: waiting for it (process $(cat "${tools}/.setup.lock"))"
         flock 9
         [ "${check}" = true ] || ! all_ready || return 0

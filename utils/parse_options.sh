@@ -81,7 +81,7 @@ _parse_options() {
         if [[ ${_default} =~ ^[0-9]+$ ]] && [[ ! ${_value} =~ ^[0-9]+$ ]]; then
             _option_die "--${_name//_/-} is a whole number, not '${_value}'"
         fi
-        printf -v "${_name}" %s "${_value}"
+        printf -v "${_name}" %s "${_value//$'\n'/ }" # lists over several lines are read like those on one
     done
 }
 

@@ -180,7 +180,13 @@ run_once() {
     for file in ${inputs[@]+"${inputs[@]}"}; do [ -e "${file}" ] || die "$* needs ${file}, which is missing"; done
     key=$({
         printf '%s\n' "$*"
-        [ ${#inputs[@]} -eq 0 ] || find -L "${inputs[@]}" -maxdepth 1 -type f ! -name '.*' ! -name 'log*' -printf '%p %s %T@\n' | sort
+        for file in ${inputs[@]+"${inputs[@]}"}; do
+            if [ -d "${file}" ]; then # logs and hidden files in it do not count
+                find -L "${file}" -maxdepth 1 -type f ! -name '.*' ! -name 'log*' -printf '%p %s %T@\n'
+            else
+                find -L "${file}" -maxdepth 0 -type f -printf '%p %s %T@\n'
+            fi
+        done | sort
     } | sha256sum)
     if [ "$(cat "${log_file}.done" 2>/dev/null)" = "${key}" ] && all_exist ${outputs[@]+"${outputs[@]}"}; then
         log "  finished before (to do it again: rm ${log_file}.done)"

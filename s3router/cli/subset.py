@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from s3router.data.kaldi import DataDir
+from s3router.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Take the part and write it."""
     args = parser().parse_args(argv)
+    if Path(args.source).resolve() == Path(args.target).resolve():
+        raise ConfigError(f"{args.target}: the directory itself would be overwritten; name another one to write")
     whole = DataDir.read(args.source)
     part = whole.subset(args.minutes).write(args.target)
     print(f"{args.target}: {len(part.utts)} of {len(whole.utts)} utterances, {part.seconds / 60:.2f} min")

@@ -49,7 +49,7 @@ def read_table(path: Path) -> list[Clip]:
     """Rows of one ``.tsv``, by the names in its header; quotation marks are text like any other.
 
     Raises:
-        DataError: no such table, not UTF-8, a column or cells missing, or no rows.
+        DataError: no such table, not UTF-8, a column or cells missing, a clip twice, or no rows.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table; unpack the archive again")
@@ -58,7 +58,7 @@ def read_table(path: Path) -> list[Clip]:
     if missing := [name for name in NEEDED if name not in header]:
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(header)}. Is it Common Voice's?")
     clients, names, sentences = (header.index(name) for name in NEEDED)
-    clips, problems = [], []
+    clips, problems, seen = [], [], set()
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
@@ -66,6 +66,9 @@ def read_table(path: Path) -> list[Clip]:
         if len(cells) <= max(clients, names, sentences):
             problems.append(f"line {number}: {len(cells)} cells, the header has {len(header)}")
             continue
+        if cells[names] in seen:
+            problems.append(f"line {number}: the clip {cells[names]} was listed before")
+        seen.add(cells[names])
         clips.append(Clip(cells[clients], path.parent / "clips" / cells[names], cells[sentences]))
     if problems:
         raise DataError(summary(path, problems) + "\nunpack the archive again")

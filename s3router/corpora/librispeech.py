@@ -155,13 +155,15 @@ def prepare_set(done: Prepared, folder: Path, *sources: Path, more_text: bool = 
     if (folder / "wav.scp").is_file() and stamp.is_file():
         before, _, line = read_text(stamp).partition("\n")
         if before == key:
+            if len(sources) == 1:
+                _compare(done, sources[0], int(line.split()[0]))
             done.add(folder, line.rstrip())
             return
     utts = []
     for source in sources:
         part = read_part(source, more_text)
         if len(sources) == 1:
-            done.compare(str(source), len(part), OFFICIAL.get(source.name, len(part)))
+            _compare(done, source, len(part))
         utts += part
     data = DataDir(folder, utts).write(folder)
     speakers = len({u.speaker for u in utts})
@@ -171,9 +173,17 @@ def prepare_set(done: Prepared, folder: Path, *sources: Path, more_text: bool = 
 
 
 def key_of(*sources: Path) -> str:
-    """Digest of the rules and the folders that a directory is made by and from."""
+    """Digest of the rules, the folders and their transcripts that a directory is made by and from."""
     rules = Path(__file__).read_bytes() + Path(languages.__file__).read_bytes()
-    return hashlib.sha256(rules + "\n".join(str(source.resolve()) for source in sources).encode()).hexdigest()
+    texts = [path for source in sources for path in sorted(source.rglob("*.trans.txt"))]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in texts]
+    named = [str(source.resolve()) for source in sources]
+    return hashlib.sha256(rules + repr((named, stats)).encode()).hexdigest()
+
+
+def _compare(done: Prepared, source: Path, count: int) -> None:
+    """Warn where a part of the release has another number of utterances than the release."""
+    done.compare(str(source), count, OFFICIAL.get(source.name, count))
 
 
 def phonemes(utts: Sequence[Utterance], lexicons: Sequence[Path]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,11 @@ def hold_out(utts: Sequence[Utterance], minutes: float) -> tuple[list[Utterance]
 def read_part(folder: Path) -> list[Utterance]:
     """The utterances of one part. Raises DataError with all problems."""
     utts, problems = [], []
-    for recording in progress(sorted(f for f in folder.iterdir() if f.suffix in ENDINGS), folder.name):
+    recordings = sorted(f for f in folder.iterdir() if f.suffix in ENDINGS)
+    for one, other in itertools.pairwise(recordings):
+        if one.stem == other.stem:
+            problems.append(f"{one.name} and {other.name}: one recording in two formats; leave one")
+    for recording in progress(recordings, folder.name):
         text = folder / f"{recording.stem}.mb.cleaned"
         if not text.is_file():
             problems.append(f"{recording.name}: {text.name} is missing")

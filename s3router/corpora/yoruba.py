@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,11 @@ def read_texts(corpus: Path) -> dict[str, str]:
 def read_part(folder: Path, texts: dict[str, str]) -> list[Utterance]:
     """The utterances of one part of the partition. Raises DataError with all problems."""
     utts, problems = [], []
-    for recording in progress(sorted(f for f in folder.iterdir() if f.suffix in ENDINGS), folder.name):
+    recordings = sorted(f for f in folder.iterdir() if f.suffix in ENDINGS)
+    for one, other in itertools.pairwise(recordings):
+        if one.stem == other.stem:
+            problems.append(f"{one.name} and {other.name}: one recording in two formats; leave one")
+    for recording in progress(recordings, folder.name):
         try:
             text = languages.normalize(texts[recording.stem].translate(_LOOKALIKES), "yo")
             seconds = probe(recording).seconds

@@ -53,11 +53,14 @@ def read_dataset(
     if isinstance(source.features[audio], datasets.Audio):
         source = source.cast_column(audio, datasets.Audio(decode=False))
     named = next((name for name in _IDS if name in columns), None)
-    found = []
+    found, files = [], {}
     for index, row in enumerate(source):
         utt = f"utt{index:07d}" if named is None else str(row[named])
         speaker = "_".join(str(row.get("speaker") or row.get("speaker_id") or "").split())
-        place = _place(row[audio], Path(folder), "_".join(utt.replace("/", "_").split()))
+        name = "_".join(utt.replace("/", "_").split())
+        if files.setdefault(name, utt) != utt:  # a/1 and a_1
+            name = f"{name}-{index:07d}"
+        place = _place(row[audio], Path(folder), name)
         found.append(Utterance(utt, place, str(row[text] or ""), speaker))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -60,13 +61,21 @@ class DataDir:
 
         Each file is whole or absent, and ``wav.scp`` comes last: a directory that has it is complete. Segments are
         written into it as ``source#t=start,end``, which this package reads; `s3router.data.format_wav` cuts them out.
+
+        Raises:
+            DataError: two utterances have one id; nothing is written then.
         """
         path = Path(path)
+        utts = sorted(self.utts, key=lambda u: u.utt)
+        if twice := [a.utt for a, b in itertools.pairwise(utts) if a.utt == b.utt]:
+            raise DataError(
+                f"{path}: not written: {len(twice)} utterances have an id that another one has, first {twice[0]}; "
+                "ids must be unique"
+            )
         path.mkdir(parents=True, exist_ok=True)
         clean_unfinished(path)
         for name in ("wav.scp", "segments", "utt2dur"):  # of an earlier content
             (path / name).unlink(missing_ok=True)
-        utts = sorted(self.utts, key=lambda u: u.utt)
         speakers: dict[str, list[str]] = {}
         for u in utts:
             speakers.setdefault(u.speaker or u.utt, []).append(u.utt)

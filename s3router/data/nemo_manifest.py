@@ -73,7 +73,9 @@ def _utterance(entry: Any, folder: Path) -> Utterance:
         source, utt = join_stretch(source, start, start + seconds), f"{utt}-{round(1000 * start):07d}"
     elif seconds is not None and start is not None:  # the beginning, which may not be all
         source = join_stretch(source, 0.0, seconds)
-    return Utterance(str(entry.get("id") or utt), source, str(entry.get("text") or ""), _speaker(entry), seconds)
+    name = entry.get("id")
+    name = utt if name is None or name == "" else str(name)
+    return Utterance(name, source, str(entry.get("text") or ""), _speaker(entry), seconds)
 
 
 def _speaker(entry: dict[str, Any]) -> str:

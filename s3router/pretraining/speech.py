@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
+from s3router.data.kaldi import DataDir
 from s3router.errors import ConfigError, DataError
 from s3router.upstreams.anatomy import ConvLengths
 
@@ -56,11 +57,16 @@ class Speech:
             synthetic: what `s3router.corpora.synthetic` wrote.
 
         Raises:
-            DataError: a directory or its audio cannot be read, or one of the sets is empty.
+            DataError: a directory or its audio cannot be read, an id is in two of them, or one of the sets is empty.
         """
-        sources = {folder: read_folders([folder]) for folder in train}
-        raw = {utt: samples for part in sources.values() for utt, samples in part.items()}
-        held_out = {(utt, 1.0): samples for utt, samples in read_folders(dev).items()}
+        sources = {folder: read_folders([folder]) for folder in [*train, *dev]}
+        seen: dict[str, Path] = {}
+        for folder, part in sources.items():
+            for utt in part:
+                if (other := seen.setdefault(utt, folder)) != folder:
+                    raise DataError(f"{utt} is both in {other} and in {folder}; an id names one recording")
+        raw = {utt: samples for folder in train for utt, samples in sources[folder].items()}
+        held_out = {(utt, 1.0): samples for folder in dev for utt, samples in sources.pop(folder).items()}
         for name, part in (("train", raw), ("dev", held_out)):
             if not part:
                 raise DataError(f"--{name}: no recording of {SHORTEST} s or more; name other directories")
@@ -97,16 +103,10 @@ def read_folders(folders: Iterable[Path]) -> dict[str, np.ndarray]:
     """
     speech: dict[str, np.ndarray] = {}
     for folder in folders:
-        path = folder / "wav.scp"
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; name Kaldi data directories")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            utt, _, source = line.partition(" ")
-            if not source.strip():
-                raise DataError(f"{path}:{number}: expected an id and a source, found {line!r}")
-            samples = read_audio(source.strip(), SAMPLE_RATE)
+        for utt in DataDir.read(folder, need_text=False).utts:
+            samples = read_audio(utt.source, SAMPLE_RATE)
             if len(samples) >= SHORTEST * SAMPLE_RATE:
-                speech[utt] = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+                speech[utt.utt] = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
     return speech
 
 

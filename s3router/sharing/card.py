@@ -44,6 +44,14 @@ def card(packs: Sequence[SharedPack], repository: str, before: str = "") -> str:
     old = _read(before, repository)
     # `ModelCard` reads model-index into eval_results, which ours replace
     kept = {key: value for key, value in vars(old.data).items() if key not in ("eval_results", "model_name")}
+    # what was written here before and may no longer hold; what its owner has changed since stays
+    told = kept.get("s3router")
+    wrote = told.get("wrote") if isinstance(told, dict) else None
+    for key, value in wrote.items() if isinstance(wrote, dict) else ():
+        if key == "tags" and isinstance(kept.get(key), list) and isinstance(value, list):
+            kept[key] = [tag for tag in kept[key] if tag not in value]
+        elif kept.get(key) == value:
+            del kept[key]
     data = _metadata(packs, repository, kept)
     text = old.text.strip("\n")
     text = _GENERATED.sub(lambda _: page, text) if _GENERATED.search(text) else f"{text}\n\n{page}"
@@ -108,18 +116,26 @@ def _metadata(packs: Sequence[SharedPack], repository: str, kept: dict[str, Any]
     writes = any(pack.meta.labels is None for pack in packs)
     base = base_model_of(packs[0])
     told = [{"file": p.name, "route": p.route, "fingerprint": p.meta.fingerprint} for p in packs]
-    values = {
+    tags = ["s3router", "speech", *sorted({pack.method for pack in packs})]
+    changing = {
         "language": sorted({pack.language for pack in packs if pack.language}) or None,
         **_licence(packs),
+        "base_model": base,
+        "metrics": metrics or None,
+        "tags": tags,
+    }
+    values = {
+        **changing,
         "library_name": "s3router",
         "pipeline_tag": "automatic-speech-recognition" if writes else "audio-classification",
-        "base_model": base,
         "base_model_relation": "adapter" if base else None,
-        "tags": ["s3router", "speech", *sorted({pack.method for pack in packs})],
-        "metrics": metrics or None,
+        "tags": [*tags, *(tag for tag in (kept or {}).get("tags") or () if tag not in tags)],
         "eval_results": results or None,
         "model_name": repository.rsplit("/", 1)[-1] if results else None,
-        "s3router": {"backbone": packs[0].meta.backbone, "packs": told},
+        "s3router": {
+            **{"backbone": packs[0].meta.backbone, "packs": told},
+            "wrote": {key: value for key, value in changing.items() if value is not None},
+        },
     }
     return ModelCardData(**{**(kept or {}), **{key: value for key, value in values.items() if value is not None}})
 

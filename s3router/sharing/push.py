@@ -9,7 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3router.errors import ConfigError, RepositoryError
+from s3router.errors import ConfigError, DataError, PackError, RepositoryError
+from s3router.files import read_utf8
 from s3router.sharing import card
 from s3router.sharing.address import Address
 from s3router.sharing.hub_errors import LOG_IN, explained
@@ -82,7 +83,7 @@ def push(
         names = [file.rfilename for file in head.siblings or ()]
         others = [name for name in names if fnmatch(name, PATTERN) and name not in {pack.name for pack in ours}]
         there = [SharedPack.read(_fetched(api, address, head.sha, name)) for name in others]
-        before = _fetched(api, address, head.sha, card.NAME).read_text("utf-8") if card.NAME in names else ""
+        before = _readme(_fetched(api, address, head.sha, card.NAME), address) if card.NAME in names else ""
     together = sorted([*there, *ours], key=lambda pack: pack.name)
     check_together(together)
     content = card.card(together, address.repository, before)
@@ -95,6 +96,13 @@ def push(
         )
     url = f"{api.endpoint}/{address.repository}"
     return Pushed(address.repository, done.oid, url, tuple(together))
+
+
+def _readme(path: Path, address: Address) -> str:
+    try:
+        return read_utf8(path)
+    except DataError as error:
+        raise PackError(f"{address.repository}: {error}. Mend its {card.NAME} on the hub.") from None
 
 
 def _fetched(api: HfApi, address: Address, revision: str | None, name: str) -> Path:

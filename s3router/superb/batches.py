@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -67,6 +68,8 @@ class Stretches(Dataset):
         target: (recording, first frame, frame after the last) -> float32 (frames, speakers).
         stride: samples per frame.
         max_seconds: longer recordings are several stretches; None: each is one.
+        least: samples of the shortest stretch that gives a frame: what is left at the end and shorter belongs to the
+            stretch before it.
         gain_db: gain applied to the waveform.
     """
 
@@ -77,14 +80,17 @@ class Stretches(Dataset):
         stride: int,
         max_seconds: float | None = None,
         gain_db: float = 0.0,
+        least: int = 1,
     ):
         self.target, self.stride, self.gain = target, stride, np.float32(10 ** (gain_db / 20))
         self.spans, self.utts = [], []
         for utt in labelled.data.utts:
-            total = max(int(utt.duration * SAMPLE_RATE) // stride, 1)
+            total = max(round(utt.duration * SAMPLE_RATE) // stride, 1)
             step = total if max_seconds is None else max(int(max_seconds * SAMPLE_RATE) // stride, 1)
-            for number, first in enumerate(range(0, total, step)):
-                last = min(first + step, total)
+            starts = list(range(0, total, step))
+            if len(starts) > 1 and (total - starts[-1]) * stride < least:
+                starts.pop()
+            for number, (first, last) in enumerate(itertools.pairwise([*starts, total])):
                 self.spans.append((number, first, last))
                 self.utts.append(replace(utt, duration=(last - first) * stride / SAMPLE_RATE))
 

@@ -8,6 +8,7 @@ each of them speaks.
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.kaldi import DataDir, summary
 from s3router.errors import DataError
-from s3router.files import replacing, write_lines
+from s3router.files import read_utf8, replacing, write_lines
 from s3router.scoring.diarization import DiarizationErrors, diarization_errors
 from s3router.submission.formats import ACTIVITIES
 from s3router.superb.kind import Kind, Settings
@@ -46,9 +47,15 @@ Turns = tuple[Turn, ...]
 
 @dataclass
 class Frames:
-    """The encoder of this kind: two speakers, and the samples from one frame to the next (set by the model)."""
+    """The encoder of this kind: two speakers, and what the model sets.
+
+    Attributes:
+        stride: samples from one frame to the next.
+        least: samples of the shortest recording that gives a frame.
+    """
 
     stride: int = 320
+    least: int = 1
 
     def __len__(self) -> int:
         return SPEAKERS
@@ -91,13 +98,13 @@ class Diarization(Kind[Turns, Activities]):
             raise DataError(f"{path}: no such file; expected who speaks when (SPEAKER RECORDING 1 START DURATION …)")
         turns: dict[str, list[Turn]] = {utt.utt: [] for utt in data.utts}
         problems = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_utf8(path).splitlines(), 1):
+            if not line.strip() or line.startswith((";;", "SPKR-INFO")):  # comments, and speakers without turns
+                continue
             try:
                 recording, turn = _turn(line)
-            except ValueError:
-                problems.append(
-                    f"line {number} is not 'SPEAKER RECORDING 1 START DURATION <NA> <NA> SPEAKER …': {line!r}"
-                )
+            except ValueError as error:
+                problems.append(f"line {number} {error}: {line!r}")
                 continue
             if recording in turns:
                 turns[recording].append(turn)
@@ -130,10 +137,11 @@ class Diarization(Kind[Turns, Activities]):
         return Frames()
 
     def build(self, model: Any, encoder: Frames) -> Any:
-        """s3prl's Task; ``encoder`` learns the model's stride."""
+        """s3prl's Task; ``encoder`` learns the model's stride and receptive field."""
         from s3router.superb.s3prl_tasks import DiarizationTask
 
         encoder.stride = int(model.featurizer.downsample_rate)
+        encoder.least = self.minimal_samples(model.receptive_field)
         return DiarizationTask(model)
 
     def clips(
@@ -150,7 +158,7 @@ class Diarization(Kind[Turns, Activities]):
         def target(utt: str, first: int, last: int) -> np.ndarray:
             return activity(labelled.labels[utt], first, last, encoder.stride)
 
-        return Stretches(labelled, target, encoder.stride, max_seconds, settings.gain_db)
+        return Stretches(labelled, target, encoder.stride, max_seconds, settings.gain_db, encoder.least)
 
     def predictions(self, outputs: Mapping[str, Any], labelled: LabelledDir[Turns]) -> Activities:
         """From (stride, probabilities) of each recording."""
@@ -196,12 +204,17 @@ class Diarization(Kind[Turns, Activities]):
 
 
 def _turn(line: str) -> tuple[str, Turn]:
-    """(recording, turn) of a line of ``rttm``. Raises ValueError."""
-    kind, recording, _, start, length, _, _, speaker = line.split()[:8]
-    turn = Turn(speaker, round(float(start), 3), round(float(start) + float(length), 3))
-    if kind != "SPEAKER" or not 0 <= float(start) < float(start) + float(length):
-        raise ValueError(line)
-    return recording, turn
+    """(recording, turn) of a line of ``rttm``. Raises ValueError that says what is wrong."""
+    try:
+        kind, recording, _, start, length, _, _, speaker = line.split()[:8]
+        begin, seconds = float(start), float(length)
+    except ValueError:
+        kind = ""
+    if kind != "SPEAKER":
+        raise ValueError("is not 'SPEAKER RECORDING 1 START DURATION <NA> <NA> SPEAKER …'")
+    if not (0 <= begin < math.inf and 0 < seconds < math.inf):
+        raise ValueError("has a turn that begins before 0 or has no length; correct it, or take it out")
+    return recording, Turn(speaker, round(begin, 3), round(begin + seconds, 3))
 
 
 def activity(turns: Sequence[Turn], first: int, last: int, stride: int) -> np.ndarray:

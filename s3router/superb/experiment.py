@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,8 +17,9 @@ from s3router.submission.tracks import track
 from s3router.superb.kind import Kind, Settings
 from s3router.superb.options import extra_conf, read_recorded
 from s3router.superb.tasks import FIGURES, task
+from s3router.training.checkpoints import CHECKPOINT
 from s3router.training.experiment import Experiment, TrainedParts, as_json, read_results
-from s3router.training.resume import COMMON
+from s3router.training.resume import COMMON, plain
 from s3router.tuners.methods import without_start
 
 if TYPE_CHECKING:
@@ -88,7 +90,32 @@ class TaskExperiment(Experiment):
         """The benchmark's track, as an entry of results; empty for a task that is not part of the benchmark."""
         if self.kind.folder is None:
             return {}
-        return {"track": track(self.method, self.options, self.config["settings"])}
+        trained = {**self.options, "max_updates": self.options["max_updates"] if self.ended else self.updates}
+        return {"track": track(self.method, trained, self.config["settings"])}
+
+    @cached_property
+    def updates(self) -> int | None:
+        """Updates that training has done; None where its last checkpoint was taken away.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+        """
+        from s3router.training.checkpoints import read_states
+
+        path = self.path / CHECKPOINT
+        return read_states(path, mapped=True)["update"] if path.exists() else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether training has come to its end; where nothing tells, it is taken for granted."""
+        return self.updates is None or self.updates >= self.options["max_updates"]
+
+    @property
+    def setting(self) -> str:
+        """Digest of everything that decides a result but the seed: runs that share it are seeds of one setting."""
+        names = [name for name in self.DECISIVE if name in self.options and name not in ("seed", "amp_dtype")]
+        values = json.dumps({name: plain(self.options[name]) for name in names}, sort_keys=True, default=str)
+        return hashlib.blake2b(values.encode(), digest_size=6).hexdigest()
 
     @property
     def fingerprint(self) -> str | None:
@@ -117,11 +144,11 @@ class TaskExperiment(Experiment):
             for name, result in results.items()
         }
 
-    def check_same_sets(self, classes: list[list[str]], labels: str) -> None:
-        """Refuse to resume with other classes or labels.
+    def check_same_sets(self, classes: list[list[str]], labels: str, audio: str) -> None:
+        """Refuse to resume with other classes, labels or recordings.
 
         Args:
-            labels: `s3router.superb.run.Sets.digest`; older versions did not record it.
+            labels, audio: `s3router.superb.run.Sets.digest` and `audio`; older versions did not record them.
 
         Raises:
             ConfigError: they differ.
@@ -129,6 +156,7 @@ class TaskExperiment(Experiment):
         for what, same in (
             ("classes", classes == self.classes),
             ("labels", labels == self.config.get("labels", labels)),
+            ("recordings", audio == self.config.get("audio", audio)),
         ):
             if not same:
                 raise ConfigError(f"{self.path} holds a run with other {what}; take another --output-dir, or delete it")

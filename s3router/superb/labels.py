@@ -10,6 +10,7 @@ from pathlib import Path
 from s3router.data.kaldi import DataDir, summary
 from s3router.data.utt2label import BETWEEN, Label
 from s3router.errors import DataError
+from s3router.files import read_utf8
 from s3router.scoring.files import read_text
 
 
@@ -72,7 +73,7 @@ def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a list of classes (one '<slot> <class>' per line)")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         slot, _, name = line.strip().partition(" ")
         if not name:
             raise DataError(f"{path}: line {number} is not '<slot> <class>': {line!r}")

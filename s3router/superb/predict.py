@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from s3router.errors import ConfigError
 from s3router.files import write_json
 from s3router.superb.experiment import TaskExperiment
 from s3router.superb.tasks import FIGURES
+
+logger = logging.getLogger(__name__)
 
 
 def predict(
@@ -51,6 +54,11 @@ def predict(
     kind = kind.on_raw_waveforms() if raw else kind
     if kind.folder and "{fold}" in kind.folder and fold is None:
         raise ConfigError(f"task {kind.name} has folds: say which with --fold")
+    if not experiment.ended:
+        logger.warning(
+            "%s: training stands at update %d of %d; this is its best model so far",
+            *(experiment.path, experiment.updates, options["max_updates"]),
+        )
     labelled = kind.read(data_dir)
     kind.check(None, [labelled], experiment.classes)
     task = experiment.model(device=device, amp_dtype=experiment.amp_dtype or "float32")
@@ -60,12 +68,15 @@ def predict(
     result = {
         "task": kind.name,
         "method": experiment.method,
+        "setting": experiment.setting,
         **experiment.track,
         "data_dir": str(data_dir),
         "upstream": experiment.upstream,
         **{name: options[name] for name in ("sparsity", "seed", "lr", "upstream_lr")},
         "n_utts": len(labelled.labels),
         **({"raw": True} if raw else {}),
+        **({} if fold is None else {"fold": fold}),
+        **({} if experiment.ended else {"updates": experiment.updates}),
         **found.metrics,
         "loss": found.loss,
         "selected": best,

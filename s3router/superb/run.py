@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from s3router.data.audio import SAMPLE_RATE, file_stamp
 from s3router.errors import TrainingError
 from s3router.files import clean_unfinished, replacing, write_json
 from s3router.prune.pruner import Pruner
@@ -74,6 +75,13 @@ class Sets:
         """Hash of the labels that training and validation use."""
         labels = (self.train.labels, self.valid.labels, getattr(self.valid, "trials", ()))
         return hashlib.blake2b(repr(labels).encode(), digest_size=16).hexdigest()
+
+    @property
+    def audio(self) -> str:
+        """Hash of the recordings' lengths and sizes; where they lie may change."""
+        utts = [*self.train.data.utts, *self.valid.data.utts]
+        sizes = [(u.utt, round(u.duration * SAMPLE_RATE), (file_stamp(u.source) or (None,))[0]) for u in utts]
+        return hashlib.blake2b(repr(sizes).encode(), digest_size=16).hexdigest()
 
     def check(self, kind: Kind, receptive_field: int = 1) -> None:
         """Refuse what cannot be trained or scored; also what is too short, once the upstream is known."""
@@ -151,7 +159,7 @@ class Run:
         )
         sets.check(kind, built.model.receptive_field)
         if before is not None:
-            before.check_same_sets(sets.classes, sets.digest)
+            before.check_same_sets(sets.classes, sets.digest, sets.audio)
             before.check_upstream(built.model.routed.backbone_fingerprint)
         run = cls(options, kind, settings, sets, built.to(device), (rank, world, device))
         run.resume() if before is not None else run.begin(settings)
@@ -165,6 +173,7 @@ class Run:
                 "settings": asdict(settings),
                 "classes": self.sets.classes,
                 "labels": self.sets.digest,
+                "audio": self.sets.audio,
                 "fingerprint": self.task.model.routed.backbone_fingerprint,
             }
             write_json(self.folder / TaskExperiment.CONFIG, config)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3router.errors import CheckpointError
 from s3router.files import link
 from s3router.superb.experiment import TaskExperiment
 
@@ -14,9 +15,15 @@ def select(folders: Sequence[Path]) -> tuple[TaskExperiment, list[TaskExperiment
     """(the best run, all of them); of equal ones, the one with the lowest validation loss. No test set is looked at.
 
     Raises:
-        CheckpointError: a run that is missing, damaged, or not validated yet.
+        CheckpointError: a run that is missing, damaged, or not trained to its end.
     """
     runs = [TaskExperiment(folder) for folder in folders]
+    for run in runs:
+        if not run.ended:
+            raise CheckpointError(
+                f"{run.path}: training stands at update {run.updates} of {run.options['max_updates']}; "
+                "run it to its end first (stage 3)"
+            )
     return max(runs, key=lambda run: (run.kind.quality(run.validated), -run.validated["loss"])), runs
 
 

@@ -21,7 +21,7 @@ from s3router.data.kaldi import DataDir, summary
 from s3router.data.silence import without_silence
 from s3router.data.utt2label import Label
 from s3router.errors import DataError
-from s3router.files import write_lines
+from s3router.files import read_utf8, write_lines
 from s3router.scoring.detection import equal_error_rate
 from s3router.superb.classification import class_problems
 from s3router.superb.kind import Kind, Settings
@@ -177,7 +177,7 @@ class Verification(Kind[Label, TrialScores]):
 
 def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Trial]]:
     """(line number, trial) of the lines that are well formed; the others become problems."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         parts = line.split()
         if len(parts) == 3 and parts[0] in ("0", "1"):
             yield number, Trial(parts[0] == "1", parts[1], parts[2])

@@ -87,8 +87,11 @@ class Workspace:
         (self.path / name).symlink_to(Path("..", name))
 
 
-def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
+def read_states(path: str | os.PathLike, device: str = "cpu", mapped: bool = False) -> dict:
     """Read what `torch.save` wrote, without running any code that may have been put into it.
+
+    Args:
+        mapped: leave tensors on disk until they are used, where only a plain value is wanted.
 
     Raises:
         CheckpointError: no such file, damaged, or holding anything but tensors and plain values.
@@ -109,7 +112,7 @@ def read_states(path: str | os.PathLike, device: str = "cpu") -> dict:
     known.append(np.float64(0).__reduce__()[0])
     try:
         with torch.serialization.safe_globals(known):
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: not a checkpoint of plain tensors (it may be damaged, or run code when read); "

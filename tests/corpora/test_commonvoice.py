@@ -172,6 +172,9 @@ def damage(release: Path, what: str) -> None:
         train.write_text(train.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     elif what == "encoding":
         train.write_bytes(train.read_text(encoding="utf-8").encode("utf-16"))
+    elif what == "twice":
+        text = train.read_text(encoding="utf-8")
+        train.write_text(text + text.splitlines()[1] + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,7 @@ def damage(release: Path, what: str) -> None:
         ("cells", "line 32: 2 cells, the header has 13"),
         ("empty", "no clips in it"),
         ("encoding", "not UTF-8"),
+        ("twice", "line 32: the clip common_voice_"),
     ],
 )
 def test_what_is_wrong_is_named(release: Path, tmp_path: Path, what: str, message: str):
@@ -220,6 +224,7 @@ def test_which_release(mini: Path, tmp_path: Path):
     assert "--release DIR" in done.stderr
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / RELEASE).symlink_to(mini)
+    (tmp_path / "downloads" / f"{RELEASE}-nl.tar.gz").touch()  # what it was unpacked from
     done = run(tmp_path, "--lang", "nl", "--subset", "all")
     assert done.returncode == 0, done.stderr
     assert run(tmp_path, "--lang", "nl", "--corpus", str(mini / "nl"), "--subset", "all").returncode == 0

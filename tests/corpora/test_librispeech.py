@@ -76,6 +76,19 @@ def test_a_second_run_changes_nothing(mini: Path, tmp_path: Path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
 
 
+def test_more_of_a_corpus_is_prepared_again(corpus: Path, tmp_path: Path):
+    """What was unpacked in part is not taken for all of it later."""
+    command = ("--subset", "10min", "--corpus", str(corpus))
+    part = corpus / "LibriSpeech/dev-other"
+    whole = sorted(part.iterdir())
+    aside = whole[0].rename(tmp_path / "aside")
+    assert run(tmp_path, *command).returncode == 0
+    before = ids(tmp_path / "data/en/dev_other")
+    aside.rename(whole[0])
+    assert run(tmp_path, *command).returncode == 0
+    assert len(ids(tmp_path / "data/en/dev_other")) > len(before)
+
+
 def damage(corpus: Path, what: str) -> None:
     part = corpus / "LibriSpeech/dev-other"
     flac = min(part.rglob("*.flac"))

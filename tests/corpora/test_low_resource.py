@@ -99,6 +99,18 @@ def test_mboshi_holds_out_sentences_not_recordings(mdw: Path, tmp_path: Path):
     assert speakers == {"anna_9": "anna"}
 
 
+def test_a_recording_in_two_formats_is_named(yo: Path, mdw: Path, tmp_path: Path):
+    for folder, prepare, corpus in (
+        (mdw / "full_corpus_newsplit" / "train", mboshi.prepare, mdw),
+        (yo / "data" / "records" / "train", yoruba.prepare, yo),
+    ):
+        first = min(folder.glob("*.wav"))
+        shutil.copy(first, first.with_suffix(".flac"))
+        with pytest.raises(DataError, match=rf"{first.stem}.flac and {first.stem}.wav: one recording in two formats"):
+            prepare(corpus, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_mboshi_names_what_is_missing(mdw: Path, tmp_path: Path):
     (mdw / "full_corpus_newsplit" / "train" / "bela_1.mb.cleaned").unlink()
     with pytest.raises(DataError, match=r"bela_1\.wav: bela_1\.mb\.cleaned is missing"):

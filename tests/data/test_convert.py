@@ -13,9 +13,11 @@ import soundfile
 
 from s3router import cli
 from s3router.corpora.librispeech import read_part
-from s3router.data.audio import join_stretch, read_audio
+from s3router.data.audio import join_stretch, read_audio, write_audio
 from s3router.data.convert import convert, format_of
+from s3router.data.hf_dataset import read_dataset
 from s3router.data.kaldi import DataDir
+from s3router.data.nemo_manifest import read_manifest
 from s3router.errors import ConfigError, DataError
 from s3router.miniatures.mini_librispeech import write_speaker
 from s3router.miniatures.sentences import sentences
@@ -90,6 +92,24 @@ def test_a_manifest_as_editors_leave_it(tmp_path):
     (tmp_path / "m.json").write_text(f"\n{line}\n", encoding="utf-8-sig")
     [found] = convert(tmp_path / "m.json", tmp_path / "kaldi", "kaldi").utts
     assert found.text == "one two"
+
+
+def test_ids_that_become_one_file_name(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="tools/setup.sh --with-data")
+    content = []
+    for level in (0.1, 0.2):
+        write_audio(tmp_path / "a.wav", np.full(800, level), 16000)
+        content.append({"bytes": (tmp_path / "a.wav").read_bytes(), "path": "a.wav"})
+    rows = datasets.Dataset.from_dict({"id": ["a/1", "a_1"], "audio": content, "text": ["one", "two"]})
+    found = read_dataset(rows, tmp_path / "wav")
+    assert [read_audio(utt.source)[0] for utt in found] == pytest.approx([0.1, 0.2], abs=1e-3)
+
+
+def test_an_id_may_be_the_number_0(tmp_path):
+    write_audio(tmp_path / "a.wav", np.full(800, 0.1), 16000)
+    entries = [{"audio_filepath": "a.wav", "text": "x", "id": number} for number in (0, 1)]
+    (tmp_path / "m.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    assert [utt.utt for utt in read_manifest(tmp_path / "m.jsonl")] == ["0", "1"]
 
 
 def test_what_a_manifest_or_a_dataset_names_is_never_run(tmp_path):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.recordings import find_recordings
 from s3router.errors import DataError
@@ -181,3 +183,13 @@ def test_subsets_are_nested_and_near_what_was_asked():
 def test_a_subset_larger_than_the_whole_is_refused():
     with pytest.raises(DataError, match=r"corpus: 50 minutes wanted, it has 1\.92"):
         corpus(30).subset(50)
+
+
+def test_an_id_twice_is_not_written(tmp_path):
+    """What was there before stays."""
+    write_audio(tmp_path / "a.wav", np.full(800, 0.1), 16000)
+    one = Utterance("a", str(tmp_path / "a.wav"), "x")
+    DataDir(tmp_path / "d", [one]).write(tmp_path / "d")
+    with pytest.raises(DataError, match=r"d: not written: 1 utterances have an id that another one has, first a"):
+        DataDir(tmp_path / "d", [one, one]).write(tmp_path / "d")
+    assert [utt.utt for utt in DataDir.read(tmp_path / "d").utts] == ["a"]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from s3router.data.audio import read_audio
+from s3router.data.audio import read_audio, write_audio
+from s3router.data.kaldi import DataDir
 from s3router.errors import CheckpointError, ConfigError, DataError
 from s3router.pretraining.model import Optimizers, Pretrainer, configuration
 from s3router.pretraining.report import gathered, report
 from s3router.pretraining.rounds import resume
 from s3router.pretraining.settings import Settings
-from s3router.pretraining.speech import Speech, frame_counter
+from s3router.pretraining.speech import Speech, frame_counter, read_folders
 from s3router.pretraining.targets import at_other_speeds, load_targets, save_targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +190,23 @@ def test_missing_speech_is_named(tmp_path, monkeypatch):
         Speech.read([five], [five], [1.0], tmp_path)
     with pytest.raises(DataError, match=r"log.jsonl is missing: not an experiment of s3router pretrain"):
         report(tmp_path)
+
+
+def test_an_id_names_one_recording(tmp_path):
+    five = (ROOT / "tests/fixtures/five").resolve()
+    data = DataDir.read(five)
+    utts = [replace(u, source=str(ROOT / u.source)) for u in data.utts]
+    for name, part in (("train", utts[:3]), ("dev", utts[2:])):
+        DataDir(tmp_path / name, part).write(tmp_path / name)
+    with pytest.raises(DataError, match=f"{utts[2].utt} is both in .*train and in .*dev"):
+        Speech.read([tmp_path / "train"], [tmp_path / "dev"], [1.0])
+
+
+def test_segments_are_learnt_from_alone(tmp_path):
+    write_audio(tmp_path / "rec.wav", np.zeros(64000), 16000)
+    (tmp_path / "wav.scp").write_text(f"rec {tmp_path}/rec.wav\n")
+    (tmp_path / "segments").write_text("a rec 0.0 1.0\nb rec 2.0 3.5\n")
+    assert {utt: len(x) for utt, x in read_folders([tmp_path]).items()} == {"a": 16000, "b": 24000}
 
 
 def test_checkpoints_of_another_model_are_refused(settings, tmp_path):

@@ -169,6 +169,36 @@ def test_what_people_wrote_into_the_readme_stays(hub, hand_made):
     assert text.index("Recorded at sea.") < text.index("## Use")
 
 
+def test_what_the_readme_said_of_other_packs_goes(hand_made, tmp_path):
+    """A licence that not all packs have now, and labels of methods; what people wrote stays."""
+    from dataclasses import replace
+
+    from s3router.packs import read_pack, write_pack
+    from s3router.sharing.card import card
+    from s3router.sharing.shared_packs import SharedPack
+
+    pack = read_pack(hand_made["es"])
+    made = []
+    for name, licence in (("a", "MIT"), ("b", ""), ("c", "weird")):
+        write_pack(tmp_path / f"{name}.pack", replace(pack, route=name, meta=replace(pack.meta, licence=licence)))
+        made.append(SharedPack.read(tmp_path / f"{name}.pack"))
+    free, without, weird = made
+    first = card([free], "user/packs").replace("- speech\n", "- speech\n- at sea\n", 1)
+    assert metadata(first.encode())["license"] == "mit"
+    told = metadata(card([free, without], "user/packs", first).encode())
+    assert "license" not in told
+    assert told["tags"][-1] == "at sea"
+    told = metadata(card([free], "user/packs", card([weird], "user/packs")).encode())
+    assert (told["license"], "license_name" in told) == ("mit", False)
+
+
+def test_a_readme_that_is_no_text(hub, hand_made):
+    repository = hub.repositories["user/packs"] = Repository()
+    repository.commit({"README.md": "# Gesprächig\n".encode("latin-1")})
+    with pytest.raises(PackError, match=r"user/packs: .*line 1 is not UTF-8 .*Mend its README.md on the hub"):
+        s3router.push("user/packs", [hand_made["es"]])
+
+
 def test_copies_in_a_folder(hub, hand_made, tmp_path, capsys):
     s3router.push("user/packs", [hand_made["ks"]])
     status, lines, _ = run(capsys, "pull", "user/packs", "--output", tmp_path / "mine")

@@ -15,10 +15,11 @@ from s3router.data.audio import write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.errors import DataError
 from s3router.miniatures import superb_pairs
-from s3router.superb.batches import collate, in_order
+from s3router.superb.batches import Stretches, collate, in_order
 from s3router.superb.diarization import MEDIANS, THRESHOLDS, Activities, Turn, decode, error_rate
 from s3router.superb.evaluate import evaluate
 from s3router.superb.experiment import TaskExperiment
+from s3router.superb.labels import LabelledDir
 from s3router.superb.model import build_task
 from s3router.superb.predict import predict
 from s3router.superb.tasks import task
@@ -177,7 +178,8 @@ def test_training_and_the_files_of_the_submission(options, tmp_path):
     ("lines", "message"),
     [
         (["SPEAKER r0 1 0.0"], "line 1 is not 'SPEAKER RECORDING"),
-        (["SPEAKER r0 1 0.5 -0.1 <NA> <NA> a <NA> <NA>"], "line 1 is not 'SPEAKER RECORDING"),
+        (["SPEAKER r0 1 0.5 -0.1 <NA> <NA> a <NA> <NA>"], "line 1 has a turn that begins before 0 or has no length"),
+        (["", "SPEAKER r0 1 0.5 0.0 <NA> <NA> a <NA> <NA>"], "line 2 has a turn that begins before 0 or has no length"),
         (["SPEAKER r9 1 0.5 0.1 <NA> <NA> a <NA> <NA>"], "line 1: r9 is not in wav.scp"),
         (["SPEAKER r0 1 0.5 0.1 <NA> <NA> a <NA> <NA>"], "r1: nobody speaks in it"),
         ([f"SPEAKER r0 1 0.5 0.1 <NA> <NA> {who} <NA> <NA>" for who in "abc"], "r0: 3 speakers, the task has 2"),
@@ -188,6 +190,34 @@ def test_strange_turns_are_refused(tmp_path, lines, message):
     (folder / "rttm").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(DataError, match=message):
         task("sd").read(folder)
+
+
+def test_comments_and_blank_lines_of_rttm(tmp_path):
+    folder = make_recordings(tmp_path / "a")
+    before = task("sd").read(folder).labels
+    text = (folder / "rttm").read_text()
+    (folder / "rttm").write_text(f"\ufeff;; made by hand\nSPKR-INFO r0 1 <NA> <NA> <NA> unknown a <NA>\n\n{text}")
+    assert task("sd").read(folder).labels == before
+
+
+@pytest.mark.parametrize("samples", [64320, 64960, 128640])
+def test_every_whole_frame_counts(tmp_path, samples):
+    """Lengths in seconds times the rate may be a little too small."""
+    write_audio(tmp_path / "a.wav", np.zeros(samples), 16000)
+    data = DataDir(tmp_path, [Utterance("a", str(tmp_path / "a.wav"))]).with_durations()
+    clips = Stretches(LabelledDir(data, {"a": ()}), lambda utt, first, last: np.zeros((last - first, 2)), 320)
+    assert clips[0, 0]["label_len"] == samples // 320
+
+
+def test_a_rest_too_short_for_a_frame_belongs_to_the_stretch_before(tmp_path, options):
+    turns = {f"r{n}": [("a", 0.0, 1.0), ("b", 0.5, 1.02)] for n in range(2)}
+    top = make_recordings(tmp_path / "sd", turns)
+    for number in range(2):
+        write_audio(top / "wav" / f"r{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(16320), 16000)
+    DataDir.read(top, need_text=False)
+    where = ["--task", "sd", "--train-dir", str(top), "--valid-dir", str(top), "--max-updates", "1"]
+    run = train(options(*where, "--max-seconds", "1", "--batch-size", "1"))
+    assert [span[1:] for span in run.batches.clips.spans] == [(0, 51), (0, 51)]
 
 
 def test_turns_behind_the_end_are_refused(tmp_path):

@@ -134,6 +134,37 @@ def test_fetching_checks_what_came_and_what_was_put_there(tmp_path):
     assert "is damaged" in done.stderr
 
 
+class Whole(http.server.BaseHTTPRequestHandler):
+    """Gives its content from the start alone, whatever part is asked for."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+        self.wfile.write(b"content")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="wget starts anew by itself")
+def test_a_server_without_ranges_is_asked_for_all_of_it(tmp_path, monkeypatch):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Whole)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/part.zip.part").write_bytes(b"con")
+    try:
+        done = run(
+            SUPERB / "fetch.sh", f"http://127.0.0.1:{server.server_address[1]}/part.zip", str(tmp_path / "downloads")
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "downloads/part.zip").read_bytes() == b"content"
+
+
 class Guarded(http.server.BaseHTTPRequestHandler):
     """Gives its content to those who say who they are, as VoxCeleb's site does."""
 

@@ -157,6 +157,15 @@ def test_other_labels_and_classes_in_the_same_folder_are_refused(options, tmp_pa
         train(options(*args))
 
 
+def test_other_recordings_in_the_same_folder_are_refused(options, tmp_path):
+    folder = make_set(tmp_path / "train", 6)
+    args = ["--max-updates", "1", "--train-dir", str(folder)]
+    train(options(*args))
+    make_set(folder, 6, seconds=0.5)
+    with pytest.raises(ConfigError, match="holds a run with other recordings"):
+        train(options(*args))
+
+
 def test_a_resumed_run_keeps_its_arithmetic(options, monkeypatch):
     """Measured when it begins, or given; a measurement of another day does not change it."""
     chosen = iter(["bfloat16", "float32"])
@@ -332,6 +341,11 @@ def test_an_empty_class_and_a_wrong_list_are_refused(options, tmp_path):
     listed.write_text("label hiss\nlabel hiss\n")
     with pytest.raises(DataError, match="is listed twice"):
         train(options("--classes", str(listed)))
+    listed.write_bytes("label hiss\nlabel é\n".encode("latin-1"))
+    with pytest.raises(DataError, match="line 2 is not UTF-8"):
+        train(options("--classes", str(listed)))
+    listed.write_text("\ufefflabel hiss\nlabel rumble\n")
+    assert train(options("--classes", str(listed), "--max-updates", "1")).sets.classes == [["hiss", "rumble"]]
 
 
 def test_lines_of_a_submission():

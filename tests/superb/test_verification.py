@@ -130,6 +130,13 @@ def test_strange_trials_are_refused(tmp_path, lines, message):
         task("sv").read(make_trials(tmp_path / "x", lines))
 
 
+def test_trials_that_are_no_text(tmp_path):
+    folder = make_trials(tmp_path / "x", TRIALS)
+    (folder / "trials").write_bytes("1 t0 t\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match="trials: line 1 is not UTF-8"):
+        task("sv").read(folder)
+
+
 def test_a_trial_may_come_twice(tmp_path):
     kind = task("sv")
     labelled = kind.read(make_trials(tmp_path / "x", [*TRIALS, "1 t0 t2"]))

@@ -80,15 +80,17 @@ prepare_corpus() {
 
 # Where things are; the languages are those that were prepared.
 name_everything() {
-    local lang stem joint="" joints=() each named removed others
+    local lang stem joint="" joints=() each named removed others part=""
     stem=$(basename "${conf}" .yaml)
     # three letters: joint models put sets of all languages beside them
+    [ -z "${langs}" ] || part=_$(tr -s ' ' '\n' <<<"${langs}" | LC_ALL=C sort -u | sha256sum | cut -c -6)
+    [ -d data ] || die "there is no data here. It comes from: this command with --stage 1"
     [ -n "${langs}" ] || langs=$(find data -path "data/???/train_${subset}/wav.scp" | cut -d/ -f2 | LC_ALL=C sort | tr '\n' ' ')
     read -ra codes <<<"${langs}"
     [ ${#codes[@]} -gt 1 ] || die "data has fewer than two languages with train_${subset}. They come from: this command with --stage 1"
     for lang in "${codes[@]}"; do need "data/${lang}/train_${subset}/wav.scp" "this command with --stage 1"; done
     [ "${stem}" != table ] || stem=xls_r_300m
-    work=exp/${tag:-${stem}_${#codes[@]}langs_${subset}${sparsity:+_s${sparsity// /-}}_seed${seed}}
+    work=exp/${tag:-${stem}_${#codes[@]}langs${part}_${subset}${sparsity:+_s${sparsity// /-}}_seed${seed}}
     trial=()
     [ -z "${max_updates}" ] || work=exp/trial/${work#exp/}_${max_updates} trial=(--max-updates "${max_updates}")
     for each in ${systems}; do
@@ -137,13 +139,17 @@ train_models() {
 }
 
 make_packs() {
-    local system lang pairs=()
+    local system lang each pairs=()
     for system in ${systems}; do
         mkdir -p "${work}/${system}"
         if [ "${system}" != masks ]; then
             pack "${system}" "${work}/${system}/joint.pack" "${work}/models/${system}"
             continue
         fi
+        for each in "${work}/masks"/*.pack; do # of languages that were served before
+            each=$(basename "${each}" .pack)
+            [[ " ${codes[*]} langid * " == *" ${each} "* ]] || rm "${work}/masks/${each}.pack"
+        done
         for lang in "${codes[@]}"; do pairs+=("${lang}=${work}/models/${lang}_router"); done
         pack masks "${work}/masks" "${pairs[@]}"
     done

@@ -25,7 +25,7 @@ for name in lang subset token_type train_from dev_minutes test_minutes nj; do
 done
 
 if [[ -z $corpus ]]; then
-    mapfile -t found < <(compgen -G 'downloads/cv-corpus-*' || true)
+    mapfile -t found < <(compgen -G 'downloads/cv-corpus-*/' || true) # folders; archives may lie beside them
     [[ ${#found[@]} -gt 0 ]] || die "which release? Common Voice is given out by the Mozilla Data Collective, https://mozilladatacollective.com, and nowhere else;
 the links of before and the copies on the HuggingFace hub are gone. There, make an account, accept the terms of each language's
 archive, and download it; or make an API key and let Mozilla's own client fetch it (its page says the ID under Download, API):
@@ -34,7 +34,7 @@ archive, and download it; or make an API key and let Mozilla's own client fetch 
 Unpack the archives, and name the folder (it holds a folder for each language) with --release DIR, or put it or a link to it into
 $PWD/downloads."
     [[ ${#found[@]} -eq 1 ]] || die "which release? There are ${found[*]}: name one with --release"
-    corpus=${found[0]}
+    corpus=${found[0]%/}
 fi
 
 prepare commonvoice "$corpus" "$data" ${options[@]+"${options[@]}"}
