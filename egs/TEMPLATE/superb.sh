@@ -116,8 +116,10 @@ prepare_corpus() {
     corpus_options || return 0
     [ -z "${fold}" ] || opts+=(--fold "${fold}")
     [ -z "${lang}" ] || opts+=(--lang "${lang}")
+    one_at_a_time "${data}/.preparing.lock" "prepares data here"
     run_once "${data}/prepare.log" --show --inputs local/data.sh "${S3ROUTER_ROOT}/s3router/corpora" --outputs "${sets[@]/%//wav.scp}" -- \
         local/data.sh ${opts[@]+"${opts[@]}"}
+    exec 8>&-
 }
 
 train() { # all is checked before the first update, the test sets, too
@@ -138,6 +140,7 @@ train() { # all is checked before the first update, the test sets, too
     [ "${method}" = frozen ] || [ -z "${crop}" ] || { opts+=(--max-seconds "${crop}") && cache=false; }
     [ "${cache}" = false ] || [ "${method}" = scratch ] || opts+=(--feature-cache dump/features)
     [ "${ngpu}" -eq 0 ] || opts+=(--device cuda)
+    one_at_a_time "${exp}/.lock" "trains ${exp}"
     for i in "${!runs[@]}"; do
         read -ra rates <<<"${runs[i]}"
         log "  run $((i + 1)) of ${#runs[@]}: ${folders[i]}"
@@ -146,6 +149,7 @@ train() { # all is checked before the first update, the test sets, too
             ${config:+"${config}"} -- "${command[@]}" -m s3router superb-train "${opts[@]}" ${rates[@]+"${rates[@]}"} \
             ${more[@]+"${more[@]}"} --output-dir "${folders[i]}"
     done
+    exec 8>&-
 }
 
 select_best() {

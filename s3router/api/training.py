@@ -27,7 +27,9 @@ HELD_OUT = 0.1
 """Share of the utterances that validate where no validation set is given."""
 VALIDATION = ("validation", "dev", "valid")
 """Splits of a dataset that choose the best checkpoint, where there are several the first of these."""
-_OURS = frozenset(("train_dir", "valid_dir", "output_dir", "token_list", "config", "dry_run", "help"))
+_OURS = frozenset(
+    ("train_dir", "valid_dir", "output_dir", "token_list", "token_type", "bpemodel", "config", "dry_run", "help")
+)  # units are letters here
 
 
 def train(

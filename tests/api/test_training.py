@@ -95,6 +95,7 @@ def test_what_is_refused(tmp_path):
         ({"max_update": 3}, "unknown options: max_update; s3router seq2seq-train --help lists them"),
         ({"max_updates": "many"}, "an option has a wrong value"),
         ({"train_dir": "x"}, "unknown options: train_dir"),
+        ({"task": "ctc", "upstream": "tiny", "token_type": "phn"}, "unknown options: token_type"),
     ):
         with pytest.raises(ConfigError, match=message):
             s3router.train(FIVE, FIVE, output=tmp_path / "out", **more)
