@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from s3router.data.audio import SAMPLE_RATE
+from s3router.errors import DataError
 from s3router.files import read_json
 from s3router.seq2seq.options import read_recorded
 from s3router.training.experiment import Experiment, TrainedParts, as_json
@@ -84,6 +85,22 @@ class Seq2SeqExperiment(Experiment):
             DataError: training has not got that far, or the file is damaged.
         """
         return read_json(self.path / self.VALIDATED, "train this run to its end first")
+
+    def check_same_data(self, now: Mapping[str, str]) -> None:
+        """Refuse to go on with other data; a run of an older version, which did not record its own, takes any.
+
+        Args:
+            now: ``train`` and ``valid`` -> `s3router.seq2seq.utterances.digest`.
+
+        Raises:
+            DataError: names the folders whose utterances, transcripts or lengths differ.
+        """
+        before = self.config.get("data", {})
+        if other := [str(self.options[f"{name}_dir"]) for name in now if before.get(name, now[name]) != now[name]]:
+            raise DataError(
+                f"{', '.join(other)}: utterances, transcripts or lengths of recordings are not those of the run in "
+                f"{self.path}, which is to go on; bring the old data back, or take another --output_dir"
+            )
 
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints to resume from, the newest last. The trainer writes its state last of all files."""

@@ -14,7 +14,7 @@ from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.language import AUTO, choose_language
 from s3router.seq2seq.methods import apply_method
 from s3router.seq2seq.options import recorded
-from s3router.seq2seq.utterances import Examples, read_utterances, tokens_per_second
+from s3router.seq2seq.utterances import Examples, digest, read_utterances, tokens_per_second
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.processes import check_device
 from s3router.tuners import METHODS
@@ -49,6 +49,9 @@ def train(options: argparse.Namespace) -> None:
     prompt = recogniser.prompt(options.language)
     utts, left_out = read_utterances(options.train_dir, recogniser, prompt)
     valid, too_long = read_utterances(options.valid_dir, recogniser, prompt)
+    data = {"train": digest(utts), "valid": digest(valid)}
+    if before:
+        before.check_same_data(data)
     fingerprint = recogniser.fingerprint  # of the plain model, before anything is attached
     apply_method(recogniser.model, vars(options))
     if options.dry_run:
@@ -66,6 +69,7 @@ def train(options: argparse.Namespace) -> None:
             "options": recorded(options),
             "fingerprint": fingerprint,
             "max_tokens_per_second": tokens_per_second(recogniser, utts),
+            "data": data,
             **({"language_losses": losses} if losses else {}),
         }
         write_json(options.output_dir / Seq2SeqExperiment.CONFIG, content, indent=2)
@@ -90,8 +94,10 @@ def train(options: argparse.Namespace) -> None:
         listening_of(exp),
         options.amp_dtype,
     )
-    trainer.train(resume_from_checkpoint=trainer.resume_from())
-    trainer.pruner.end()
+    newest = trainer.resume_from()
+    if trainer.record["updates"] < options.max_updates:  # transformers would make one more update in any case
+        trainer.train(resume_from_checkpoint=newest)
+        trainer.pruner.end()
     best = trainer.record["best"]
     logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * best["cer"], best["update"])
 

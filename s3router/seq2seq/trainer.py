@@ -132,11 +132,15 @@ class RecogniserTrainer(Seq2SeqTrainer):
         with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
             outputs = model(**inputs)
         loss = outputs.loss.float()
+        self.told.heard(loss.detach().mean().item())
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval", **_) -> dict[str, float]:
         """CER and WER of the validation set, decoded in float32 as it will be later; the best model is kept."""
         self.model.eval()
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():  # of the last update, whose loss was finite
+                raise TrainingError(f"update {self.state.global_step}: {name} is not finite; lower the learning rates")
         errors, update = ErrorCounts(), self.state.global_step
         for index, heard in listen(self.recogniser, self.valid, self.how):
             errors.add(heard.text, " ".join(self.valid[index].text.split()))
@@ -191,9 +195,18 @@ class _Told(TrainerCallback):
         return self.before + time.monotonic() - self.started
 
     def since_validation(self) -> list[float]:
-        """Mean losses that were logged since the last call."""
+        """Losses of the batches since the last call."""
         losses, self.losses = self.losses, []
         return losses
+
+    def heard(self, loss: float) -> None:
+        """Note the loss of a batch. Raises TrainingError where it is not finite: the model is not worth keeping."""
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"update {self.trainer.state.global_step + 1}: the loss is {loss}; lower the learning rates, or look "
+                f"for bad recordings"
+            )
+        self.losses.append(loss)
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         record = self.trainer.record
@@ -211,11 +224,5 @@ class _Told(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         loss = (logs or {}).get("loss")
-        if loss is None:
-            return
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"update {state.global_step}: the loss is {loss}; lower the learning rates, or look for bad recordings"
-            )
-        self.losses.append(loss)
-        logger.info(self.progress.line(loss))
+        if loss is not None:
+            logger.info(self.progress.line(loss))

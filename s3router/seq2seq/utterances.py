@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -59,6 +60,12 @@ def tokens_per_second(recogniser: Recogniser, utts: Sequence[Utterance]) -> floa
     """The rate at which decoding is cut off (`s3router.seq2seq.generate.token_limit`), from training utterances."""
     rates = [len(encode(recogniser, utt.text)) / max(utt.duration, 1.0) for utt in utts]
     return math.ceil(10 * SLACK * max(rates)) / 10
+
+
+def digest(utts: Sequence[Utterance]) -> str:
+    """Of ids, transcripts and lengths, in their order; where the recordings lie does not count."""
+    lines = (f"{utt.utt} {round(utt.duration * SAMPLE_RATE)} {' '.join(utt.text.split())}\n" for utt in utts)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Examples(Dataset):

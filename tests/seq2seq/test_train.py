@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
 import torch
 
 from s3router import cli
-from s3router.errors import CheckpointError, ConfigError
+from s3router.errors import CheckpointError, ConfigError, DataError, TrainingError
 from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.options import read_options
 from s3router.seq2seq.train import train
@@ -125,6 +126,42 @@ def test_other_settings_do_not_resume(command, tmp_path):
     run(command(tmp_path / "exp"))
     with pytest.raises(ConfigError, match=r"--score_lr was 0.001, is 0.01"):
         run(command(tmp_path / "exp", "--score_lr", "1e-2"))
+
+
+def test_a_finished_run_stays_as_it_is(command, tmp_path):
+    exp = tmp_path / "exp"
+    words = command(exp, "--mask_conf", "score_average=0.5", "--progress_interval", "5")
+    run(words)
+    record, state = Seq2SeqExperiment(exp).validated, Seq2SeqExperiment(exp).state()
+    assert all(math.isfinite(point["loss"]) for point in record["curve"])  # no progress line came before
+    run(words)
+    found = Seq2SeqExperiment(exp)
+    assert found.validated == record
+    assert all(torch.equal(found.state()[name], tensor) for name, tensor in state.items())
+
+
+def test_other_data_does_not_resume(command, tmp_path):
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(FIVE, data)
+    words = command(exp, "--method", "frozen", "--train_dir", str(data))
+    run(words)
+    utt, first, *rest = (data / "text").read_text().split(" ", 2)
+    (data / "text").write_text(" ".join([utt, first[::-1], *rest]))
+    with pytest.raises(DataError, match="are not those of the run"):
+        run(words)
+    config = json.loads((exp / "seq2seq.json").read_text())
+    del config["data"]  # as older versions wrote it
+    (exp / "seq2seq.json").write_text(json.dumps(config))
+    Seq2SeqExperiment(exp).check_same_data({"train": "1", "valid": "2"})
+
+
+@pytest.mark.parametrize(("updates", "message"), [("4", "update 2: the loss is nan"), ("1", "is not finite")])
+def test_a_diverged_training_ends_in_an_error_and_leaves_no_model(command, tmp_path, updates, message):
+    words = command(tmp_path / "exp", "--method", "weight", "--weight_lr", "1e38" if updates == "1" else "1e20")
+    words += ["--max_updates", updates, "--valid_interval", "4", "--progress_interval", "5", "--warmup", "0"]
+    with pytest.raises(TrainingError, match=message):
+        run(words)
+    assert not (tmp_path / "exp" / "best.pth").exists()
 
 
 def test_untrained_it_is_the_published_one_in_windows_of_thirty_seconds(command, tmp_path, capsys):
