@@ -22,6 +22,7 @@ from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
 from s3router.files import read_yaml
 from s3router.training import logs
+from s3router.training.checkpoints import clear
 from s3router.training.parameters import learning_rates, param_groups
 from s3router.upstreams.hub import check_name
 
@@ -74,6 +75,7 @@ class RoutedASRTask(ModelTask):
         options.translate(args, before.amp_dtype if before else None)
         if before:
             _check_same_run(before, args, tokens)
+        _check_start(args)
         if args.dry_run:
             check_name(args.upstream, args.upstream_ckpt)
             print("options and transcripts are fine")
@@ -103,14 +105,21 @@ class RoutedASRTask(ModelTask):
 
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model) -> list:
-        """One optimizer; scores, weights and head each have their own learning rate."""
+        """One optimizer; scores, weights and head each have their own learning rate.
+
+        Here the last options are refused, and next ESPnet writes its configuration: what is left of a run that is not
+        to go on (``--resume false``) must be gone by then, since a later command would go on with it.
+        """
         groups = param_groups(model, learning_rates(args.method, vars(args), args.head_lr))
         for group in groups:
             count = sum(p.numel() for p in group["params"])
             logger.info(
                 "%s: %s parameters train at a peak learning rate of %g", group["name"], f"{count:,}", group["lr"]
             )
-        return [optim_classes[args.optim](groups, **args.optim_conf)]
+        optimizers = [optim_classes[args.optim](groups, **args.optim_conf)]
+        if not args.resume and not (args.distributed and args.dist_rank):
+            clear(Path(args.output_dir))
+        return optimizers
 
 
 def _inputs(args: argparse.Namespace, split: str) -> Path:
@@ -133,6 +142,14 @@ def _check_same_run(before: ASRExperiment, args: argparse.Namespace, tokens: Tok
     for split, path in (("train", args.train_dir), ("valid", args.valid_dir)):
         inputs.check_same_data(DataDir.read(path).with_durations(), _inputs(args, split))
     args.upstream_fingerprint = before.fingerprint
+
+
+def _check_start(args: argparse.Namespace) -> None:
+    """Refuse to start from a model of the run that this one takes the place of: it is removed."""
+    home = Path(args.output_dir).resolve()
+    own = [name for name in args.init_param if Path(name.split(":")[0]).absolute().parent.resolve() == home]
+    if own and not args.resume:
+        raise ConfigError(f"--init_param {own[0]}: --resume false removes it; take another --output_dir")
 
 
 def _check_config(cmd: Sequence[str] | None) -> None:

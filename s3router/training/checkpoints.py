@@ -122,6 +122,17 @@ def read_states(path: str | os.PathLike, device: str = "cpu", mapped: bool = Fal
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({error}); delete it and resume") from error
 
 
+def clear(output_dir: Path) -> None:
+    """Remove the models of a run that another takes the place of; first the checkpoint, which says that there is one.
+
+    What the user has put there stays.
+    """
+    (output_dir / CHECKPOINT).unlink(missing_ok=True)
+    for file in output_dir.glob("*.pth"):
+        if file.is_symlink() or re.fullmatch(r"\d+epoch|.*\.ave_\d+best", file.stem):
+            file.unlink()
+
+
 def repair(output_dir: Path, criteria: Iterable[Iterable[str]]) -> None:
     """Repair what a kill in the middle of `Workspace.publish` leaves: temporary files, stale links, newer models."""
     clean_unfinished(output_dir)

@@ -100,6 +100,19 @@ def test_killed_in_mid_save(zygote, whole, tmp_path, where, name, nth, epochs_ke
     assert_same(whole, exp)
 
 
+def test_what_takes_the_place_of_a_run_never_goes_on_with_it(zygote, tmp_path):
+    options, exp = ("--method", "frozen", "--max_updates", "2"), tmp_path / "exp"
+    zygote.run(exp, *options)
+    (exp / "mine.pth").touch()
+    run = zygote.run(exp, *options, "--resume", "false", "--init_param", f"{exp}/1epoch.pth:ctc:ctc", status=1)
+    assert "--resume false removes it" in run.screen
+    assert (exp / "1epoch.pth").exists()
+    kill = {"in": "save", "of": "1epoch.pth", "nth": 1}
+    zygote.run(exp, *options, "--seed", "1", "--resume", "false", kill=kill, status=-signal.SIGKILL)
+    assert [path.name for path in exp.glob("*.pth")] == ["mine.pth"]
+    assert "resuming" not in zygote.run(exp, *options).screen  # with the first run's seed
+
+
 PRUNING = {
     "imp": ("rounds=2", "schedule=cubic"),
     "parp": ("every=2",),
