@@ -109,7 +109,8 @@ class PrunedWeight(WeightMask):
         return ones
 
     def _add(self, grad: Tensor) -> None:
-        self.importance += grad.float().view(-1, self.block).sum(1).abs()
+        change = grad.float().view(-1, self.block).sum(1).abs()
+        self.importance += change.masked_fill(~change.isfinite().all(), 0)  # a trainer skips such an update, too
 
     def _select(self, deciding: Tensor | None) -> Selection:
         if deciding is None and self.pool is not None and not self.training:

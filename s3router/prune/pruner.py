@@ -139,6 +139,8 @@ class Pruner:
                     _average(member.importance)
             for member, values in zip(pool.members, self.pruning.values(pool), strict=True):
                 member.scores.copy_(values / self.pruning.mask.init_scale)
+                if member.averaged is not None:
+                    member.averaged.copy_(member.scores)  # which begins with the scores' own training
 
 
 def _average(tensor: Tensor) -> None:

@@ -301,6 +301,32 @@ def test_router_p_starts_from_first_order_importance():
         torch.testing.assert_close(member.importance[0], importance[name], rtol=1e-4, atol=1e-7)
 
 
+def test_an_update_that_is_skipped_does_not_count_as_importance():
+    model = toy()
+    mask = MaskConfig(granularity="group", sparsity=0.3, score_init="weight")
+    attach_pruning(model, "router_p", mask, {"start": "importance"})
+    model.requires_grad_(True)
+    model.train()
+    Pruner(model, UPDATES).begin(0)
+    loss_of(model, 1).backward()
+    members = [model.get_submodule(f"layers.{n}.fc2").parametrizations.weight[0] for n in (0, 1)]
+    before = [member.importance.clone() for member in members]
+    (torch.nan * loss_of(model, 2)).backward()
+    assert all(torch.equal(member.importance, old) for member, old in zip(members, before, strict=True))
+    assert all(old.sum() > 0 for old in before)
+
+
+def test_averages_begin_with_the_scores_own_training():
+    model, plain = (toy() for _ in range(2))
+    for one, average in ((model, 0.9), (plain, 0.0)):
+        mask = MaskConfig(targets=("ffn",), sparsity=0.5, score_init="weight", score_average=average)
+        attach_pruning(one, "router_p", mask, {"start": "finetuned"})
+        one.requires_grad_(True)
+        trained(one, until=6)
+    wanted = masks_of(plain)
+    assert all(torch.equal(found, wanted[name]) for name, found in masks_of(model).items())
+
+
 @pytest.mark.parametrize("scope", ["global", "flops"])
 def test_importance_is_compared_between_layers_where_these_share_a_threshold(scope):
     importance = importance_by_hand()
