@@ -26,9 +26,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterab
 
 
 def plain(value: Any) -> Any:
-    """As a configuration file has it: lists for tuples, text for paths, throughout."""
+    """As a configuration file has it: lists for tuples, text for paths and, as in JSON, for keys, throughout."""
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, Mapping):
-        return {key: plain(v) for key, v in value.items()}
+        return {str(key): plain(v) for key, v in value.items()}
     return str(value) if isinstance(value, Path) else value

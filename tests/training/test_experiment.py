@@ -12,7 +12,7 @@ import yaml
 from s3router.asr.experiment import ASRExperiment
 from s3router.errors import CheckpointError, ConfigError
 from s3router.superb.experiment import TaskExperiment
-from s3router.training.resume import COMMON
+from s3router.training.resume import COMMON, differences
 
 CONFIG = {
     "method": "router",
@@ -116,3 +116,9 @@ def test_another_upstream_or_token_list_is_refused(folder):
 @pytest.mark.parametrize("kind", [ASRExperiment, TaskExperiment])
 def test_every_kind_keeps_the_common_settings(kind):
     assert set(COMMON) <= set(kind.DECISIVE)
+
+
+def test_numbers_as_keys_are_compared_as_json_has_them():
+    before, now = ({"mask_conf": {"layer_sparsity": {key: 0.5}}} for key in ("0", 0))
+    assert differences(before, now, ["mask_conf"]) == []
+    assert differences(before, {"mask_conf": {"layer_sparsity": {1: 0.5}}}, ["mask_conf"])
