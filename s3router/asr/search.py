@@ -131,7 +131,9 @@ def check_search(lm: str | Path | None = None, **beam: Any) -> BeamOptions | Non
     Raises:
         ConfigError: a language model or other beam option without a beam, values out of range, or no flashlight-text.
     """
-    if beam.get("beam_size", 1) > 1:
+    if (size := beam.get("beam_size", 1)) < 1:
+        raise ConfigError(f"beam size {size}: 1 is greedy search; give 1 or more")
+    if size > 1:
         _flashlight()
         return BeamOptions(**beam)
     given = [name for name in beam if name != "beam_size"] + (["lm"] if lm else [])

@@ -15,6 +15,7 @@ from s3router.errors import ConfigError
 if TYPE_CHECKING:
     from s3router.asr.ctc_decode import BatchOptions
 
+CHUNKS = ("max_seconds", "overlap_seconds")
 BEAM = ("beam_size", "unit", "lm_weight", "insertion_score", "beam_size_token", "beam_threshold")
 
 
@@ -38,10 +39,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--batch-seconds", type=float, default=batch["batch_seconds"], help="0: one by one (%(default)s)"
     )
-    group.add_argument("--max-seconds", type=float, default=batch["max_seconds"], help="chunk beyond (%(default)s)")
-    group.add_argument(
-        "--overlap-seconds", type=float, default=batch["overlap_seconds"], help="of neighbouring chunks (%(default)s)"
-    )
+    group.add_argument("--max-seconds", type=float, help=f"chunk beyond ({batch['max_seconds']})")
+    group.add_argument("--overlap-seconds", type=float, help=f"of neighbouring chunks ({batch['overlap_seconds']})")
     group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     group = result.add_argument_group("beam search (greedy without these; needs tools/setup.sh --with-lm)")
     group.add_argument("--beam-size", type=int, default=1, help="above 1: beam search")
@@ -63,12 +62,18 @@ def main(argv: Sequence[str]) -> int:
     from s3router.asr.ctc_decode import BatchOptions
     from s3router.asr.decode import decode_experiment
 
-    options = BatchOptions(**{field.name: args.pop(field.name) for field in fields(BatchOptions)})
     dry_run = args.pop("dry_run")
     given = {name: value for name, value in args.items() if value is not None}
+    if given["beam_size"] < 1:
+        raise ConfigError(f"--beam-size {given['beam_size']}: 1 is greedy search; give 1 or more")
     from s3router.seq2seq.experiment import Seq2SeqExperiment
 
     whole = Seq2SeqExperiment.is_in(args["exp_dir"])
+    if whole:
+        _check_whole(given)
+    options = BatchOptions(
+        **{field.name: given.pop(field.name) for field in fields(BatchOptions) if field.name in given}
+    )
     if dry_run:
         from s3router.asr.search import check_search
 
@@ -86,11 +91,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _check_whole(given: dict) -> None:
+    """Refuse what a whole recogniser, which has a search of its own, would not heed."""
+    known = (*BEAM, "lm", *CHUNKS)
+    if strange := [name for name in known if name in given and name != "beam_size"] + ["bf16"] * given["bf16"]:
+        names = ", ".join("--" + ("lm-unit" if name == "unit" else name.replace("_", "-")) for name in strange)
+        raise ConfigError(
+            f"{names}: for CTC models; {given['exp_dir']} holds a whole recogniser, which has a decoder, and windows"
+        )
+
+
 def _decode_whole(given: dict, options: BatchOptions) -> dict:
-    """Decode with a whole recogniser, which has a search of its own."""
     from s3router.seq2seq.decode import decode_experiment
 
-    if strange := [name for name in (*BEAM, "lm") if name in given and name != "beam_size"] + ["bf16"] * options.bf16:
-        names = ", ".join("--" + ("lm-unit" if name == "unit" else name.replace("_", "-")) for name in strange)
-        raise ConfigError(f"{names}: for CTC models; {given['exp_dir']} holds a whole recogniser, which has a decoder")
     return decode_experiment(**given, batch_seconds=options.batch_seconds)

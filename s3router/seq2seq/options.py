@@ -95,6 +95,8 @@ def _problems(options: argparse.Namespace) -> list[str]:
     for name in ("batch_size", "accum_grad", "max_updates", "valid_interval", "progress_interval", "max_valid_utts"):
         if (value := getattr(options, name)) is not None and value < 1:
             found.append(f"--{name} must be a whole number above 0, found {value}")
+    if not 0 <= options.seed < 2**32:
+        found.append(f"--seed must be a whole number from 0 up to 2^32, found {options.seed}")
     for name in (*RATES, "grad_clip"):
         if not (math.isfinite(value := getattr(options, name)) and value > 0):
             found.append(f"--{name} must be a number above 0, found {value}")

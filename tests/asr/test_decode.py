@@ -216,6 +216,8 @@ def test_beam_options_without_a_beam_are_refused():
     assert isinstance(make_search(TOKENS, beam_size=1), GreedySearch)
     with pytest.raises(ConfigError, match="lm, lm_weight: only used by beam search"):
         make_search(TOKENS, lm="x.arpa", lm_weight=2.0)
+    with pytest.raises(ConfigError, match="beam size 0: 1 is greedy"):
+        make_search(TOKENS, beam_size=0)
 
 
 def test_a_dry_run_checks_the_options_alone(tmp_path, capsys, monkeypatch):

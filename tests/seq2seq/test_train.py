@@ -177,6 +177,13 @@ def test_untrained_it_is_the_published_one_in_windows_of_thirty_seconds(command,
     assert result["language"] == "fr"
     assert "WER" in capsys.readouterr().out
     assert found.metrics()["five"]["wer"] == result["wer"]
+    for more, message in (
+        (("--max-seconds", "30", "--overlap-seconds", "2"), "--max-seconds, --overlap-seconds: for CTC models"),
+        (("--bf16", "--lm-unit", "char"), "--lm-unit, --bf16: for CTC models"),
+        (("--beam-size", "0"), "--beam-size 0: 1 is greedy"),
+    ):
+        assert cli.main(["decode", *words, *more, "--dry-run"]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_path, capsys):
@@ -201,6 +208,7 @@ def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_pat
         (("--mask_conf", '{"targets": ["*.fc7"]}'), "matches nothing"),
         (("--spec_augment", '{"mask": 1}'), "unknown mask; known: mask_feature_length"),
         (("--max_updates", "0"), "--max_updates must be a whole number above 0"),
+        (("--seed", "-1"), "--seed must be a whole number from 0 up to 2\\^32, found -1"),
         (("--score_lr", "0"), "--score_lr must be a number above 0"),
         (("--window_step", "40"), "--window_step must be from 1 to 30 s"),
         (("--warmup", "1"), "--warmup must be a share"),
