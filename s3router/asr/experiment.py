@@ -41,7 +41,7 @@ class ASRExperiment(Experiment):
     FIGURES = ("wer", "cer", "per", "confidence", "n_utts")
     DECISIVE = (
         *COMMON,
-        *("features", "normalize_features", "token_type", "bpemodel", "batch_seconds", "batch_type"),
+        *("features", "normalize_features", "token_type", "bpemodel", "batch_seconds", "batch_type", "batch_size"),
         *(
             "score_lr",
             "weight_lr",

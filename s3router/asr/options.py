@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from s3router.data.audio import SAMPLE_RATE
@@ -42,6 +42,16 @@ ESPNET_DEFAULTS = {
     "unused_parameters": True,
 }
 """Where our defaults differ from ESPnet's."""
+
+SETTLED = {
+    "max_epoch": "--max_updates",
+    "num_iters_per_epoch": "--valid_interval",
+    "batch_bins": "--batch_seconds",
+    "frontend_conf": "--upstream, --upstream_ckpt, --features and --normalize_features",
+    **{f"train_{what}": "--train_dir" for what in ("data_path_and_name_and_type", "shape_file")},
+    **{f"valid_{what}": "--valid_dir" for what in ("data_path_and_name_and_type", "shape_file")},
+}
+"""ESPnet's options that `translate` or the task fills in, and what says the same to us."""
 
 ADAM = {"betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.0, "fused": True}
 TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr_scale": 0.01, "final_lr_scale": 0.05}
@@ -171,8 +181,11 @@ def extra_conf(args: argparse.Namespace) -> dict:
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace, defaults: Mapping[str, object] | None = None) -> None:
     """Refuse what cannot work, before any file is written. The parser does not check values of a YAML file.
+
+    Args:
+        defaults: ESPnet's, of the options in `SETTLED`; what differs from them would be overwritten in silence.
 
     Raises:
         ConfigError: all problems at once.
@@ -197,6 +210,7 @@ def check(args: argparse.Namespace) -> None:
             problems.append(f"--{name} is missing")
     for name in ("max_updates", "valid_interval", "progress_interval", "accum_grad"):
         number(name, lambda v: v > 0, "a whole number above 0", int)
+    number("seed", lambda v: 0 <= v < 2**31, "a whole number from 0 up to 2^31", int)  # ESPnet adds the epoch's number
     number("batch_seconds", lambda v: v > 0, "a number above 0")
     for name in RATES:
         number(name, lambda v: v >= 0, "a number of 0 or more")
@@ -220,6 +234,11 @@ def check(args: argparse.Namespace) -> None:
             "--ignore_init_mismatch: weights under masks have names of their own, so that those of --init_param would "
             "be left out in silence; give a whole upstream with --upstream_ckpt instead"
         )
+    problems += [
+        f"--{name}: s3router train sets it; give {SETTLED[name]} instead"
+        for name, default in (defaults or {}).items()
+        if getattr(args, name) != default
+    ]
     if args.use_amp:
         problems.append("--use_amp is float16 with loss scaling; use --amp_dtype bfloat16")
     if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import sys
 from collections.abc import Sequence
@@ -57,17 +58,21 @@ class RoutedASRTask(ModelTask):
         Raises:
             ConfigError, DataError, CheckpointError: before anything is written, where the command is at fault.
         """
+        defaults = {}
         if args is None:
             _check_config(cmd)
+            parser = cls.get_parser()
+            # copies, since parsing changes them
+            defaults = {name: copy.deepcopy(parser.get_default(name)) for name in options.SETTLED}
             try:
-                args = cls.get_parser().parse_args(cmd)
+                args = parser.parse_args(cmd)
             except yaml.YAMLError as error:  # of an option with fields, which ESPnet's action does not name
                 why = " ".join(str(error).split())
                 raise ConfigError(f"options: no YAML ({why}); write key=value or {{key: value}}") from None
         if args.print_config:
             cls.print_config(sys.stdout)  # ESPnet's default is what stdout was when it was imported
             return
-        options.check(args)
+        options.check(args, defaults)
         tokens = TokenIds(read_token_list(args.token_list), args.token_type, args.bpemodel)
         for path in (args.train_dir, args.valid_dir):
             inputs.check_tokens(DataDir.read(path), tokens)

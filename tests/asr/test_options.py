@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3router.asr import options
-from s3router.asr.train import routed_task
+from s3router.asr.train import routed_task, train
 from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 
@@ -80,12 +80,31 @@ def test_dropouts_are_one_number_or_several(parse, words, expected):
         (["--upstream_dropout", "layerdrp=0.1"], "unknown layerdrp"),
         (["--upstream_dropout", "layerdrop=1"], "dropout layerdrop must be at least 0 and below 1"),
         (["--upstream_dropout", "much"], "expected a number, or hidden=0.1,layerdrop=0.05; found 'much'"),
+        (["--seed", "-1"], r"--seed must be a whole number from 0 up to 2\^31, found -1"),
+        (["--seed", str(2**32)], "--seed must be a whole number"),
         (["--init_param", "a.pth", "--ignore_init_mismatch", "true"], "--ignore_init_mismatch: weights under masks"),
     ],
 )
 def test_what_cannot_work_is_refused(parse, words, message):
     with pytest.raises(ConfigError, match=message):
         parse("{seed: 1}", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_epoch", "3"], "--max_epoch: s3router train sets it; give --max_updates instead"),
+        (["--num_iters_per_epoch", "3"], "give --valid_interval"),
+        (["--frontend_conf", "{normalize: true}"], "--frontend_conf: .* --normalize_features instead"),
+        (["--train_shape_file", "x"], "give --train_dir"),
+    ],
+)
+def test_what_would_be_overwritten_is_refused(tmp_path, words, message):
+    config = tmp_path / "config.yaml"
+    config.write_text("{max_epoch: 40}")  # ESPnet's default, as --print_config writes it
+    with pytest.raises(ConfigError, match=message) as caught:
+        train([*NEEDED, "--config", str(config), *words])
+    assert str(caught.value).count("sets it") == 1
 
 
 def test_arithmetic_of_a_resumed_run_is_kept(parse):
