@@ -142,7 +142,7 @@ def _normalise(config: MaskConfig) -> list[str]:
         value = getattr(config, name)
         try:
             object.__setattr__(config, name, convert(value))
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):  # the last of infinity as a whole number
             problems.append(f"{name}: expected {expected}, found {value!r}")
 
     def strings(value: Any) -> tuple[str, ...]:

@@ -67,6 +67,8 @@ def test_all_problems_at_once():
         ({"sparsity": float("nan")}, "out of range"),
         ({"sparsity": True}, "sparsity: expected a number"),
         ({"seed": 0.5}, "seed: expected a whole number"),
+        ({"seed": float("inf")}, "seed: expected a whole number"),
+        ({"layers": [float("inf")]}, "layers: expected a list of layer numbers"),
         ({"layers": ["a"]}, "layers: expected"),
         ({"layers": []}, "layers: []"),
         ({"targets": []}, "targets: empty"),
