@@ -83,7 +83,7 @@ class Glance:
                 known = ", ".join([*(f.name for f in grid.figures), _SIZE])
                 raise ConfigError(f"{where}: {row['figure']!r} is none of the figures of {grid.path} ({known})")
             methods |= grid.methods.keys()
-            plan = Plan(grid, Known.read(grid.folder / grid.results, grid.select))
+            plan = Plan.of_results(grid, Known.read(grid.folder / grid.results, grid.select))
             left_out = listed(row.get("without", []))
             found = {c: [] if c in left_out else _rows(plan, cells, method) for c, method in self.columns.items()}
             values = {column: _value(rows, grid.tests[0], figure) for column, rows in found.items()}

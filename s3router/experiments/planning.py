@@ -27,6 +27,7 @@ class Sweep:
     Attributes:
         at: where on the axes.
         best: the values that won; None: not all are in.
+        leading: the best of those that are in; None: none is.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Sweep:
     at: tuple[tuple[str, Any], ...]
     runs: tuple[Run, ...]
     best: Mapping[str, Any] | None
+    leading: Mapping[str, Any] | None = None
 
 
 class Plan:
@@ -41,16 +43,36 @@ class Plan:
 
     Args:
         sweep: False: the first value of every list is used, nothing is swept.
+        shown: for pages (`of_results`): what is undecided is taken as it stands, in place of waited for.
     """
 
-    def __init__(self, grid: Grid, known: Known, sweep: bool = True):
-        self.grid, self.known, self.sweep = grid, known, sweep
+    def __init__(self, grid: Grid, known: Known, sweep: bool = True, shown: bool = False):
+        self.grid, self.known, self.sweep, self.shown = grid, known, sweep, shown
         self._swept: dict[tuple, list[Sweep]] = {}
+
+    @classmethod
+    def of_results(cls, grid: Grid, known: Known) -> Plan:
+        """For pages, figures and the glance: by the result files alone, whatever failed on this machine.
+
+        Where a sweep is undecided, rows have the best on dev of its values that are in.
+        """
+        return cls(grid, Known(known.results), shown=True)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The grid's cells; where only the best methods of a variant go on, with these (none while that is open)."""
-        return tuple(replace(cell, methods=self._best_methods(cell)) if cell.best else cell for cell in self.grid.cells)
+        return tuple(replace(cell, methods=self._going_on(cell)) if cell.best else cell for cell in self.grid.cells)
+
+    def _going_on(self, cell: Cell) -> tuple[str, ...]:
+        """The methods of a cell of successive halving; in a page, while that is open, those that have results."""
+        best = self._best_methods(cell)
+        if best or not self.shown:
+            return best
+        return tuple(
+            m
+            for m in cell.methods
+            if any(self.known.done(r) for row in cell.rows if row[0] == m for r in self.row(cell, *row))
+        )
 
     def _best_methods(self, cell: Cell) -> tuple[str, ...]:
         """Successive halving (Jamieson and Talwalkar, AISTATS 2016): those that a smaller budget ranks first on dev."""
@@ -73,7 +95,10 @@ class Plan:
         return sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
     def sweeps(self, method: str, cell: Cell) -> list[Sweep]:
-        """The sweeps that decide about a method in a cell, up to the first not decided yet."""
+        """The sweeps that decide about a method in a cell, up to the first not decided yet.
+
+        In a page those behind it follow, from the best so far, as far as something of them is in.
+        """
         at = place(cell, self.grid.sweep_at)
         if (method, at) not in self._swept:
             self._swept[method, at] = self._sweep(method, at)
@@ -91,11 +116,16 @@ class Plan:
             runs = tuple(grid.run(cell, method, sparsity, grid.seeds[0], {**options, **c}) for c in changes)
             done = {run: self.rank(run) for run in runs if self.known.done(run)}
             settled = done and all(map(self.known.settled, runs))
-            best = min(done, key=done.get).values(group) if settled else None
-            found.append(Sweep(method, group, at, runs, best))
-            if best is None:
+            leading = min(done, key=done.get).values(group) if done else None
+            best = leading if settled else None
+            open_before = any(sweep.best is None for sweep in found)
+            if open_before and len(done) < 2:  # one of its values is what the sweep before it has left
                 break
-            options |= best
+            found.append(Sweep(method, group, at, runs, best, leading))
+            decided = leading if self.shown else best
+            if decided is None:
+                break
+            options |= decided
         return found
 
     def _sparse(self) -> frozenset[str]:
@@ -106,10 +136,13 @@ class Plan:
         return {n: value[0] if isinstance(value, list) else value for n, value in self.grid.methods[method].items()}
 
     def options(self, method: str, cell: Cell) -> dict[str, Any]:
-        """A method's options with all that is swept decided, or the first of its values where that is open."""
+        """A method's options with all that is swept decided; where that is open, the first of its values.
+
+        In a page it is the best of those that are in; the first where none is.
+        """
         found = self.first_values(method)
         for sweep in self.sweeps(method, cell):
-            found |= sweep.best or {}
+            found |= (sweep.leading if self.shown else sweep.best) or {}
         return found
 
     def decided(self, method: str, cell: Cell) -> bool:

@@ -25,7 +25,7 @@ _MARKERS = {"router": "o", "weight": "s", "frozen": "^", "scratch": "d"}
 
 def write_plots(grid: Grid, known: Known) -> list[Path]:
     """Draw what there is to draw, beside the result files; returns the files written."""
-    plan = Plan(grid, known)
+    plan = Plan.of_results(grid, known)
     curve, learning = plots_of(grid)
     cell = max((cell for cell in plan.cells if cell.methods), key=lambda cell: len(cell.sparsities))
     rows = [Row(plan, cell, *row) for row in cell.rows]

@@ -23,7 +23,7 @@ PLOTS = ("sparsity_curve", "learning_curves")
 
 def write_report(grid: Grid, known: Known, report: Path) -> None:
     """Write `report`. Words of explanation are taken from the grid's ``notes``, a file."""
-    plan = Plan(grid, known)
+    plan = Plan.of_results(grid, known)
     notes = Path(grid.raw.get("notes", grid.results / "notes.md"))
     lines = [*_head(grid), *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else []), ""]
     if len(grid.methods) > 1 and grid.raw.get("table", {}).get("summary") != []:
@@ -33,7 +33,7 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
         lines += averages(plan, str(average))
     for _, cells in itertools.groupby(plan.cells, key=lambda cell: describe(grid, cell)):
         lines += [*_table_of(plan, list(cells)), ""]
-    lines += [*_sweeps(plan), *_origin(plan)]
+    lines += [*_sweeps(plan), *_origin(plan, known)]
     write_lines(report, lines)
 
 
@@ -245,7 +245,7 @@ def _sweep_row(plan: Plan, sweep: Sweep) -> list[str]:
         done = plan.known.done(run)
         figure: Figure = plan.grid.figure
         text += f": {100 * plan.known.results[run.key]['dev'][figure.name]:.1f}" if done else f": {NONE}"
-        cells.append(f"**{text}**" if run.values(sweep.names) == sweep.best else text)
+        cells.append(f"**{text}**" if run.values(sweep.names) == sweep.leading else text)
     edges = [runs[0].values(sweep.names), runs[-1].values(sweep.names)]
     if len(sweep.names) == 1 and sweep.best in edges:
         cells.append("(the best lies at the edge)")
@@ -263,13 +263,18 @@ def _sort_key(values: dict) -> list:
     ]
 
 
-def _origin(plan: Plan) -> Iterator[str]:
-    grid, known = plan.grid, plan.known
-    wanted = {run.key for run in plan.runs()} | {run.key for run in Plan(grid, known, sweep=False).runs()}
+def _origin(plan: Plan, known: Known) -> Iterator[str]:
+    grid, planned = plan.grid, Plan(plan.grid, plan.known)
+    shown = {run.key for cell in plan.cells for row in cell.rows for run in plan.row(cell, *row)}
+    tried = {
+        run.key for cell in plan.cells for m in cell.methods for sweep in plan.sweeps(m, cell) for run in sweep.runs
+    }
+    first = {run.key for run in Plan(grid, plan.known, sweep=False).runs()}
+    wanted = shown | tried | first | {run.key for run in planned.runs()}
     mine = [result for key, result in known.results.items() if key in wanted]
     yield "## How these were made"
     yield ""
-    yield f"- `{command(grid, 'run')}`; {len(mine)} of about {len(plan.everything())} runs are in."
+    yield f"- `{command(grid, 'run')}`; {len(mine)} of about {len(planned.everything())} runs are in."
     if not mine:
         return
     yield f"- Upstream `{grid.upstream}`, files {grid.upstream_id or 'of a download'}."
@@ -286,8 +291,7 @@ def _origin(plan: Plan) -> Iterator[str]:
     yield "- The exact command of each run stands in its result file. One of each method:"
     yield ""
     yield "```"
-    shown = {run.key for cell in plan.cells for row in cell.rows for run in plan.row(cell, *row)}
-    rows = [result for key, result in known.results.items() if key in shown & wanted]
+    rows = [result for key, result in known.results.items() if key in shown]
     for method in grid.methods:
         if example := next((result for result in rows if result["method"] == method), None):
             yield " ".join(shlex.split(example["command"], posix=False))

@@ -180,6 +180,32 @@ def test_failed_runs_do_not_hold_up_the_others(grid):
     assert not [run for run in runs if run.method == "frozen" and run.seed]
 
 
+def test_pages_show_the_best_of_the_values_that_are_in(tmp_path):
+    """By the result files alone: a value that failed on this machine does not decide."""
+    cells = [{"lang": "en", "subset": "5min", "methods": ["weight"]}]
+    grid = grid_of(tmp_path, methods={"weight": GRID["methods"]["weight"]}, repeat=[], cells=cells)
+    first = Plan(grid, EMPTY).runs()
+    known = known_of(zip(first[:2], (0.9, 0.2), strict=True))
+    failed = Known(known.results, frozenset([first[2].key]))
+    second = Plan(grid, failed).runs()[-1]
+    assert rates(second) == {"weight_lr": 5e-4, "head_lr": 2e-3}  # what is to be run: failed values count as decided
+    assert Plan(grid, known).options("weight", grid.cells[0])["weight_lr"] == 1e-4
+    pages = []
+    for each in (known, failed):
+        write_report(grid, each, tmp_path / "page.md")
+        pages.append((tmp_path / "page.md").read_text())
+    assert [[row[:3] for row in figures(page) if row[0] == "weight finetuning"] for page in pages] == [
+        [
+            ["weight finetuning", "42.0", "21.0"],
+            ["weight finetuning", "weights", "0.0001: 90.0 · **0.0005: 20.0** · 0.001: –"],
+        ]
+    ] * 2
+    further = Known({**known.results, second.key: result(second, 0.1)})
+    plan = Plan.of_results(grid, further)
+    assert plan.options("weight", grid.cells[0]) == {"max_updates": 100, "weight_lr": 5e-4, "head_lr": 2e-3}
+    assert not plan.decided("weight", grid.cells[0])
+
+
 def test_whole_table_is_counted_beforehand(grid):
     # weight: 3 + 1 in sweeps, of which one is a row, + 2 seeds; frozen; router 2 + 2 seeds, and twice 1 + 2
     assert len(Plan(grid, EMPTY).everything()) == 4 + 2 + 1 + 4 + 6
@@ -301,6 +327,15 @@ def test_a_failed_run_of_a_short_budget_goes_no_further(tmp_path):
     a, b, c = Plan(grid, EMPTY).runs()
     known = Known({run.key: result(run, 0.3) for run in (a, c)}, frozenset({b.key}))
     assert [run.method for run in Plan(grid, known).runs() if run.updates == 100] == ["a", "c"]
+
+
+def test_a_page_shows_what_there_is_of_an_open_halving(tmp_path):
+    grid = halved(tmp_path)
+    a, b, c = Plan(grid, EMPTY).runs()
+    known = Known({run.key: result(run, 0.3) for run in (a, c)}, frozenset({b.key}))
+    last = Plan(grid, known).runs()[-1]
+    assert Plan.of_results(grid, known).cells[1].methods == ()
+    assert Plan.of_results(grid, Known({**known.results, last.key: result(last, 0.1)})).cells[1].methods == ("c",)
 
 
 def test_a_trial_shortens_every_run(tmp_path):
