@@ -18,17 +18,19 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
     yield f"## Means over {axis}"
     yield ""
     if against:
+        where = ", at the sparsity that dev picks" if any(against in cell.sparse for cell in plan.cells) else ""
         yield from paragraph(
-            f"In the last columns: minus {title_of(grid, against)}, in points, with the 95 % interval of a paired",
-            "bootstrap over the test utterances of each.",
+            f"In the last columns: minus {title_of(grid, against)}{where}, in points, with the 95 % interval of a",
+            "paired bootstrap over the test utterances of each.",
         )
         yield ""
     for (at, variant), cells in _places(plan, axis).items():
         place = describe(grid, Cell(at, (), variant=variant)) if at or variant else ""
         rows = _rows(plan, cells)
-        base = next((found for (method, _), found in rows.items() if method == against), None)
+        base = _base(plan, cells, against)
         body, waiting = [], []
-        for (method, sparsity), found in rows.items():
+        for (method, sparsity), here in rows.items():
+            found = list(here.values())
             name = title_of(grid, method) + ("" if sparsity is None else f", {100 * sparsity:.0f} % removed")
             values = [[row.figure(part, f).mean for row in found if row.figure(part, f)] for f in grid.figures]
             if not all(row.found for row in found):
@@ -36,9 +38,9 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
                 continue
             texts = [f"{100 * fmean(v):.1f}" if v else NONE for v in values]
             if base:
-                same = len(base) == len(found) and found is not base
-                pairs = list(zip(found, base, strict=True)) if same else []
-                texts += ["" if found is base else interval(mean_difference(pairs, part, f)) for f in grid.figures]
+                same = all((method, sparsity) == (row.method, row.sparsity) for row in base.values())
+                pairs = [(row, base[at]) for at, row in here.items()] if base.keys() == here.keys() else []
+                texts += ["" if same else interval(mean_difference(pairs, part, f)) for f in grid.figures]
             body.append([name, *texts, str(len(found))])
         header = [place, *(f"{part} {figure.heading}" for figure in grid.figures)]
         header += [f"{figure.heading} minus {short_title(grid, against)}" for figure in grid.figures] if base else []
@@ -61,10 +63,20 @@ def _places(plan: Plan, axis: str) -> dict[tuple[Pairs, str], list[Cell]]:
     return found
 
 
-def _rows(plan: Plan, cells: list[Cell]) -> dict[tuple[str, float | None], list[Row]]:
-    """(method, sparsity) -> the row of each cell that has it."""
-    found: dict[tuple[str, float | None], list[Row]] = {}
+def _rows(plan: Plan, cells: list[Cell]) -> dict[tuple[str, float | None], dict[Pairs, Row]]:
+    """(method, sparsity) -> its row at each place that has it."""
+    found: dict[tuple[str, float | None], dict[Pairs, Row]] = {}
     for cell in cells:
         for row in cell.rows:
-            found.setdefault(row, []).append(Row(plan, cell, *row))
+            found.setdefault(row, {}).setdefault(cell.at, Row(plan, cell, *row))
+    return found
+
+
+def _base(plan: Plan, cells: list[Cell], against: str | None) -> dict[Pairs, Row]:
+    """The row that others are held against at each place: masks at the sparsity that dev picks there."""
+    found: dict[Pairs, Row] = {}
+    for cell in (cell for cell in cells if against in cell.methods):
+        sparsity = plan.best_sparsity(cell, against) if against in cell.sparse else None
+        if sparsity is not None or against not in cell.sparse:
+            found.setdefault(cell.at, Row(plan, cell, against, sparsity))
     return found

@@ -64,6 +64,22 @@ def test_every_language_counts_as_much_as_another(plan):
     assert found["weight finetuning"] == ["100.0", "40.0", "+0.0 (+0.0 to +0.0)", "+15.0 (+15.0 to +15.0)", "2"]
 
 
+def test_differences_are_from_the_sparsity_that_dev_picks_in_each_place(tmp_path):
+    cells = [{"lang": ["fr", "it"], "subset": "5min", "methods": ["router", "weight"], "sparsities": [0.1, 0.3]}]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
+    grid = Grid.read(Path(tmp_path / "table.yaml"))
+    wrong = {("fr", 0.1): 5, ("fr", 0.3): 1, ("it", 0.1): 2, ("it", 0.3): 5}  # dev picks 0.3 of one, 0.1 of the other
+    results = {}
+    for run in Plan(grid, Known({})).everything():
+        count = wrong.get((dict(run.at)["lang"], run.sparsity), 3)
+        rates = {"wer": 1.0, "cer": count / 10}
+        results[run.key] = {"dev": rates, "test": rates | {"utts": {f"u{n}": [1, 1, 10, count] for n in range(5)}}}
+    found = rows(Plan(grid, Known(results)))
+    assert found["weight finetuning"][3] == "+15.0 (+15.0 to +15.0)"  # 30 minus the mean of 10 and 20
+    assert found["S3-Router, 10 % removed"][3] == "+20.0 (+20.0 to +20.0)"
+    assert found["S3-Router, 30 % removed"][3] == "+15.0 (+15.0 to +15.0)"
+
+
 def test_no_mean_without_every_language(plan):
     found = rows(plan)
     assert found["S3-Router, 10 % removed"][1] == "25.0"
