@@ -33,6 +33,7 @@ class Line:
     Attributes:
         page: the page of results that it is taken from, from the folder of the page that it stands in.
         seeds: of the column that has the fewest.
+        lower: whether less is better.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Line:
     page: str
     values: Mapping[str, float | None]
     seeds: int
+    lower: bool = True
 
 
 class Glance:
@@ -89,7 +91,8 @@ class Glance:
             values = {column: _value(rows, grid.tests[0], figure) for column, rows in found.items()}
             seeds = [row.seeds for column, rows in found.items() if values[column] is not None for row in rows]
             page = self._from_page(grid.folder / grid.report)
-            yield Line(row["title"], figure.heading if figure else _SIZE, page, values, min(seeds, default=0))
+            heading, lower = (figure.heading, figure.lower) if figure else (_SIZE, True)
+            yield Line(row["title"], heading, page, values, min(seeds, default=0), lower)
         if unknown := [name for name in self.columns.values() if name not in methods]:
             raise ConfigError(f"{self.path}: columns: no grid here has a method {', '.join(map(repr, unknown))}")
 
@@ -107,7 +110,7 @@ class Glance:
         write_lines(self.page, [*page[: begin + 1], *self.table(lines), *page[end:]])
         if self.picture is None:
             return [self.page]
-        rates = [line for line in lines if line.figure != _SIZE]
+        rates = [line for line in lines if line.figure != _SIZE and line.lower]
         write_dots({f"{line.title}, {line.figure} %": line.values for line in rates}, self.picture)
         return [self.page, self.picture]
 
@@ -116,7 +119,7 @@ class Glance:
         body = []
         for line in lines:
             known = [value for value in line.values.values() if value is not None]
-            best = _text(min(known), line.figure) if len(known) > 1 else None
+            best = _text((min if line.lower else max)(known), line.figure) if len(known) > 1 else None
             texts = [_text(value, line.figure) for value in line.values.values()]
             texts = [f"**{text}**" if text == best else text for text in texts]
             body.append([f"[{line.title}]({line.page})", line.figure, *texts, str(line.seeds or NONE)])

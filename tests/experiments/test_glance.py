@@ -71,6 +71,16 @@ def test_equals_are_bold_together(write):
     assert "28.1" in one
 
 
+def test_the_highest_accuracy_is_bold(write):
+    write(ROW)
+    glance = Glance(Path("glance.yaml"))
+    (line,) = glance.lines()
+    values = {"weights": 90.0, "masks": 60.0}
+    assert "**90.0**" in glance.table([replace(line, figure="accuracy", lower=False, values=values)])[-1]
+    write({"title": "keywords", "grid": str(ROOT / "egs/asterisk/ks1/conf/table.yaml"), "figure": "accuracy"})
+    assert [line.lower for line in Glance(Path("glance.yaml")).lines()] == [False]
+
+
 def _one(glance: Glance, row: dict) -> Glance:
     glance = Glance(glance.path)
     glance.rows = [row]
