@@ -76,9 +76,9 @@ class Plan:
 
     def _best_methods(self, cell: Cell) -> tuple[str, ...]:
         """Successive halving (Jamieson and Talwalkar, AISTATS 2016): those that a smaller budget ranks first on dev."""
-        source = next(other for other in self.grid.cells if (other.at, other.variant) == (cell.at, cell.best_of))
+        sources = [other for other in self.grid.cells if (other.at, other.variant) == (cell.at, cell.best_of)]
         ranks: dict[str, tuple[float, float]] = {}
-        for row in source.rows:
+        for source, row in [(other, row) for other in sources for row in other.rows]:
             if row[0] not in cell.methods:
                 continue
             first = self.row(source, *row)[0]

@@ -80,7 +80,7 @@ def _recognition(exp: ASRExperiment, dev: str, tests: Sequence[str]) -> dict[str
         "updates": exp.options["max_updates"],
         "best_update": min(curve, key=lambda point: point[3])[0],
         **found,
-        "curve": curve,
+        "curve": [[update, *(round(value, 4) for value in values)] for update, *values in curve],
         "seconds": round(seconds, 1),
     }
 
@@ -159,7 +159,7 @@ def learning_curve(exp: ASRExperiment) -> tuple[list[list[float]], float]:
         train, valid = phases["train"], phases["valid"]
         update = min(epoch * config["valid_interval"], config["max_updates"])
         point = [train["loss"], valid["loss"], valid["cer_ctc"], valid["wer_ctc"]]
-        curve.append([update, *(round(float(value), 4) for value in point)])
+        curve.append([update, *map(float, point)])
         seconds += sum(_seconds(phase["time"]) for phase in (train, valid))
     return curve, seconds
 

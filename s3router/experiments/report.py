@@ -196,8 +196,9 @@ def _sizes(plan: Plan, cell: Cell) -> Iterator[str]:
 
 def _axes_of_tests(grid: Grid) -> list[str]:
     """The axes on which the test sets depend."""
-    text = str(grid.raw.get("data", {}).get("test", "".join(f"{{{axis}}}" for axis in grid.axes)))
-    return [axis for axis in grid.axes if f"{{{axis}}}" in text]
+    test = (grid.raw.get("data") or {}).get("test", "".join(f"{{{axis}}}" for axis in grid.axes))
+    keys = set(map(str, test)) if isinstance(test, dict) else set()  # a path for each value of an axis
+    return [axis for axis, values in grid.axes.items() if f"{{{axis}}}" in str(test) or keys & values.keys()]
 
 
 def _row_order(grid: Grid, row: tuple[str, float | None]) -> tuple[int, float]:

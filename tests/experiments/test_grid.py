@@ -329,6 +329,14 @@ def test_a_failed_run_of_a_short_budget_goes_no_further(tmp_path):
     assert [run.method for run in Plan(grid, known).runs() if run.updates == 100] == ["a", "c"]
 
 
+def test_halving_ranks_all_cells_of_the_short_budget(tmp_path):
+    cells = [{**HALVED[0], "methods": "a"}, {**HALVED[0], "methods": ["b", "c"]}, HALVED[1]]
+    grid = grid_of(tmp_path, methods=dict(halved(tmp_path).raw["methods"]), repeat=[], sweep=None, cells=cells)
+    first = Plan(grid, EMPTY).runs()
+    known = known_of(zip(first, (0.4, 0.2, 0.3), strict=True))
+    assert Plan(grid, known).cells[-1].methods == ("b", "c")
+
+
 def test_a_page_shows_what_there_is_of_an_open_halving(tmp_path):
     grid = halved(tmp_path)
     a, b, c = Plan(grid, EMPTY).runs()
@@ -478,6 +486,19 @@ def test_cells_of_one_place_make_one_table(tmp_path):
         "S3-Router, 10 % removed",
         "S3-Router, 30 % removed",
     ]
+
+
+def test_test_sets_of_several_values_of_an_axis(tmp_path):
+    """A path for each language: other sizes in another language are no change of the set."""
+    data = {**GRID["data"], "test": {"en": "en/t", "fr": "fr/t", "it": "it/t"}}
+    grid = grid_of(tmp_path, data=data, methods={"router": {}}, repeat=[], sweep=None, cells=[GRID["cells"][1]])
+    known = known_of((run, 0.1) for run in Plan(grid, EMPTY).runs())
+    for number, content in enumerate(known.results.values(), 4):
+        content["test"]["n_utts"] = number
+    write_report(grid, known, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "has changed" not in text
+    assert "Test: 5 sentences, 40 words." in text
 
 
 def figures(text: str) -> list[list[str]]:

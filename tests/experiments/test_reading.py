@@ -1,0 +1,24 @@
+"""Trained models' folders, read for result files."""
+
+from __future__ import annotations
+
+from s3router.experiments import reading
+
+
+class Trained:
+    """What `reading` asks of an experiment."""
+
+    RESULTS, method = "decode_", "frozen"
+
+    def __init__(self, path):
+        self.path = path
+        self.options = {"max_updates": 20, "head_lr": 0.1}
+
+
+def test_the_best_update_is_chosen_before_figures_are_rounded(tmp_path, monkeypatch):
+    curve = [[10, 1.0, 1.0, 0.20004, 0.5], [20, 1.0, 1.0, 0.20001, 0.5]]
+    monkeypatch.setattr(reading, "learning_curve", lambda exp: (curve, 3.0))
+    monkeypatch.setattr(reading, "_figures", lambda folder: {})
+    found = reading._recognition(Trained(tmp_path), "dev", [])
+    assert found["best_update"] == 20
+    assert [point[3] for point in found["curve"]] == [0.2, 0.2]
