@@ -82,6 +82,7 @@ class Scheduler:
         self.jobs: dict[str, Job] = {}
         self.running: dict[str, tuple[Handle, int]] = {}  # name -> (handle, slot)
         self.done: set[str] = set()
+        self.others: set[str] = set()  # of those running: another command, which a launch of before gave this name
         self.failed: list[str] = []
         self.blocked: dict[str, str] = {}
         self._stop, self._changed, self._told = 0, True, time.monotonic()
@@ -129,7 +130,11 @@ class Scheduler:
                 self.done.add(job.name)
             elif not known and (handle := self.executor.adopt(self.folder(job.name))):
                 self.running[job.name] = handle, self._free_slot()
-                self._say(f"{job.name} goes on, from an earlier launch")
+                if self.folder(job.name).status().get("digest", job.digest) == job.digest:
+                    self._say(f"{job.name} goes on, from an earlier launch")
+                else:
+                    self.others.add(job.name)
+                    self._say(f"{job.name}: another command of this name still runs, from an earlier launch; we wait")
 
     def _waiting(self) -> list[Job]:
         """Jobs that are neither done, running, failed nor blocked, in order."""
@@ -163,6 +168,9 @@ class Scheduler:
         for name in [name for name, (handle, _) in self.running.items() if not handle.alive()]:
             del self.running[name]
             self._changed = True
+            if name in self.others:  # what it has made is not what is wanted
+                self.others.remove(name)
+                continue
             job, folder = self.jobs[name], self.folder(name)
             status = folder.status()
             if status["state"] in (WAITING, SUBMITTED, RUNNING) and not self.executor.stops_with_launcher:

@@ -187,6 +187,23 @@ def test_a_killed_launcher_leaves_its_job_and_the_next_one_waits_for_it(script, 
     assert Path("started").read_text() == "x\n"
 
 
+def test_another_command_of_an_earlier_launch_is_waited_for(script):
+    """Its end is not the end of what is wanted now."""
+    job = script('echo "$1" >>out; until [ -e go ]; do sleep 0.05; done')
+    launcher = begin("--over", "v=a", "--", job, "one{v}")
+    wait_for(Path("out").exists, "job")
+    launcher.kill()
+    launcher.wait()
+    second = begin("--over", "v=a", "--", job, "two{v}")
+    said = "v=a: another command of this name still runs"
+    wait_for(lambda: said in Path("said").read_text(), "wait")
+    assert Path("out").read_text().split() == ["onea"]
+    Path("go").touch()
+    assert second.wait(timeout=60) == 0
+    assert Path("out").read_text().split() == ["onea", "twoa"]
+    assert status("v=a")["state"] == "done"
+
+
 def test_a_worker_that_is_stopped_while_its_job_starts(script, monkeypatch):
     from s3router.experiments import worker
     from s3router.experiments.job_plan import Job
