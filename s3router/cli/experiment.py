@@ -200,7 +200,7 @@ def _choice(args: argparse.Namespace, words: list[str]) -> Choice:
         only = re.compile(args.only)
     except re.error as error:
         raise ConfigError(f"--only {args.only!r} is not a regular expression: {error}") from None
-    kept = [word for word in words[1:] if word != str(args.grid)]
+    kept = [word for word in words[1:] if Path(word) != args.grid]  # ./table.yaml is table.yaml
     if "--only" in kept:
         del kept[kept.index("--only") : kept.index("--only") + 2]
     return Choice(only, not args.no_sweep, getattr(args, "with_models", False), tuple(kept))

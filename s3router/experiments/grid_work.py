@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import sys
@@ -13,7 +14,7 @@ from s3router.errors import S3RouterError
 from s3router.experiments.grid import Grid, Run
 from s3router.experiments.job_plan import Job
 from s3router.experiments.job_state import JobFolder
-from s3router.experiments.kinds import kind_of, prepare_command
+from s3router.experiments.kinds import kind_of, placeholders, prepare_command
 from s3router.experiments.one_run import RESULT, description, gather, write_result, write_run
 from s3router.experiments.planning import Plan
 from s3router.experiments.reading import has_model
@@ -21,6 +22,8 @@ from s3router.experiments.results import Known
 from s3router.experiments.union import parts_of, union_command
 from s3router.training.progress import clock
 
+_SAME_FOR_ALL = {"local", "upstream"}
+"""Placeholders that mean the same in every run of a grid."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.=+-]+")
 
 
@@ -172,6 +175,8 @@ class GridWork:
             return ()
         needs = tuple(name for part in parts for name in self._preparations(part, first))
         shown = [f"{axis}={value}" for axis, value in run.at if parts or f"{{{axis}}}" in self.grid.raw["prepare"]]
+        if not parts and set(placeholders(self.grid.raw["prepare"])) - self.grid.axes.keys() - _SAME_FOR_ALL:
+            shown.append(hashlib.sha256(shlex.join(command).encode()).hexdigest()[:8])  # a seed, say: several commands
         name = "_".join(["prepare", *(_UNSAFE.sub("-", text) for text in shown)])
         first.setdefault(name, Job(name, tuple(command), str(self.grid.folder), self._env(), needs))
         self._needed_by.setdefault(name, run)

@@ -296,6 +296,11 @@ def _grouped(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def placeholders(text: str) -> list[str]:
+    """The names in braces."""
+    return _PLACEHOLDER.findall(text)
+
+
 def flags(words: Mapping[str, Any], dash: str = "_") -> Argv:
     """``--name value`` for all that have a value; mappings and lists as JSON."""
     argv: Argv = []

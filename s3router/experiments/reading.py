@@ -127,25 +127,36 @@ def recognised(output: Path) -> dict[str, list[int]]:
     """utterance -> [words, word errors, characters, character errors], for intervals over the utterances.
 
     Raises:
-        DataError: the folder holds no ``utterances.tsv``.
+        DataError: the folder holds no ``utterances.tsv``, or a damaged one.
     """
     path = output / "utterances.tsv"
     if not path.is_file():
         raise DataError(f"{path} is missing; remove {output}, and decode again")
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-    return {utt: [int(words), int(wrong), int(chars), int(bad)] for utt, _, _, words, wrong, chars, bad in rows}
+    try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        return {utt: [int(words), int(wrong), int(chars), int(bad)] for utt, _, _, words, wrong, chars, bad in rows}
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); remove {output}, and decode again") from None
 
 
 def classified(output: Path) -> dict[str, list[int]] | None:
-    """utterance -> [1, whether its label is wrong]; None where utterances have no labels to compare."""
+    """utterance -> [1, whether its label is wrong]; None where utterances have no labels to compare.
+
+    Raises:
+        DataError: a file of labels is damaged.
+    """
     data, predicted = Path(read_json(output / "result.json", _AGAIN).get("data_dir", "")), output / "utt2label"
     if not predicted.is_file() or not (data / "utt2label").is_file():
         return None
-    labels, right = (
-        dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        for path in (predicted, data / "utt2label")
-    )
+    labels, right = map(_labels, (predicted, data / "utt2label"))
     return {utt: [1, int(label.split() != right.get(utt, "").split())] for utt, label in labels.items()}
+
+
+def _labels(path: Path) -> dict[str, str]:
+    try:
+        return dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); make it again") from None
 
 
 def learning_curve(exp: ASRExperiment) -> tuple[list[list[float]], float]:

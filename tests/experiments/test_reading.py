@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from s3router.errors import DataError
 from s3router.experiments import reading
 
 
@@ -22,3 +27,13 @@ def test_the_best_update_is_chosen_before_figures_are_rounded(tmp_path, monkeypa
     found = reading._recognition(Trained(tmp_path), "dev", [])
     assert found["best_update"] == 20
     assert [point[3] for point in found["curve"]] == [0.2, 0.2]
+
+
+def test_damaged_files_of_what_was_recognised_are_named(tmp_path):
+    (tmp_path / "utterances.tsv").write_text("utt\tref\thyp\twords\twrong\tchars\tbad\nu1\ta b\ta")
+    with pytest.raises(DataError, match=r"utterances\.tsv is damaged .*remove .*, and decode again"):
+        reading.recognised(tmp_path)
+    (tmp_path / "result.json").write_text(json.dumps({"data_dir": str(tmp_path)}))
+    (tmp_path / "utt2label").write_text("u1\n")
+    with pytest.raises(DataError, match=r"utt2label is damaged"):
+        reading.classified(tmp_path)

@@ -109,6 +109,24 @@ def test_a_grid_of_programs_from_sweep_to_page(folder, capsys):
     assert len(calls()) == 5
 
 
+def test_data_of_each_seed_are_prepared_by_jobs_of_their_own(folder):
+    entries = {"axes": {"lang": ["en"]}, "sweep": {"lang": "en"}, "cells": [{"lang": "en", "methods": "weight"}]}
+    for words, count in (("--seed {seed} --lang {lang}", 2), ("--lang {lang} {local}", 1)):
+        content = {**GRID, **entries, "prepare": f"./prepare.sh {words}"}
+        Path("table.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        jobs = GridWork(Grid.read(Path("table.yaml"))).jobs()
+        prepared = {job.name: job.command for job in jobs if job.name.startswith("prepare_lang=en")}
+        assert len(prepared) == len(set(prepared.values())) == count
+        assert all(job.needs[0] in prepared for job in jobs if job.name not in prepared)
+    assert list(prepared) == ["prepare_lang=en"]
+
+
+def test_the_command_that_resumes_a_run_can_be_typed(folder, capsys):
+    Path("fail_weight").touch()
+    assert main(["experiment", "run", "./table.yaml", "--seeds", "0", "--jobs", "1"]) == 1
+    assert "to resume it: s3router experiment run table.yaml --seeds 0 --jobs 1 --only" in capsys.readouterr().out
+
+
 def test_a_failed_run_is_named_and_tried_again(folder, capsys):
     Path("fail_weight").touch()
     assert run() == 1
