@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -190,6 +191,9 @@ def _overrides(args: argparse.Namespace) -> Overrides:
             raise ConfigError(f"--set {text}: expected NAME=YAML, such as upstream=hubert_base")
         try:
             entries[name] = yaml.safe_load(value)
+            json.dumps(entries[name])  # handed on to processes that make runs
+        except TypeError:
+            raise ConfigError(f"--set {text}: YAML makes {entries[name]!r} of it: put it in quotes") from None
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: not YAML ({' '.join(str(error).split())})") from None
     return Overrides(args.max_updates, tuple(args.seeds), entries)

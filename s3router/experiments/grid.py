@@ -179,18 +179,18 @@ class Grid:
         path = Path(path)
         raw = {**read_with_base(path), **overrides.entries}
         folder = (path.parent / str(raw.get("cwd", "."))).resolve()
+        problems = list(grid_checks.seeds("--seeds", overrides.seeds))
         if "routes" in raw:
-            raw = expand(raw, path)
-        problems = list(grid_checks.problems(raw))
+            problems += grid_checks.types(raw) if raw.get("methods") else ["methods is missing"]
+            raw = raw if problems else expand(raw, path)
+        problems += [] if "routes" in raw and problems else grid_checks.problems(raw)
         if problems:
             raise ConfigError(f"{path}: " + "; ".join(problems))
         methods = {name: method_options(raw, name, folder) for name in raw["methods"]}
         if overrides.max_updates is not None:
             methods = {name: {**options, "max_updates": overrides.max_updates} for name, options in methods.items()}
-        if raw["kind"] != "command":
-            for name, options in methods.items():
-                if "max_updates" not in options:
-                    raise ConfigError(f"{path}: methods: {name} has no max_updates")
+        if problems := list(_without_updates(raw["kind"], methods)):
+            raise ConfigError(f"{path}: " + "; ".join(problems))
         sweep = dict(raw.get("sweep") or {})
         repeat, ckpt = raw.get("repeat", []), raw.get("upstream_ckpt")
         what = {
@@ -281,6 +281,14 @@ class Grid:
 def results_of(raw: Mapping[str, Any], overrides: Overrides) -> Path:
     """Where result files are gathered, relative to the grid's folder."""
     return Path("exp/trial/results" if overrides.max_updates is not None else raw.get("results", "results"))
+
+
+def _without_updates(kind: str, methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, options in methods.items():
+        updates = listed(options.get("max_updates", []))
+        if not updates and kind != "command":
+            yield f"methods: {name} has no max_updates"
+        yield from (f"methods: {name}: max_updates {n!r} is no number" for n in updates if type(n) not in (int, float))
 
 
 def _upstream_id(name: str, checkpoint: str | None, folder: Path, results: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from s3router.experiments.figures import KNOWN
@@ -70,7 +72,7 @@ def problems(raw: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"unknown entry {name} (known: {', '.join(known)})" for name in raw if name not in known)
     if any(name not in raw for name in required):
         return
-    wrong = list(_types(raw))
+    wrong = list(types(raw))
     yield from wrong
     if wrong:
         return
@@ -112,29 +114,89 @@ def _table(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"table: average {table['average']!r} is not under axes"
 
 
-def _types(raw: Mapping[str, Any]) -> Iterator[str]:
-    wanted = {"seeds": list, "cells": list, "methods": dict, "data": dict, "sweep": dict, "axes": dict, "train": dict}
-    for name, kind in {
-        **wanted,
-        "table": dict,
-        "experiment": dict,
-        "env": dict,
-        "local": dict,
-        "slurm": dict,
-        "union": dict,
-    }.items():
+_MAPPINGS = ("methods", "data", "sweep", "axes", "train", "table", "experiment", "env", "local", "slurm", "union")
+_NOT_EMPTY = ("methods", "cells", "data", "experiment", "table")
+_TEXTS = ("upstream", "upstream_ckpt", "runs", "results", "report", "notes")
+
+
+def types(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Entries that are not even of the right type; what else is wrong can be looked for only without them."""
+    for name in (*_MAPPINGS, "seeds", "cells"):
+        kind = dict if name in _MAPPINGS else list
         if raw.get(name) is not None and not isinstance(raw[name], kind):
             yield f"{name} must be a {'list' if kind is list else 'mapping'}, found {raw[name]!r}"
+    yield from (f"{name} is empty" for name in _NOT_EMPTY if name in raw and raw[name] is None)
+    for name in _TEXTS:
+        if raw.get(name) is not None and not isinstance(raw[name], str):
+            yield f"{name} must be text, found {raw[name]!r}"
     if raw.get("repeat", "all") != "all" and not isinstance(raw["repeat"], list | dict):
         yield f"repeat must be a list of methods, a mapping of methods to sparsities, or all; found {raw['repeat']!r}"
-    if isinstance(raw["seeds"], list):
-        yield from (f"seeds: {seed!r} is not a whole number" for seed in raw["seeds"] if type(seed) is not int)
-    if isinstance(raw["cells"], list):
-        yield from (f"cell {n} must be a mapping" for n, c in enumerate(raw["cells"], 1) if not isinstance(c, dict))
-    if isinstance(raw["methods"], dict):
+    if "seeds" in raw and not isinstance(raw["seeds"], list):
+        if raw["seeds"] is None:
+            yield "seeds is empty"
+    else:
+        yield from seeds("seeds", raw.get("seeds") or [])
+    yield from _plain("train", raw.get("train"))
+    if isinstance(raw.get("data"), dict):
+        for name, value in raw["data"].items():
+            if not isinstance(value, str | dict):
+                yield f"data: {name} must be a path, or a mapping of an axis's values to paths; found {value!r}"
+    if isinstance(raw.get("methods"), dict):
         for name, own in raw["methods"].items():
-            if own is not None and not isinstance(own, dict):
-                yield f"methods: {name} must be a mapping of options, found {own!r}"
+            yield from _method_types(f"methods: {name}", own)
+    if isinstance(raw.get("cells"), list):
+        for number, cell in enumerate(raw["cells"], 1):
+            yield from _cell_types(f"cell {number}", cell)
+
+
+def seeds(where: str, values: Iterable[Any]) -> Iterator[str]:
+    """What is wrong with a list of seeds; one that stands twice would count its run twice."""
+    whole = [seed for seed in values if type(seed) is int]
+    yield from (f"{where}: {seed!r} is not a whole number" for seed in values if type(seed) is not int)
+    yield from (f"{where}: {seed} stands there twice" for seed, count in Counter(whole).items() if count > 1)
+
+
+def _method_types(where: str, own: Any) -> Iterator[str]:
+    if own is not None and not isinstance(own, dict):
+        yield f"{where} must be a mapping of options, found {own!r}"
+        return
+    for name in ("method", "title", "config"):
+        if not isinstance((own or {}).get(name, ""), str):
+            yield f"{where}: {name} must be text, found {own[name]!r}"
+    yield from _plain(where, own)
+
+
+def _cell_types(where: str, cell: Any) -> Iterator[str]:
+    if not isinstance(cell, dict):
+        yield f"{where} must be a mapping, found {cell!r}"
+        return
+    names = listed(cell.get("methods", []))
+    if not all(isinstance(name, str) for name in names):
+        yield f"{where}: methods must be names of methods, found {names!r}"
+    longer = cell.get("longer", 1)
+    if type(longer) is not int or longer < 1:
+        yield f"{where}: longer must be a whole number of at least 1, found {longer!r}"
+    variants = cell.get("variants")
+    if variants is not None and not isinstance(variants, dict):
+        yield f"{where}: variants must be a mapping (name: options), found {variants!r}"
+        variants = None
+    for place, options in (
+        (f"{where}: options", cell.get("options")),
+        *((f"{where}: variants: {name}", found) for name, found in (variants or {}).items()),
+    ):
+        if options is not None and not isinstance(options, dict):
+            yield f"{place} must be a mapping of options, found {options!r}"
+        else:
+            yield from _plain(place, options)
+
+
+def _plain(where: str, options: Mapping[str, Any] | None) -> Iterator[str]:
+    """Options are words of a command, and part of a run's key."""
+    for name, value in options.items() if isinstance(options, dict) else ():
+        try:
+            json.dumps(value, sort_keys=True)
+        except TypeError:
+            yield f"{where}: {name}: YAML makes {value!r} of it, which is no option: put it in quotes"
 
 
 def _methods(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -167,16 +229,14 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
         if sparse & set(methods) and not cell.get("sparsities"):
             yield f"{where}: {', '.join(sorted(sparse & set(methods)))} needs sparsities"
         yield from _sparsities(where, listed(cell.get("sparsities", [])))
-        for seed in listed(cell.get("seeds", [])):
-            if type(seed) is not int:
-                yield f"{where}: seeds: {seed!r} is not a whole number"
+        yield from seeds(f"{where}: seeds", listed(cell.get("seeds", [])))
         if cell.get("options") and not cell.get("variant"):
             yield f"{where}: a cell with options needs a variant, the name under which the table shows it"
         yield from _best(where, cell, raw["cells"], axes)
         if cell.get("variants") and (cell.get("options") or cell.get("variant")):
             yield f"{where}: variants go with neither options nor variant"
     if isinstance(raw.get("repeat"), dict):
-        yield from _sparsities("repeat", [value for value in raw["repeat"].values() if value is not None])
+        yield from _repeat_at(raw, sparse)
     sweep = raw.get("sweep")
     if sweep is not None:
         allowed = (*axes, "sparsity", "search")
@@ -192,13 +252,23 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"sweep: search {sweep['search']!r} is none of {', '.join(SEARCHES)}"
 
 
+def _repeat_at(raw: Mapping[str, Any], sparse: frozenset[str]) -> Iterator[str]:
+    given = {name: value for name, value in raw["repeat"].items() if value is not None}
+    wrong = list(_sparsities("repeat", list(given.values())))
+    yield from wrong
+    for name, value in given.items() if not wrong else ():
+        here = [cell for cell in raw["cells"] if name in sparse & set(listed(cell.get("methods", [])))]
+        if name in raw["methods"] and not any(value in listed(cell.get("sparsities", [])) for cell in here):
+            yield f"repeat: no cell has {name} at sparsity {value}"
+
+
 def _best(
     where: str, cell: Mapping[str, Any], cells: list[Mapping[str, Any]], axes: Mapping[str, Mapping]
 ) -> Iterator[str]:
     if "best" not in cell:
         return
     best = cell["best"]
-    if not isinstance(best, dict) or best.keys() != {"methods", "of"} or type(best["methods"]) is not int:
+    if not isinstance(best, dict) or best.keys() != {"methods", "of"} or not _count_of(best):
         yield f"{where}: best must be like {{methods: 3, of: VARIANT}}, found {best!r}"
         return
     if best["methods"] < 1:
@@ -211,6 +281,10 @@ def _best(
         return
     known = {method for c in sources for method in listed(c.get("methods", []))}
     yield from (f"{where}: best: {m!r} is not in {best['of']!r}" for m in listed(cell["methods"]) if m not in known)
+
+
+def _count_of(best: Mapping[str, Any]) -> bool:
+    return type(best["methods"]) is int and isinstance(best["of"], str)
 
 
 def _values(where: str, entry: Mapping[str, Any], axes: Mapping[str, Mapping]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -389,6 +390,20 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"cells": [{**GRID["cells"][0], "best": 3}]}, "best must be like .methods: 3, of: VARIANT., found 3"),
         ({"cells": [{**GRID["cells"][0], "best": {"methods": 0, "of": "x"}}]}, "methods must be at least 1, found 0"),
         ({"cells": [{**GRID["cells"][0], "best": {"methods": 2, "of": "x"}}]}, "variant 'x' has no cell at the same"),
+        ({"cells": [{**GRID["cells"][0], "variants": ["a", "b"]}]}, "cell 1: variants must be a mapping"),
+        ({"cells": [{**GRID["cells"][0], "variants": {"a": "x: 3"}}]}, "variants: a must be a mapping of options"),
+        ({"cells": [{**GRID["cells"][0], "variant": "x", "options": ["a"]}]}, "cell 1: options must be a mapping"),
+        ({"cells": [{**GRID["cells"][0], "methods": [["weight"]]}]}, "cell 1: methods must be names of methods"),
+        *(({"cells": [{**GRID["cells"][0], "longer": n}]}, f"whole number .*, found {n!r}") for n in ("two", 1.5, 0)),
+        *(({name: None}, f"{name} is empty") for name in ("methods", "cells", "data", "table", "seeds")),
+        ({"methods": {"weight": {"method": ["router", "x"]}}}, "methods: weight: method must be text"),
+        ({"methods": {"weight": {"since": date(2024, 1, 1)}}}, "weight: since: YAML makes .* put it in quotes"),
+        ({"notes": date(2024, 1, 1), "upstream": 5}, "upstream must be text, found 5; notes must be text"),
+        ({"train": {"max_updates": "many"}}, "frozen: max_updates 'many' is no number; .*weight: max_updates 'many'"),
+        ({"repeat": {"router": 0.2}}, "repeat: no cell has router at sparsity 0.2"),
+        ({"repeat": {"weight": 0.1}}, "repeat: no cell has weight at sparsity 0.1"),
+        ({"seeds": [0, 1, 0]}, "seeds: 0 stands there twice"),
+        ({"cells": [{**GRID["cells"][0], "seeds": [2, 2]}]}, "cell 1: seeds: 2 stands there twice"),
         ({"prepare": "./run.sh 'x"}, "prepare: No closing quotation"),
         ({"prepare": ["./run.sh"]}, "prepare must be a line of words"),
         ({"table": {"diffrences": []}}, "table: unknown entry diffrences"),
@@ -399,6 +414,15 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
 def test_what_is_wrong_is_said(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         grid_of(tmp_path, **changes)
+
+
+def test_what_is_wrong_with_the_command_line_is_said(grid, capsys):
+    for words, message in (
+        (["--set", "notes=2024-01-01"], "--set notes=2024-01-01: YAML makes datetime.date(2024, 1, 1) of it"),
+        (["--seeds", "3", "3"], "--seeds: 3 stands there twice"),
+    ):
+        assert main(["experiment", "status", str(grid.path), *words]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_one_value_needs_no_list(tmp_path):
