@@ -166,7 +166,9 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{path} is written")
         elif args.verb == "status" or args.dry_run:
             check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
-            print("\n".join(listing(GridWork(grid, _choice(args, words)))))
+            work = GridWork(grid, _choice(args, words))
+            work.check_only()
+            print("\n".join(listing(work)))
         else:
             report = False if args.no_report else output
             return grid_launch.launch(grid, _choice(args, words), _resources(args, grid), _s3router, report)

@@ -54,6 +54,7 @@ def launch(
         report: the page; None: the grid's; False: none.
 
     Raises:
+        ConfigError: ``--only`` matches no run.
         DataError: the upstream's files are missing.
     """
     check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
@@ -66,6 +67,7 @@ def launch(
             write_report(grid, known, report or grid.report)
 
     work = GridWork(grid, choice, write)
+    work.check_only()
     print(work.status(0, 0), flush=True)
     status = Scheduler(work, grid.runs, executor(grid, work, resources, command), resources.jobs).run()
     if report is not False and work.known.results:
@@ -87,9 +89,11 @@ def launch_routes(grid: Grid, choice: Choice, resources: Resources, command: Com
         The exit status.
 
     Raises:
+        ConfigError: ``--only`` matches no run.
         DataError: a model is not there after all.
     """
     work = GridWork(grid, choice)
+    work.check_only()
     made = executor(grid, work, resources, command)
     if status := Scheduler(work, grid.runs, made, resources.jobs).run():
         return status

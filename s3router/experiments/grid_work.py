@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3router.errors import S3RouterError
+from s3router.errors import ConfigError, S3RouterError
 from s3router.experiments.grid import Grid, Run
 from s3router.experiments.job_plan import Job
 from s3router.experiments.job_state import JobFolder
@@ -67,6 +67,14 @@ class GridWork:
         """Whether ``--only`` lets it through."""
         return bool(self.choice.only.search(run.name))
 
+    def check_only(self) -> None:
+        """Raises ConfigError where ``--only`` lets nothing through."""
+        whole = self.plan().everything()
+        if not any(map(self.wanted, whole)):
+            raise ConfigError(
+                f"--only {self.choice.only.pattern!r} matches none of the {len(whole)} runs of {self.grid.typed}"
+            )
+
     def lacks(self, run: Run) -> bool:
         """Whether there is anything to make of a run."""
         if not self.choice.models or not self.known.done(run):
@@ -120,6 +128,10 @@ class GridWork:
         self.known = Known(Known.read(self.grid.results, self.grid.select).results, frozenset(self.failed))
         if failed or why:
             return why
+        if run.key not in self.known.results:
+            self.failed.add(run.key)
+            self.known = Known(self.known.results, frozenset(self.failed))
+            return f"its result has no {self.grid.select} on dev, which the grid selects by"
         result = self.known.results[run.key]
         self._pace.append(result["seconds"] / max(1, run.updates or 1))
         self.report(self.known)

@@ -247,10 +247,20 @@ def _sweep_row(plan: Plan, sweep: Sweep) -> list[str]:
         figure: Figure = plan.grid.figure
         text += f": {100 * plan.known.results[run.key]['dev'][figure.name]:.1f}" if done else f": {NONE}"
         cells.append(f"**{text}**" if run.values(sweep.names) == sweep.leading else text)
-    edges = [runs[0].values(sweep.names), runs[-1].values(sweep.names)]
-    if len(sweep.names) == 1 and sweep.best in edges:
-        cells.append("(the best lies at the edge)")
+    if at_edge := _at_edge(sweep):
+        which = f" of {' and '.join(RATE_NAMES.get(n, n) for n in at_edge)}" if len(sweep.names) > 1 else ""
+        cells.append(f"(the best lies at the edge{which})")
     return [" and ".join(RATE_NAMES.get(name, name) for name in sorted(sweep.names)), " · ".join(cells)]
+
+
+def _at_edge(sweep: Sweep) -> list[str]:
+    """The options whose best value is the first or last of those that were tried."""
+    found = []
+    for name in sorted(sweep.names) if sweep.best else ():
+        tried = sorted((run.values((name,)) for run in sweep.runs), key=_sort_key)
+        if tried[0] != tried[-1] and {name: sweep.best[name]} in (tried[0], tried[-1]):
+            found.append(name)
+    return found
 
 
 def _plain(value: object) -> str:
@@ -285,8 +295,8 @@ def _origin(plan: Plan, known: Known) -> Iterator[str]:
     yield f"- Dates: {dates[0]} to {dates[-1]}. Training took {hours:.1f} hours in all."
     yield from versions_of(mine)
     others = len(known.results) - len(mine)
-    if known.failed:
-        yield f"- {len(known.failed)} runs failed; `{command(grid, 'status')}` names them."
+    if failed := known.failed & (wanted | {run.key for run in Plan(grid, known).everything()}):  # not another grid's
+        yield f"- {len(failed)} runs failed; `{command(grid, 'status')}` names them."
     if others:
         yield f"- Further result files, of other settings or upstreams and not shown: {others}."
     yield "- The exact command of each run stands in its result file. One of each method:"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3router.errors import DataError
+from s3router.experiments.figures import KNOWN
 from s3router.experiments.grid import Run
 from s3router.experiments.job_state import FAILED, read_json
 
@@ -21,10 +22,10 @@ class Known:
 
     @classmethod
     def read(cls, folder: Path, select: str, runs: Path | None = None) -> Known:
-        """All result files of a folder.
+        """All result files of a folder, but those of a grid that selects by another figure.
 
         Args:
-            select: the figure on dev that each must have.
+            select: the figure on dev that each has.
             runs: the folder in which runs are made: those that failed there are known, too.
 
         Raises:
@@ -34,9 +35,12 @@ class Known:
         for path in sorted(folder.glob("*.json")):
             try:
                 result = json.loads(path.read_text(encoding="utf-8"))
-                result["dev"][select], result["seconds"]
-                results[result["key"]] = result
-            except (ValueError, KeyError, TypeError) as error:
+                key, dev, _ = result["key"], result["dev"], result["seconds"]
+                if select not in dev and dev.keys() & set(KNOWN):
+                    continue  # of another grid in this folder, which selects by another figure
+                dev[select]
+                results[key] = result
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"{path}: not a result file ({error!r}); remove it, and its run is made again"
                 ) from None

@@ -121,6 +121,19 @@ def test_data_of_each_seed_are_prepared_by_jobs_of_their_own(folder):
     assert list(prepared) == ["prepare_lang=en"]
 
 
+def test_a_pattern_that_matches_no_run_is_said(folder, capsys):
+    for verb in ("run", "status"):
+        assert main(["experiment", verb, "table.yaml", "--only", "wieght"]) == 1
+        assert "--only 'wieght' matches none of the 5 runs of table.yaml" in capsys.readouterr().err
+    assert not calls()
+
+
+def test_figures_that_the_grid_does_not_select_by_fail_a_run(folder, capsys):
+    Path("program.sh").write_text(PROGRAM.replace('{\\"accuracy\\": ${better}', '{\\"eer\\": ${better}'))
+    assert run("--only", "weight_seed0") == 1
+    assert "its result has no accuracy on dev, which the grid selects by" in capsys.readouterr().out
+
+
 def test_the_command_that_resumes_a_run_can_be_typed(folder, capsys):
     Path("fail_weight").touch()
     assert main(["experiment", "run", "./table.yaml", "--seeds", "0", "--jobs", "1"]) == 1
