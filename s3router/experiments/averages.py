@@ -18,7 +18,8 @@ def averages(plan: Plan, axis: str) -> Iterator[str]:
     yield f"## Means over {axis}"
     yield ""
     if against:
-        where = ", at the sparsity that dev picks" if any(against in cell.sparse for cell in plan.cells) else ""
+        several = any(against in cell.sparse and len(cell.sparsities) > 1 for cell in plan.cells)
+        where = ", at the sparsity that dev picks" if several else ""
         yield from paragraph(
             f"In the last columns: minus {title_of(grid, against)}{where}, in points, with the 95 % interval of a",
             "paired bootstrap over the test utterances of each.",

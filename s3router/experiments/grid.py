@@ -55,7 +55,11 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the outcome."""
+        """Hash of what decides the outcome, by which result files are known.
+
+        It has neither `base`, which results are compared with where they are read (`Known.done`), nor the paths of the
+        data, which may move: another corpus needs another folder of results.
+        """
         content = [*self.what, *(value for _, value in self.at), self.method, self.sparsity, self.seed]
         content += [self.upstream, self.upstream_id, self.options]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

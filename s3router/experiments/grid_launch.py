@@ -68,6 +68,8 @@ def launch(
 
     work = GridWork(grid, choice, write)
     work.check_only()
+    for line in work.known.of_other_methods(work.plan().runs()):
+        print(line)
     print(work.status(0, 0), flush=True)
     status = Scheduler(work, grid.runs, executor(grid, work, resources, command), resources.jobs).run()
     if report is not False and work.known.results:

@@ -128,7 +128,7 @@ class GridWork:
         self.known = Known(Known.read(self.grid.results, self.grid.select).results, frozenset(self.failed))
         if failed or why:
             return why
-        if run.key not in self.known.results:
+        if not self.known.done(run):
             self.failed.add(run.key)
             self.known = Known(self.known.results, frozenset(self.failed))
             return f"its result has no {self.grid.select} on dev, which the grid selects by"

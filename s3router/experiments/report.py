@@ -282,10 +282,12 @@ def _origin(plan: Plan, known: Known) -> Iterator[str]:
     }
     first = {run.key for run in Plan(grid, plan.known, sweep=False).runs()}
     wanted = shown | tried | first | {run.key for run in planned.runs()}
-    mine = [result for key, result in known.results.items() if key in wanted]
+    others = {run.key: line for run in planned.runs() for line in known.of_other_methods([run])}
+    mine = [result for key, result in known.results.items() if key in wanted - others.keys()]
     yield "## How these were made"
     yield ""
     yield f"- `{command(grid, 'run')}`; {len(mine)} of about {len(planned.everything())} runs are in."
+    yield from (f"- {line}." for line in others.values())
     if not mine:
         return
     yield f"- Upstream `{grid.upstream}`, files {grid.upstream_id or 'of a download'}."
@@ -294,15 +296,15 @@ def _origin(plan: Plan, known: Known) -> Iterator[str]:
     hours = sum(result["seconds"] for result in mine) / 3600
     yield f"- Dates: {dates[0]} to {dates[-1]}. Training took {hours:.1f} hours in all."
     yield from versions_of(mine)
-    others = len(known.results) - len(mine)
+    further = len(known.results) - len(mine) - len(others)
     if failed := known.failed & (wanted | {run.key for run in Plan(grid, known).everything()}):  # not another grid's
         yield f"- {len(failed)} runs failed; `{command(grid, 'status')}` names them."
-    if others:
-        yield f"- Further result files, of other settings or upstreams and not shown: {others}."
+    if further:
+        yield f"- Further result files, of other settings or upstreams and not shown: {further}."
     yield "- The exact command of each run stands in its result file. One of each method:"
     yield ""
     yield "```"
-    rows = [result for key, result in known.results.items() if key in shown]
+    rows = [result for key, result in known.results.items() if key in shown - others.keys()]
     for method in grid.methods:
         if example := next((result for result in rows if result["method"] == method), None):
             yield " ".join(shlex.split(example["command"], posix=False))

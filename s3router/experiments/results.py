@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from s3router.errors import DataError
 from s3router.experiments.figures import KNOWN
 from s3router.experiments.grid import Run
 from s3router.experiments.job_state import FAILED, read_json
+
+_METHOD = re.compile(r" --method (\S+)")
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,22 @@ class Known:
         return cls(results, frozenset(failed) - results.keys())
 
     def done(self, run: Run) -> bool:
-        """Whether its result is in."""
-        return run.key in self.results
+        """Whether its result is in, made by the method that the grid asks for."""
+        return run.key in self.results and not self.other_method(run)
 
     def settled(self, run: Run) -> bool:
         """Finished or failed: nothing more is to come."""
-        return run.key in self.results or run.key in self.failed
+        return self.done(run) or run.key in self.failed
+
+    def other_method(self, run: Run) -> str | None:
+        """What trained a run's result, as its command says, where that is not what the grid means by the method now."""
+        if not run.base or run.what[:1] == ("command",):  # programs have options of their own
+            return None
+        found = _METHOD.search(self.results.get(run.key, {}).get("command", ""))
+        return found[1] if found and found[1] != run.base else None
+
+    def of_other_methods(self, runs: Iterable[Run]) -> Iterator[str]:
+        """A line for each result that stands under a run's key without being of its method."""
+        for run in runs:
+            if other := self.other_method(run):
+                yield f"{run.name}: its result is of {other}, and the grid asks for {run.base}: it does not count"

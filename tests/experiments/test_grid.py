@@ -71,7 +71,7 @@ def result(run, dev_cer: float, test_cer: float | None = None) -> dict:
         **{"dev": {"cer": dev_cer, "wer": 2 * dev_cer}, "test": {**rates, "utts": utts}},
         **{"curve": [[50, 9.0, 9.0, dev_cer, 2 * dev_cer], [100, 5.0, 9.0, dev_cer + 0.1, 1.0]]},
         **{"peak_rss_mb": 900, "commit": "abc1234", "date": "2030-01-02", "versions": {"torch": "2"}},
-        "command": f"s3router train --method {run.method}",
+        "command": f"s3router train --method {run.base}",
     }
 
 
@@ -498,6 +498,28 @@ def test_results_of_another_grid_are_left_alone(grid, tmp_path):
         (tmp_path / "other.json").write_text(json.dumps({**other, "dev": dev}))
         with pytest.raises(DataError, match=r"other\.json: not a result file"):
             Known.read(tmp_path, "cer")
+
+
+def test_a_result_of_another_method_does_not_count(tmp_path):
+    """A name of the grid's own may come to mean another method; runs keep their keys."""
+
+    def of(method: str) -> Grid:
+        methods = {"mine": {"method": method}}
+        return grid_of(
+            tmp_path, methods=methods, repeat=[], sweep=None, cells=[{**GRID["cells"][1], "methods": "mine"}]
+        )
+
+    runs = Plan(of("lora"), EMPTY).runs()
+    results = {run.key: {**result(run, 0.2), "command": "s3router train --seed 0 --method lora"} for run in runs}
+    known, now = Known(results), of("dora")
+    assert [run.key for run in Plan(now, EMPTY).runs()] == list(results)
+    assert [known.done(run) for grid in (of("lora"), now) for run in Plan(grid, known).runs()] == [True] * 2 + [
+        False
+    ] * 2
+    write_report(now, known, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "0 of about 2 runs are in" in text
+    assert f"- {runs[0].name}: its result is of lora, and the grid asks for dora: it does not count." in text
 
 
 def test_failed_runs_of_this_grid_are_counted(grid, tmp_path):
