@@ -129,6 +129,11 @@ def move(source: str | os.PathLike, path: str | os.PathLike) -> None:
     _sync_folder(Path(path).parent)
 
 
+def printable(text: str) -> str:
+    """`text` with everything escaped that a terminal might obey: files may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def read_utf8(path: str | os.PathLike) -> str:
     """The content of a text file, without a byte order mark. Raises DataError where it is not UTF-8."""
     try:

@@ -75,12 +75,17 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
     known = int((~np.isnan(first[pairs]) & ~np.isnan(second[pairs])).sum())
     pearson, spearman = (_correlation(first, second, np.arange(items)[None], ranks)[0] for ranks in (False, True))
     blocks, exhaustive = permutations_of(items, permutations, seed)
-    as_far, total = np.zeros(2, np.int64), 0
+    as_far, defined, total = np.zeros(2, np.int64), np.zeros(2, np.int64), 0
     for block in blocks:
         for place, (found, ranks) in enumerate(((pearson, False), (spearman, True))):
-            as_far[place] += int((np.abs(_correlation(first, second, block, ranks)) >= abs(found) - 1e-12).sum())
+            others = np.abs(_correlation(first, second, block, ranks))
+            as_far[place] += int((others >= abs(found) - 1e-12).sum())
+            defined[place] += int(np.isfinite(others).sum())  # gaps may leave too few pairs under a permutation
         total += len(block)
-    p = [math.nan if math.isnan(found) else n / total for found, n in zip((pearson, spearman), as_far, strict=True)]
+    p = [
+        math.nan if math.isnan(found) else n / known_
+        for found, n, known_ in zip((pearson, spearman), as_far, defined, strict=True)
+    ]
     without = [math.nan]
     if items >= 5:
         rest = (np.delete(np.arange(items), item) for item in range(items))

@@ -54,7 +54,7 @@ def _classifier(path: Path) -> dict[str, Any]:
 
 
 def _classifier_page(found: Mapping[str, Any]) -> str:
-    from s3router.packs.container import printable
+    from s3router.files import printable
 
     checkpoint = f" ({found['checkpoint']})" if found["checkpoint"] else ""
     lines = [

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Download what is missing, check it, print."""
     args = parser().parse_args(argv)
-    from s3router.packs.container import printable
+    from s3router.files import printable
     from s3router.sharing.pull import check_backbone, pull
     from s3router.sharing.shared_packs import backbone_words
 

@@ -166,7 +166,7 @@ class Inputs:
 
     def report(self) -> int:
         """Name what was left out on stderr; returns the exit status."""
-        from s3router.packs.container import printable
+        from s3router.files import printable
 
         problems = [*(self._unusable or ()), *(self.bad or {}).values()]
         for problem in problems:

@@ -9,7 +9,7 @@ from typing import Any
 
 from s3router import __version__
 from s3router.doctor import machine, packages, programs, stock
-from s3router.packs.container import printable
+from s3router.files import printable
 
 
 def examine(packs: Collection[Path] = ()) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def examine(packs: Collection[Path] = ()) -> dict[str, Any]:
     """
     extras = packages.extras()
     imports = packages.broken_imports()
-    upstreams = stock.upstreams()
+    usable = not _is_missing("torch", extras, imports) and not _is_missing("numpy", extras, imports)
+    upstreams = stock.upstreams() if usable else stock.NOT_EXAMINED
     backbones = {*upstreams["shipped"], *(each["name"] for each in upstreams["fetched"])}
     found = {
         "s3router": {
@@ -36,20 +37,20 @@ def examine(packs: Collection[Path] = ()) -> dict[str, Any]:
             "clone": packages.in_clone(),
             "python": platform.python_version(),
         },
-        # without a torch that can be imported there is nothing to measure with
-        "machine": None if _torch_is_missing(extras, imports) else machine.machine(),
+        # without a torch that can be imported there is nothing to measure or read with
+        "machine": machine.machine() if usable else None,
         "packages": {name: [_plain(each) for each in lines] for name, lines in extras.items()},
         "imports": imports,
         "audio": programs.audio_libraries(),
         "programs": list(programs.programs()),
         "upstreams": upstreams,
-        "packs": list(stock.packs(packs, backbones)) if "torch" not in imports else [],
+        "packs": list(stock.packs(packs, backbones)) if usable else [],
     }
     return found | {"broken": list(_broken(found)), "missing": list(_missing(found))}
 
 
-def _torch_is_missing(extras: Mapping[str, list[packages.Package]], imports: Mapping[str, str]) -> bool:
-    return "torch" in imports or any(each.name == "torch" and each.found is None for each in extras[packages.BASE])
+def _is_missing(name: str, extras: Mapping[str, list[packages.Package]], imports: Mapping[str, str]) -> bool:
+    return name in imports or any(each.name == name and each.found is None for each in extras[packages.BASE])
 
 
 def _plain(package: packages.Package) -> dict[str, Any]:
@@ -106,12 +107,7 @@ def page(found: Mapping[str, Any]) -> str:
     lines += ["", "audio and programs"]
     lines += [_row(name, f"version {version}, in a package") for name, version in found["audio"].items() if version]
     lines += [_row(each["name"], each["found"] or f"missing: {each['for']}") for each in found["programs"]]
-    lines += [_row("not needed", programs.NOT_NEEDED), "", f"upstreams in {found['upstreams']['folder']}"]
-    lines += [_row(name, "ships with s3router") for name in found["upstreams"]["shipped"]]
-    for each in found["upstreams"]["fetched"]:
-        lines.append(_row(each["name"], f"{each['format']}, {each['bytes'] / 1e6:,.0f} MB"))
-    rest = len(found["upstreams"]["not_fetched"])
-    lines.append(_row(f"{rest} more", "s3router upstream list names them, s3router upstream fetch NAME brings one"))
+    lines += [_row("not needed", programs.NOT_NEEDED), "", *_upstream_lines(found["upstreams"])]
     if found["packs"]:
         lines += ["", "packs", *map(_pack_line, found["packs"])]
     for title in ("missing", "broken"):
@@ -127,7 +123,7 @@ def _row(name: str, text: str) -> str:
 
 def _machine_lines(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
-        return [_row("not examined", "torch cannot be imported")]
+        return [_row("not examined", "torch or numpy cannot be imported")]
     omp = found["omp_num_threads"]
     threads = f"threads of torch: {found['threads']}" + (f" (OMP_NUM_THREADS={omp})" if omp else "")
     gpus = ", ".join(f"{gpu['name']}, {gpu['memory_gb']} GB" for gpu in found["gpus"])
@@ -139,6 +135,18 @@ def _machine_lines(found: Mapping[str, Any] | None) -> list[str]:
         _row("GPUs", gpus or "none that torch can use"),
         _row("arithmetic", f"{choice['fastest']} on {choice['device']}" + (f" ({speeds}, now)" if speeds else "")),
     ]
+
+
+def _upstream_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["folder"] is None:
+        yield from ("upstreams", _row("not examined", "torch or numpy cannot be imported"))
+        return
+    yield f"upstreams in {found['folder']}"
+    yield from (_row(name, "ships with s3router") for name in found["shipped"])
+    for each in found["fetched"]:
+        yield _row(each["name"], f"{each['format']}, {each['bytes'] / 1e6:,.0f} MB")
+    rest = f"{len(found['not_fetched'])} more"
+    yield _row(rest, "s3router upstream list names them, s3router upstream fetch NAME brings one")
 
 
 def _pack_line(each: Mapping[str, Any]) -> str:

@@ -45,9 +45,9 @@ def audio_libraries() -> dict[str, str | None]:
 
 
 def _espeak() -> str | None:
-    from s3router.data import espeak
-
     try:
+        from s3router.data import espeak
+
         return f"version {espeak.version()}"
-    except ConfigError:
+    except (ConfigError, ImportError):  # without numpy it cannot be called
         return None

@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from s3router.errors import PackError
+from s3router.errors import CheckpointError, PackError
+
+NOT_EXAMINED: dict[str, Any] = {"folder": None, "shipped": [], "fetched": [], "not_fetched": []}
+"""In the place of `upstreams`, where nothing can be read."""
 
 
 def upstreams() -> dict[str, Any]:
@@ -25,7 +28,11 @@ def upstreams() -> dict[str, Any]:
             files = [(entry.place(kind) / remote.name, remote) for remote in entry.needed(kind)]
             wrong = []
             for file, remote in files:
-                wanted = remote.size or (ledger.describe(file) or {}).get("size")
+                try:
+                    wanted = remote.size or (ledger.describe(file) or {}).get("size")
+                except CheckpointError as error:  # the list of what was fetched is damaged
+                    wrong.append(str(error))
+                    continue
                 if wanted is not None and wanted != (size := file.stat().st_size):
                     wrong.append(f"{file} has {size} bytes instead of {wanted}")
             nbytes = sum(file.stat().st_size for file, _ in files)

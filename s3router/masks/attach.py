@@ -20,7 +20,7 @@ from s3router.masks.targets import Target, find_targets
 from s3router.masks.weight_mask import GlobalGroup, WeightMask
 
 _RECORD = "_s3router_masks"
-_FEATURE_EXTRACTOR = re.compile(r"(^|\.)(feature_extractor|conv_layers)\.")
+_FEATURE_EXTRACTOR = re.compile(r"(^|\.)(feature_extractor|conv_layers|encoder\.conv[12])\.")  # the last: Whisper's
 _TRAINABLE = {
     "bias": re.compile(r"(^|\.)(bias|in_proj_bias)$"),
     "layer_norm": re.compile(r"(^|\.)(\w*layer_?norm\w*|norm\w*)\.(weight|bias)$"),

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3router.errors import ConfigError, PackError
-from s3router.packs.container import printable
+from s3router.files import printable
 
 PARTS: dict[str, dict[str, int]] = {
     "lora": {"lora_A": 2, "lora_B": 2},

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from s3router.errors import PackError
-from s3router.files import replacing
+from s3router.files import printable, replacing
 
 FORMAT = "s3router-pack"
 LANGID = "s3router-langid"
@@ -51,11 +51,6 @@ def looks_like_pack(path: str | os.PathLike) -> bool:
             return file.read(_PLACE)[8:] == _START
     except OSError:
         return False
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that a terminal might obey: packs may come from anywhere."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_container(

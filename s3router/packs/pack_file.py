@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from s3router.errors import ConfigError, PackError
+from s3router.files import printable
 from s3router.packs import adapters
 from s3router.packs.bits import BitMasks, padding_is_zero
-from s3router.packs.container import printable, read_container, refuse, write_container
+from s3router.packs.container import read_container, refuse, write_container
 from s3router.packs.contents import CODECS, FORMAT_VERSION, MaskPack, PackMeta
 from s3router.packs.description import Description, Malformed, MaskEntry, from_json, to_json
 from s3router.packs.fingerprint import named_weights, weights_hash

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from s3router.files import printable
 from s3router.masks.targets import role_and_layer
-from s3router.packs.container import printable
 from s3router.packs.description import Description, MaskEntry
 from s3router.packs.pack_file import Parts, read_parts
 

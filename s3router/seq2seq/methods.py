@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from s3router.errors import ConfigError
 from s3router.masks import MaskConfig
 from s3router.tuners.attach import attach_method
 from s3router.tuners.methods import METHODS, check_masks, complete_conf, mask_fields
@@ -50,6 +52,22 @@ def method_conf(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**conf, "targets": patterns(conf["targets"])} if "targets" in conf else conf
 
 
+def _refuse_tied(model: nn.Module, targets: Sequence[str]) -> None:
+    """Raise ConfigError where a target is another module's weight as well, which no pack could change alone."""
+    from torch import nn
+
+    own = dict(model.named_parameters())  # of weights that are shared, the first name alone
+    for name, module in model.named_modules():
+        weight = f"{name}.weight"
+        if not isinstance(module, nn.Linear) or "weight" not in module._parameters or weight in own:
+            continue
+        if found := [t for t in targets if fnmatchcase(name, t) or fnmatchcase(weight, t)]:
+            raise ConfigError(
+                f"targets: {found[0]!r} fits {name}, which shares its weights with the token embedding; name others, "
+                "such as 'model.*.fc1'"
+            )
+
+
 def apply_method(model: nn.Module, options: Mapping[str, Any]) -> None:
     """Freeze what stays, and attach what trains, in place.
 
@@ -66,7 +84,9 @@ def apply_method(model: nn.Module, options: Mapping[str, Any]) -> None:
     if METHODS[method].attached:
         mask = mask_config(options, seed) if METHODS[method].masks else None
         mask = mask and replace(mask, targets=patterns(mask.targets))
-        attach_method(model, method, mask, method_conf(options), seed)
+        conf = method_conf(options)
+        _refuse_tied(model, (*(mask.targets if mask else ()), *conf.get("targets", ())))
+        attach_method(model, method, mask, conf, seed)
         if not METHODS[method].prunes:
             return
     for name, parameter in model.named_parameters():

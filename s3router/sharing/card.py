@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from s3router.errors import PackError
-from s3router.packs.container import printable
+from s3router.files import printable
 from s3router.sharing.shared_packs import SharedPack, backbone_words
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ class Anatomy:
         mask_embedding: the parameter (C,) that stood for masked frames in pretraining.
         stacked_positions: positional convolutions, where there are several on top of each other (data2vec).
         frame_convolutions: convolutions over frames inside the layers (Conformer).
-        batch_norms: inside the layers; their statistics stay those of pretraining.
+        batch_norms: above the front end; their statistics stay those of pretraining.
         lengths: what the front end makes of lengths.
     """
 
@@ -110,7 +110,7 @@ class Anatomy:
             _mask_embedding(backbone),
             _stacked_positions(backbone),
             _inside(backbone, layers, lambda m: isinstance(m, nn.Conv1d) and m.kernel_size[0] > 1),
-            _inside(backbone, layers, lambda m: isinstance(m, nn.BatchNorm1d)),
+            _batch_norms(backbone, front_end),
             None if front_end is None else _lengths(backbone.get_submodule(front_end)),
         )
 
@@ -154,10 +154,17 @@ def _inside(backbone: nn.Module, layers: str | None, fits: Callable[[nn.Module],
     return tuple(name for name, module in backbone.get_submodule(layers).named_modules(prefix=layers) if fits(module))
 
 
+def _batch_norms(backbone: nn.Module, front_end: str | None) -> tuple[str, ...]:
+    norms = (name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm1d))
+    return tuple(name for name in norms if front_end is None or not name.startswith(f"{front_end}."))
+
+
 def _stacked_positions(backbone: nn.Module) -> tuple[str, ...]:
+    """Positional convolutions whose input is not 0 in padding: those behind another, or behind a batch norm."""
     found = _first_named(backbone, ("pos_conv", "pos_conv_embed"))
     if found is None:
         return ()
-    inside = backbone.get_submodule(found).named_modules(prefix=found)
-    names = tuple(name for name, module in inside if isinstance(module, nn.Conv1d))
-    return names if len(names) > 1 else ()
+    inside = dict(backbone.get_submodule(found).named_modules(prefix=found))
+    names = tuple(name for name, module in inside.items() if isinstance(module, nn.Conv1d))
+    normed = any(isinstance(module, nn.BatchNorm1d) for module in inside.values())
+    return names if len(names) > 1 or normed else ()

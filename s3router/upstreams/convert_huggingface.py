@@ -28,6 +28,7 @@ WEIGHT_FILES = (  # in the order in which transformers looks for them
 # Heads of pretraining or of an earlier finetuning: not part of the upstream, whatever a folder holds of them.
 _HEADS = re.compile(
     r"^(\w+\.)?(quantizer|project_q|project_hid|lm_head|final_proj|label_embs_concat|classifier|projector"
+    r"|label_embeddings_concat|ctc_proj|speaker_proj|layer_norm_for_extract"  # UniSpeech and UniSpeech-SAT
     r"|layer_weights|tdnn|objective|feature_extractor\.(weight|bias)$"  # classification; x-vectors
     r"|adapter)\b"  # convolutions above the encoder, for a decoder that wants fewer frames
 )

@@ -19,7 +19,8 @@ from s3router.errors import CheckpointError
 
 VERSIONS = (6,)
 SPECIFICATION = "WhisperSpec"
-_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+_BFLOAT16 = 5  # numpy has none: its bits are read as whole numbers
+_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16, _BFLOAT16: np.int16}
 _MAX_RANK = 8
 STACKS = ("encoder", "decoder")
 
@@ -96,7 +97,8 @@ class _Reader:
             items = int(np.prod(shape, dtype=np.int64))
             if dtype not in _DTYPES or items * np.dtype(_DTYPES[dtype]).itemsize != size:
                 raise CheckpointError(f"{self.path}: {name} is damaged ({shape}, {size} bytes). Download it again.")
-            yield name, torch.from_numpy(self.take(size).view(_DTYPES[dtype]).reshape(shape).copy())
+            value = torch.from_numpy(self.take(size).view(_DTYPES[dtype]).reshape(shape).copy())
+            yield name, value.view(torch.bfloat16) if dtype == _BFLOAT16 else value
 
     def aliases(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Further names of tensors: the converter keeps what is equal once, such as layer norms that never trained."""

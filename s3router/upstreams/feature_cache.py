@@ -62,7 +62,7 @@ class FeatureCache:
         self._index_read = 0  # bytes of the index that _records reflects
         self._end = 0  # bytes of data that the index vouches for
         self._mapping = torch.empty(0, dtype=torch.bfloat16)
-        self._full = False
+        self._full = self._cut = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open()
@@ -74,7 +74,8 @@ class FeatureCache:
 
     def __contains__(self, key: bytes) -> bool:
         if key not in self._records:
-            self._refresh()
+            with contextlib.suppress(OSError):  # the folder was taken away: all is computed anew
+                self._refresh()
         return key in self._records
 
     def __deepcopy__(self, memo: dict) -> FeatureCache:
@@ -102,7 +103,9 @@ class FeatureCache:
         size = frames * self.channels
         try:
             self._map(offset + 2 * size)
-        except (RuntimeError, OSError):  # a shared file system that shows the index before the data
+        except (RuntimeError, OSError):
+            return None
+        if self._mapping.numel() < offset // 2 + size:  # cut short, or a shared file system that shows the index first
             return None
         features = self._mapping[offset // 2 : offset // 2 + size].view(frames, self.channels)
         if key not in self._checked:
@@ -127,7 +130,7 @@ class FeatureCache:
         self._refresh()
         records, chunks, end = [], [], self._end
         for key, value in features.items():
-            if key in self._records:
+            if key in self._records and not self._is_cut(key):
                 continue
             value = value.detach().to(device="cpu", dtype=torch.bfloat16).contiguous()
             if value.dim() != 2 or value.size(1) != self.channels or len(key) != KEY_BYTES:
@@ -169,10 +172,20 @@ class FeatureCache:
 
     def _map(self, end: int) -> None:
         if self._mapping.numel() * 2 < end:
+            path = self.folder / "features.bf16"
+            size = min(self._end, os.path.getsize(path)) // 2
             # shared=False maps copy-on-write: no slip can write into the file, and processes still share its pages.
-            self._mapping = torch.from_file(
-                str(self.folder / "features.bf16"), shared=False, size=self._end // 2, dtype=torch.bfloat16
-            )
+            self._mapping = torch.from_file(str(path), shared=False, size=size, dtype=torch.bfloat16)
+
+    def _is_cut(self, key: bytes) -> bool:
+        """Whether the data of an utterance reach beyond the file's end; only a holder of the lock can tell."""
+        offset, frames, _ = self._records[key]
+        if offset + 2 * frames * self.channels <= os.path.getsize(self.folder / "features.bf16"):
+            return False
+        if not self._cut:
+            logger.warning("feature cache %s: features.bf16 was cut short; what is lost is stored anew", self.folder)
+        self._cut = True
+        return True
 
     def _open(self) -> None:
         wanted = {"format": FORMAT, "channels": self.channels, "dtype": "bfloat16"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -119,6 +120,12 @@ class RoutedUpstream(Upstream):
         order = torch.tensor([row for members in rows.values() for row in members]).argsort()
         layers = zip(*parts.values(), strict=True)  # of each layer one tensor per route
         return [torch.cat([lengthen(h, frames) for h in layer])[order.to(layer[0].device)] for layer in layers]
+
+    @cached_property
+    def outline(self) -> tuple[int, int]:
+        """As `Upstream.outline`, of the bare backbone, whatever routes there are."""
+        with self.routes.applied(None):
+            return super().outline
 
     def first_layers(self, wavs: list[Tensor], layers: int) -> tuple[list[Tensor], list[int]]:
         """As `Upstream.first_layers`, of the bare backbone, whatever routes there are."""

@@ -154,8 +154,8 @@ class Routes:
 
     def remove(self, name: str) -> None:
         """Forget a route; where it was selected, another has to be."""
-        self.check(name)
         with self._lock:
+            self.check(name)
             del self._routes[name]
             left = {weight for route in self._routes.values() for weight in route.made_from}
             self._guards = {weight: guard for weight, guard in self._guards.items() if weight in left}

@@ -82,7 +82,7 @@ class Upstream(nn.Module):
     def outline(self) -> tuple[int, int]:
         """(number, width) of the hidden states that it gives, found once with a moment of silence."""
         silence = torch.zeros(1600, device=next(self.parameters()).device)
-        states = self([silence])["hidden_states"]
+        states = self.hidden([silence])
         return len(states), states[0].shape[-1]
 
     @property

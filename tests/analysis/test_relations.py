@@ -84,6 +84,22 @@ def test_unknown_pairs_are_left_out():
     assert found.spearman == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
 
 
+def test_permutations_without_a_correlation_do_not_count():
+    """Gaps in both may leave two pairs."""
+    first, second = symmetric(5, 3), symmetric(5, 4)
+    for matrix, gaps in ((first, [(0, 1), (0, 2), (1, 2), (3, 4)]), (second, [(0, 1), (0, 2), (1, 3), (2, 4)])):
+        for a, b in gaps:
+            matrix[a, b] = matrix[b, a] = np.nan
+    found, every = mantel(first, second), []
+    for order in itertools.permutations(range(5)):
+        moved = np.array([[first[a, b] for b in order] for a in order])
+        known = [(a, b) for a, b in zip(pairs(moved), pairs(second), strict=True) if not math.isnan(a + b)]
+        every.append(spearmanr(*zip(*known, strict=True)).statistic if len(known) > 2 else math.nan)
+    known = np.abs([value for value in every if not math.isnan(value)])
+    assert len(known) < 120
+    assert found.p_spearman == pytest.approx(np.mean(known >= abs(found.spearman) - 1e-12))
+
+
 def test_the_range_without_one_item():
     first, second = symmetric(5, 1), symmetric(5, 2)
     found = mantel(first, second)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,28 @@ def test_a_library_that_cannot_be_loaded_is_broken(monkeypatch):
     (what, remedy) = next(iter(remedies(examine(), "broken").items()))
     assert what == "soxr cannot be imported: libsoxr.so: cannot open shared object file"
     assert remedy == f"pip install --force-reinstall --no-deps soxr=={importlib.metadata.version('soxr')}"
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy"])
+def test_it_works_where_these_do_not(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text('raise ImportError("lib.so: cannot open")')
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "s3router", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("not examined    torch or numpy cannot be imported") == 2
+    assert f"{name} cannot be imported: lib.so: cannot open\n    -> pip install --force-reinstall" in done.stdout
+
+
+def test_a_damaged_list_of_what_was_fetched_is_a_line(folder, capsys):
+    place = folder / "wavlm_large" / "wavlm"
+    place.mkdir(parents=True)
+    (place / "wavlm_large.pt").write_bytes(b"x")
+    (folder / "checksums.json").write_text('{"a":')
+    assert main(["doctor"]) == 1
+    assert "checksums.json" in capsys.readouterr().out.partition("\nbroken\n")[2]
 
 
 def test_a_cut_upstream_is_broken(folder, capsys):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from s3router.errors import ConfigError
-from s3router.seq2seq.methods import mask_config
+from s3router.seq2seq.methods import apply_method, mask_config
 from s3router.seq2seq.options import read_options
+from tests.upstreams.whisper_files import small_whisper
 
 NEEDED = ["--train_dir", "a", "--valid_dir", "b", "--output_dir", "c"]
 
@@ -39,3 +40,12 @@ def test_masks_that_are_typed_go_before_the_preset(tmp_path: Path, given, sparsi
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(ConfigError, match=r"--mask_conf must be an object of names and values, found 'ffn'"):
         read_options([*NEEDED, "--mask_conf", "ffn"])
+
+
+@pytest.mark.parametrize(("method", "conf"), [("router", {}), ("lora", {"method_conf": {"targets": ["*proj_out*"]}})])
+def test_weights_that_are_shared_are_no_targets(method, conf):
+    """`proj_out` is the token embedding as well: a pack could not bring the one without the other."""
+    model = small_whisper()
+    options = {"method": method, "seed": 0, "mask_conf": {"targets": ["*"]} if method == "router" else None, **conf}
+    with pytest.raises(ConfigError, match="fits proj_out, which shares its weights with the token embedding"):
+        apply_method(model, options)

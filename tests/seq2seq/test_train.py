@@ -54,6 +54,7 @@ def test_what_is_learnt_is_what_the_method_trains(command, tmp_path, whisper_fol
         assert parts.delta.keys() == ffn
     elif method == "bitfit":
         assert "model.decoder.layers.1.encoder_attn_layer_norm.weight" in parts.delta
+        assert not any(".conv" in name for name in parts.delta)  # the front end stays, as on the encoder alone
     elif METHODS[method].prunes:
         attention = {name for name in weights if name.endswith("_proj.weight")}
         assert parts.masks.keys() == ffn | attention

@@ -4,6 +4,7 @@ import copy
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -128,6 +129,26 @@ def test_damaged_data_are_computed_anew(tmp_path, caplog):
     cache.add({key(1): features(1)})
     check(cache, (1, 2))
     check(FeatureCache(tmp_path, CHANNELS), (1, 2))
+
+
+def test_what_was_cut_short_is_stored_anew(tmp_path, caplog):
+    """As after a copy of the folder that was broken off."""
+    FeatureCache(tmp_path, CHANNELS).add({key(n): features(n) for n in range(3)})
+    os.truncate(tmp_path / "features.bf16", 5 * CHANNELS * 2 + 7)
+    cache = FeatureCache(tmp_path, CHANNELS)
+    check(cache, (0,))
+    assert [cache.get(key(n)) for n in (1, 2)] == [None, None]
+    cache.add({key(n): features(n) for n in range(3)})
+    assert "features.bf16 was cut short" in caplog.text
+    for reader in (cache, FeatureCache(tmp_path, CHANNELS)):
+        check(reader, range(3))
+
+
+def test_a_folder_that_was_taken_away_is_no_error(tmp_path):
+    cache = FeatureCache(tmp_path / "a", CHANNELS)
+    cache.add({key(1): features(1)})
+    shutil.rmtree(tmp_path / "a")
+    assert cache.get(key(2)) is None
 
 
 def test_a_damaged_record_is_left_out(tmp_path, caplog):

@@ -73,13 +73,22 @@ def test_masks_are_found_and_trained(case, wavs, target):
             assert torch.equal(buffer, buffers[key]), key
 
 
-def test_training_mode_does_not_depend_on_the_batch(tmp_path, wavs):
-    folder = models.save_hf(learnt_statistics(models.hf_model("hf_conformer_custom")), tmp_path / "model")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("hf_conformer_custom", {}), ("hf_hubert_custom", {"conv_pos_batch_norm": True, "layerdrop": 0.0})],
+)
+def test_training_mode_does_not_depend_on_the_batch(tmp_path, wavs, name, changes):
+    model = learnt_statistics(models.hf_model(name, **changes))
+    folder = models.save_hf(model, tmp_path / "model")
     upstream = build(upstream="auto", ckpt=str(folder), dropout=0.0).train()
     with torch.no_grad():
-        upstream.backbone.encoder.layers[0].conv_module.dropout.p = 0.0
+        for module in upstream.backbone.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
         alone, together = upstream(wavs[2:])["hidden_states"][1], upstream(wavs)["hidden_states"][1]
     torch.testing.assert_close(together[2, : alone.size(1)], alone[0], atol=5e-5, rtol=0)
+    buffers = dict(model.named_buffers())
+    assert all(torch.equal(b, buffers[key]) for key, b in upstream.backbone.named_buffers() if "running" in key)
 
 
 def test_adapters_of_another_language(tmp_path, wavs, caplog):

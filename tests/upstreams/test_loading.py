@@ -244,6 +244,23 @@ def test_a_finetuned_huggingface_model_gives_its_encoder(hf_model, tmp_path, wav
         torch.testing.assert_close(ours, expected)
 
 
+@pytest.mark.parametrize("family", ["Wav2Vec2", "UniSpeech", "UniSpeechSat"])
+def test_a_pretrained_huggingface_model_gives_its_encoder(hf_model, tmp_path, family):
+    """With the heads of its pretraining."""
+    config = getattr(transformers, f"{family}Config")
+    plain = hf_model("hf_wav2vec2_custom").config.to_dict()
+    changes = {"codevector_dim": 8, "num_codevectors_per_group": 4, "proj_codevector_dim": 8, "num_ctc_classes": 5}
+    changes |= {"num_clusters": 6, "vocab_size": 7}
+    made = getattr(transformers, f"{family}ForPreTraining")(
+        config(**(plain | changes | {"model_type": config.model_type}))
+    )
+    made.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    found = build(ckpt=str(tmp_path), upstream="auto").backbone.state_dict()
+    weight = "encoder.layers.1.feed_forward.output_dense.weight"
+    assert torch.equal(found[weight], getattr(made, made.base_model_prefix).state_dict()[weight])
+
+
 def test_a_missing_mask_embedding_is_zeros(folder, caplog):
     change(folder, lambda weights: weights.pop("masked_spec_embed"))
     assert not load(folder).backbone.masked_spec_embed.any()

@@ -337,6 +337,14 @@ def test_a_removed_route_is_unknown_at_once(router, wavs):
         other(wavs)
 
 
+def test_the_outline_needs_no_route(router, wavs):
+    other = copy.deepcopy(router)
+    other.__dict__.pop("outline", None)
+    other.routes._choice = ThreadChoice()
+    states = run(router, wavs, routes="es")
+    assert other.outline == (len(states), states.size(-1))
+
+
 def test_moved_backbones_are_followed_and_changed_ones_refused(router, wavs):
     other = copy.deepcopy(router)
     other.route("es")

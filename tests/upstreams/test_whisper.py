@@ -145,6 +145,20 @@ def refused(path: Path, *words: str) -> None:
     assert all(word in str(error.value) for word in (str(path), *words)), str(error.value)
 
 
+def test_ctranslate2_in_bfloat16(whisper, tmp_path):
+    """As `ct2-transformers-converter --quantization bfloat16` writes it."""
+    variables = ctranslate2_variables(whisper)
+    for name, value in variables.items():
+        if value.dtype == np.float16:
+            rounded = torch.from_numpy(value).bfloat16()
+            variables[name] = rounded.view(torch.int16).numpy().view(np.uint16)
+    found = read_ctranslate2(ctranslate2_file(variables, tmp_path / "model.bin"))
+    weight = found["encoder/layer_0/ffn/linear_0/weight"]
+    assert weight.dtype == torch.bfloat16
+    expected = whisper.model.encoder.layers[0].fc1.weight
+    torch.testing.assert_close(weight.float(), expected, atol=1e-2, rtol=1e-2)
+
+
 def test_ctranslate2_files_that_are_refused(whisper, tmp_path):
     variables = ctranslate2_variables(whisper)
     path = tmp_path / "model.bin"

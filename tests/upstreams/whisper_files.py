@@ -161,7 +161,7 @@ def ctranslate2_file(variables: dict[str, np.ndarray], path: Path, version: int 
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
 
-    codes = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
+    codes = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4, "uint16": 5}  # the last: bits of bfloat16
     first: dict[tuple, str] = {}
     aliases: dict[str, str] = {}
     for name, value in variables.items():
