@@ -201,7 +201,7 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
         ),
         ("asterisk", "--method lora", {"config": "conf/train_other.yaml", "presets": ""}),
         ("yoruba", "--task ctc", {"presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_ctc.yaml"}),
-        ("yoruba", "--task seq2seq", {"presets": f"{ROOT}/egs/TEMPLATE/asr1/conf/presets_seq2seq.yaml"}),
+        ("yoruba", "--task seq2seq", {"presets": "conf/presets_seq2seq.yaml"}),
         (
             "commonvoice",
             "--skip-data-prep --lang xx --train-set /a/tr --valid-set /a/dv --test-sets /a/te",
