@@ -52,8 +52,10 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
     starts = {method: start_of(plan.grid, method) for method in best if method in sparse}
     curves = {method: [row for row in found if row.method in (start, method)] for method, start in starts.items()}
     curves = {method: sorted(curve, key=lambda row: row.sparsity or 0.0) for method, curve in curves.items()}
-    curves = {method: curve for method, curve in curves.items() if any(row.method == method for row in curve)}
-    if all(sum(row.method == method for row in curve) < 2 for method, curve in curves.items()):
+    own = {method: [row for row in curve if row.method == method] for method, curve in curves.items()}
+    # one sparsity is a point: a line to it would say what nobody has measured
+    curves = {method: curve if len(own[method]) > 1 else own[method] for method, curve in curves.items() if own[method]}
+    if all(len(curve) < 2 for curve in curves.values()):
         path.unlink(missing_ok=True)  # of an earlier call
         return False
     part, figures = plan.grid.tests[0], plan.grid.figures
