@@ -134,65 +134,53 @@ def test_fetching_checks_what_came_and_what_was_put_there(tmp_path):
     assert "is damaged" in done.stderr
 
 
-class Whole(http.server.BaseHTTPRequestHandler):
-    """Gives its content from the start alone, whatever part is asked for."""
+class Site(http.server.BaseHTTPRequestHandler):
+    """Gives its content from the start alone, whatever part is asked for; with an account, to its owner alone.
+
+    It is VoxCeleb's that wants one.
+    """
+
+    account: bytes | None = None
 
     def do_GET(self):
-        self.send_response(200)
+        wanted = None if self.account is None else f"Basic {base64.b64encode(self.account).decode()}"
+        self.send_response(200 if wanted in (None, self.headers.get("Authorization")) else 401)
         self.send_header("Content-Length", "7")
         self.end_headers()
         self.wfile.write(b"content")
 
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """The address of a file on a server; `Site.account` may be set."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield f"http://127.0.0.1:{server.server_address[1]}/part.zip"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="wget starts anew by itself")
-def test_a_server_without_ranges_is_asked_for_all_of_it(tmp_path, monkeypatch):
-    server = http.server.HTTPServer(("127.0.0.1", 0), Whole)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads/part.zip.part").write_bytes(b"con")
-    try:
-        done = run(
-            SUPERB / "fetch.sh", f"http://127.0.0.1:{server.server_address[1]}/part.zip", str(tmp_path / "downloads")
-        )
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_a_server_without_ranges_is_asked_for_all_of_it(site, tmp_path):
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    (downloads / "part.zip.part").write_bytes(b"con")
+    done = run(SUPERB / "fetch.sh", site, str(downloads))
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "downloads/part.zip").read_bytes() == b"content"
-
-
-class Guarded(http.server.BaseHTTPRequestHandler):
-    """Gives its content to those who say who they are, as VoxCeleb's site does."""
-
-    def do_GET(self):
-        known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'me:secret').decode()}"
-        self.send_response(200 if known else 401)
-        self.send_header("Content-Length", "7")
-        self.end_headers()
-        self.wfile.write(b"content")
-
-    def log_message(self, *_):
-        pass
+    assert (downloads / "part.zip").read_bytes() == b"content"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="it is curl that has to be told")
-def test_an_account_is_read_from_netrc(tmp_path, monkeypatch):
-    server = http.server.HTTPServer(("127.0.0.1", 0), Guarded)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_an_account_is_read_from_netrc(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(Site, "account", b"me:secret")
     monkeypatch.setenv("HOME", str(tmp_path))
-    url = f"http://127.0.0.1:{server.server_address[1]}/part.zip"
-    try:
-        assert run(SUPERB / "fetch.sh", url, str(tmp_path / "downloads")).returncode == 1
-        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-        done = run(SUPERB / "fetch.sh", url, str(tmp_path / "downloads"))
-    finally:
-        server.shutdown()
-        server.server_close()
+    assert run(SUPERB / "fetch.sh", site, str(tmp_path / "downloads")).returncode == 1
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    done = run(SUPERB / "fetch.sh", site, str(tmp_path / "downloads"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "downloads/part.zip").read_bytes() == b"content"
 
