@@ -12,7 +12,7 @@ from pathlib import Path
 
 from s3router.corpora import commonvoice_release
 from s3router.corpora.commonvoice_release import Clip, find_language, read_table, with_files, without_speakers_of
-from s3router.corpora.sets import Prepared, StrPath, progress, read_text
+from s3router.corpora.sets import Prepared, StrPath, progress, read_text, training_set
 from s3router.data import espeak, languages
 from s3router.data.audio import Seconds, duration
 from s3router.data.kaldi import DataDir, Utterance
@@ -87,7 +87,7 @@ def prepare(
         raise ConfigError(f"espeak-ng speaks no {lang} (voice {rules.voice}): take --token-type char")
     choice = Choice(lang, subset, token_type, train_from, nj)
     out = Path(target) / (f"{lang}_phn" if token_type == "phn" else lang)
-    folders = {"train": out / ("train" if subset == "all" else f"train_{subset}"), "dev": out / "dev"}
+    folders = {"train": training_set(out, subset), "dev": out / "dev"}
     folders["test"] = out / "test"
     minutes = {"train": SUBSETS.get(subset), "dev": dev_minutes, "test": test_minutes}
     for split, into in folders.items():

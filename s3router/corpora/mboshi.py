@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3router.corpora.sets import Prepared, StrPath, find_folder, progress, read_text
+from s3router.corpora.sets import Prepared, StrPath, find_folder, progress, read_text, training_set
 from s3router.data import languages
 from s3router.data.audio import probe
 from s3router.data.kaldi import DataDir, Utterance, summary
@@ -33,9 +33,10 @@ def prepare(source: StrPath, target: StrPath, *, subset: str = "all") -> Prepare
     Layout of ``source``: full_corpus_newsplit/{train,dev}/NAME.wav (or .opus, .flac) with NAME.mb.cleaned, in it or in
     mboshi-french-parallel-corpus/ under it. The first part of NAME is the speaker.
 
-    Writes ``target``/train_SUBSET, dev and test. The corpus's dev is the test set, as is the custom; dev is 15 minutes
-    of train, and no sentence of it is in the training set. Texts are the 'cleaned' ones, close to the phonology, in NFC
-    and lower case without punctuation (`s3router.data.languages`). Recordings stay where they are.
+    Writes ``target``/train_SUBSET (train for all of it), dev and test. The corpus's dev is the test set, as is the
+    custom; dev is 15 minutes of train, and no sentence of it is in the training set. Texts are the 'cleaned' ones,
+    close to the phonology, in NFC and lower case without punctuation (`s3router.data.languages`). Recordings stay where
+    they are.
 
     Args:
         source: folder of the repository, or the one that holds it.
@@ -56,7 +57,7 @@ def prepare(source: StrPath, target: StrPath, *, subset: str = "all") -> Prepare
         done.compare(name, len(utts), OFFICIAL[name])
     whole = sum(utt.duration for utt in read["train"]) / 60
     dev, rest = hold_out(read["train"], min(DEV_MINUTES, whole / 10))
-    train, minutes = DataDir(target / f"train_{subset}", rest), SUBSETS[subset]
+    train, minutes = DataDir(training_set(target, subset), rest), SUBSETS[subset]
     if minutes is not None:
         train = replace(train.subset(minutes), path=train.path)
     for data in (DataDir(target / "test", read["dev"]), DataDir(target / "dev", dev), train):

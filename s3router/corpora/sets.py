@@ -49,6 +49,11 @@ class Prepared:
             self.warnings.append(f"{name} has {found} utterances, the release {released}")
 
 
+def training_set(folder: Path, subset: str) -> Path:
+    """Where recipes look for this part of a training set: train for ``all`` of it, else train_SUBSET."""
+    return folder / ("train" if subset == "all" else f"train_{subset}")
+
+
 def progress[Item](items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
     """The same items, with a progress bar on a terminal and nothing elsewhere."""
     from tqdm import tqdm

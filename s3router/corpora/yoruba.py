@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from s3router.corpora.sets import ORDER, Prepared, StrPath, find_folder, progress, read_text
+from s3router.corpora.sets import ORDER, Prepared, StrPath, find_folder, progress, read_text, training_set
 from s3router.data import languages
 from s3router.data.audio import probe
 from s3router.data.kaldi import DataDir, Utterance, summary
@@ -35,9 +35,9 @@ def prepare(source: StrPath, target: StrPath, *, subset: str = "all") -> Prepare
     Layout of ``source``: data/records/{train,val,test}/NAME.wav (or .opus, .flac), recordings/*/*_linker.txt and
     split_text/yor_split_N.txt, in it or in yoruba_speech_project/ under it.
 
-    Writes ``target``/train_SUBSET, dev (val) and test, by the repository's own partition. Texts are normalised
-    (`s3router.data.languages`): NFC, lower case, no punctuation; diacritics as they are written, which is unevenly.
-    Recordings stay where they are.
+    Writes ``target``/train_SUBSET (train for all of it), dev (val) and test, by the repository's own partition. Texts
+    are normalised (`s3router.data.languages`): NFC, lower case, no punctuation; diacritics as they are written, which
+    is unevenly. Recordings stay where they are.
 
     Args:
         source: folder of the repository, or the one that holds it.
@@ -59,7 +59,7 @@ def prepare(source: StrPath, target: StrPath, *, subset: str = "all") -> Prepare
         done.compare(name, len(data.utts), OFFICIAL[name])
         if name == "train":
             minutes = SUBSETS[subset]
-            data = replace(data if minutes is None else data.subset(minutes), path=target / f"train_{subset}")
+            data = replace(data if minutes is None else data.subset(minutes), path=training_set(target, subset))
         data = data.write(data.path)
         done.add(data.path, f"{len(data.utts)} utterances, {data.seconds / 60:.1f} min")
     return done

@@ -63,8 +63,8 @@ def texts(folder: Path) -> dict[str, str]:
 
 def test_yoruba_takes_the_repositorys_partition(yo: Path, tmp_path: Path):
     done = yoruba.prepare(yo.parent, tmp_path / "data")
-    assert list(done.sets) == ["test", "dev", "train_all"]
-    assert texts(tmp_path / "data" / "train_all") == {
+    assert list(done.sets) == ["test", "dev", "train"]
+    assert texts(tmp_path / "data" / "train") == {
         "yor_874-a_elicit_0": "oke okun ni",
         "yor_874-a_elicit_1": "bi iru ẹni bẹ̀ ṣe npe",
     }
@@ -88,8 +88,8 @@ def test_yoruba_names_what_does_not_go_together(yo: Path, tmp_path: Path):
 
 def test_mboshi_holds_out_sentences_not_recordings(mdw: Path, tmp_path: Path):
     done = mboshi.prepare(mdw.parent, tmp_path / "data")
-    assert list(done.sets) == ["test", "dev", "train_all"]
-    train, dev = texts(tmp_path / "data" / "train_all"), texts(tmp_path / "data" / "dev")
+    assert list(done.sets) == ["test", "dev", "train"]
+    train, dev = texts(tmp_path / "data" / "train"), texts(tmp_path / "data" / "dev")
     assert train
     assert dev
     assert len(train) + len(dev) == 4
@@ -132,8 +132,25 @@ def test_a_recipe_takes_a_folder_and_names_the_way_out_without_one(recipe, yo, m
 
     done = run("--corpus", str(yo if recipe == "yoruba" else mdw))
     assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob("data/*/train_all/wav.scp"))
+    assert list(tmp_path.glob("data/*/train/wav.scp"))
     refused = run()
     assert refused.returncode != 0
     assert "--corpus DIR" in refused.stderr
     assert "downloads/" in refused.stderr
+
+
+@pytest.mark.parametrize("recipe", ["yoruba", "mboshi"])
+def test_training_finds_the_whole_training_set(recipe, yo, mdw, tmp_path, monkeypatch):
+    monkeypatch.setenv("S3ROUTER_VENV", str(Path(sys.executable).parents[1]))
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    for name in ("local", "conf", "path.sh"):
+        (folder / name).symlink_to(ROOT / "egs" / recipe / "asr1" / name)
+    script = (ROOT / "egs" / recipe / "asr1" / "run.sh").read_text(encoding="utf-8")
+    assert "../../TEMPLATE/" in script
+    (folder / "run.sh").write_text(script.replace("../../TEMPLATE/", f"{ROOT}/egs/TEMPLATE/"), encoding="utf-8")
+    command = ["bash", str(folder / "run.sh"), "--upstream", "tiny", "--subset", "all", "--stop-stage", "2"]
+    command += ["--corpus", str(yo if recipe == "yoruba" else mdw)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(f.parent.name for f in folder.glob("dump/*/*/wav.scp")) == ["dev", "test", "train"]

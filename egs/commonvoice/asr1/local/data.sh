@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write data/LANG[_phn]/{train_SUBSET,dev,test} from an unpacked Common Voice release.
+# Write data/LANG[_phn]/{train_SUBSET,dev,test} (train for all of it) from an unpacked Common Voice release.
 # shellcheck disable=SC2034,SC2154 # utils/local_data.sh reads and sets them
 set -euo pipefail
 

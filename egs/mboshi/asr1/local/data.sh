@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetch the Mboshi-French parallel corpus where --corpus names no folder, and write data/mdw/{train_SUBSET,dev,test}.
+# All of the training set is data/mdw/train.
 # shellcheck disable=SC2034,SC2154 # utils/local_data.sh reads and sets them
 set -euo pipefail
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetch the Yoruba speech project where --corpus names no folder, and write data/yo/{train_SUBSET,dev,test}.
+# All of the training set is data/yo/train.
 # shellcheck disable=SC2034,SC2154 # utils/local_data.sh reads and sets them
 set -euo pipefail
 
