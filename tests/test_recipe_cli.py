@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_refused_before_anything_runs(options: list[str], message: str):
     assert done.returncode != 0
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_options_of_decoding_are_refused_before_training():
+    here = {"S3ROUTER_VENV": str(Path(sys.executable).parents[1])}
+    whole = ["--task", "seq2seq", "--upstream", "whisper_base", "--stage", "4", "--decode-args", "--bf16"]
+    done = run(RECIPE / "run.sh", *whole, **here)
+    assert done.returncode != 0
+    assert "--bf16: for CTC models" in done.stderr
+    assert "run.sh: error: --beam-size, --lm or --decode-args: see above" in done.stderr
 
 
 @pytest.mark.parametrize(

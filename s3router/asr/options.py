@@ -53,6 +53,9 @@ SETTLED = {
 }
 """ESPnet's options that `translate` or the task fills in, and what says the same to us."""
 
+MODEL_CONF = ("amp_dtype", "head_dropout", "token_type", "bpemodel")
+"""Fields of ``model_conf`` that are options by themselves."""
+
 ADAM = {"betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.0, "fused": True}
 TRISTAGE = {"warmup_ratio": 0.1, "hold_ratio": 0.4, "decay_ratio": 0.5, "init_lr_scale": 0.01, "final_lr_scale": 0.05}
 MASKING = {"time_prob": 0.65, "time_length": 10, "channel_prob": 0.25, "channel_length": 64}
@@ -239,6 +242,11 @@ def check(args: argparse.Namespace, defaults: Mapping[str, object] | None = None
         for name, default in (defaults or {}).items()
         if getattr(args, name) != default
     ]
+    problems += [
+        f"--model_conf {name}: s3router train sets it; give --{name} instead"
+        for name in MODEL_CONF
+        if name in args.model_conf and args.model_conf[name] != getattr(args, name)
+    ]
     if args.use_amp:
         problems.append("--use_amp is float16 with loss scaling; use --amp_dtype bfloat16")
     if problems:
@@ -275,13 +283,7 @@ def translate(args: argparse.Namespace, amp_dtype: str | None = None) -> None:
         },
         "multilayer_feature": args.features == "weighted",
     }
-    args.model_conf = {
-        **args.model_conf,
-        "amp_dtype": args.amp_dtype,
-        "head_dropout": args.head_dropout,
-        "token_type": args.token_type,
-        "bpemodel": args.bpemodel,
-    }
+    args.model_conf = {**args.model_conf, **{name: getattr(args, name) for name in MODEL_CONF}}
     args.optim_conf, args.scheduler_conf = _numbers(args.optim_conf), _numbers(args.scheduler_conf)
     if args.optim == "adam":
         args.optim_conf = {**ADAM, **args.optim_conf}

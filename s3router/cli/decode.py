@@ -8,13 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s3router.errors import ConfigError
 
-if TYPE_CHECKING:
-    from s3router.asr.ctc_decode import BatchOptions
-
+TASKS = ("ctc", "seq2seq")
 CHUNKS = ("max_seconds", "overlap_seconds")
 BEAM = ("beam_size", "unit", "lm_weight", "insertion_score", "beam_size_token", "beam_threshold")
 
@@ -24,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     from s3router.asr.ctc_decode import BatchOptions
     from s3router.asr.lm import UNITS
     from s3router.asr.search import BeamOptions
+    from s3router.seq2seq.decode import BATCH_SECONDS
 
     batch, beam = ({f.name: f.default for f in fields(kind)} for kind in (BatchOptions, BeamOptions))
     result = argparse.ArgumentParser(prog="s3router decode", description=__doc__)
@@ -35,9 +33,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--checkpoint", type=Path, help="default: the best one on the validation set")
     result.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (%(default)s)")
     result.add_argument("--dry-run", action="store_true", help="check the options, and end")
+    result.add_argument(
+        "--task", choices=TASKS, help="what the options are checked for where nothing is trained yet, with --dry-run"
+    )
     group = result.add_argument_group("batches")
     group.add_argument(
-        "--batch-seconds", type=float, default=batch["batch_seconds"], help="0: one by one (%(default)s)"
+        "--batch-seconds",
+        type=float,
+        help=f"0: one by one ({batch['batch_seconds']}; whole recognisers {BATCH_SECONDS})",
     )
     group.add_argument("--max-seconds", type=float, help=f"chunk beyond ({batch['max_seconds']})")
     group.add_argument("--overlap-seconds", type=float, help=f"of neighbouring chunks ({batch['overlap_seconds']})")
@@ -61,16 +64,21 @@ def main(argv: Sequence[str]) -> int:
     args = vars(parser().parse_args(argv))
     from s3router.asr.ctc_decode import BatchOptions
     from s3router.asr.decode import decode_experiment
+    from s3router.seq2seq.decode import BATCH_SECONDS
+    from s3router.seq2seq.decode import decode_experiment as decode_whole
 
-    dry_run = args.pop("dry_run")
+    dry_run, task = args.pop("dry_run"), args.pop("task")
+    if task and not dry_run:
+        raise ConfigError(f"--task {task}: goes with --dry-run; an experiment that is there tells its task itself")
     given = {name: value for name, value in args.items() if value is not None}
     if given["beam_size"] < 1:
         raise ConfigError(f"--beam-size {given['beam_size']}: 1 is greedy search; give 1 or more")
     from s3router.seq2seq.experiment import Seq2SeqExperiment
 
-    whole = Seq2SeqExperiment.is_in(args["exp_dir"])
+    whole = task == "seq2seq" if task else Seq2SeqExperiment.is_in(args["exp_dir"])
     if whole:
         _check_whole(given)
+        given.setdefault("batch_seconds", BATCH_SECONDS)
     options = BatchOptions(
         **{field.name: given.pop(field.name) for field in fields(BatchOptions) if field.name in given}
     )
@@ -80,7 +88,10 @@ def main(argv: Sequence[str]) -> int:
         if not whole:
             check_search(given.get("lm"), **{name: given[name] for name in BEAM if name in given})
         return 0
-    result = _decode_whole(given, options) if whole else decode_experiment(**given, options=options)
+    if whole:
+        result = decode_whole(**given, batch_seconds=options.batch_seconds)
+    else:
+        result = decode_experiment(**given, options=options)
     rates = ["per"] if "per" in result else ["wer", "cer"]
     print(
         f"{result['data_dir']}: {', '.join(f'{rate.upper()} {100 * result[rate]:.2f} %' for rate in rates)}, "
@@ -99,9 +110,3 @@ def _check_whole(given: dict) -> None:
         raise ConfigError(
             f"{names}: for CTC models; {given['exp_dir']} holds a whole recogniser, which has a decoder, and windows"
         )
-
-
-def _decode_whole(given: dict, options: BatchOptions) -> dict:
-    from s3router.seq2seq.decode import decode_experiment
-
-    return decode_experiment(**given, batch_seconds=options.batch_seconds)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH_SECONDS: Seconds = 80.0
+BATCH_SECONDS: Seconds = 160.0
+"""Of windows that are decoded together; each step of the decoder reads all its weights, however many there are."""
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,13 @@ def test_a_dry_run_checks_the_options_alone(tmp_path, capsys, monkeypatch):
     assert cli.main(command) == 0
     assert cli.main([*command, "--lm", "a.arpa"]) == 1
     assert "only used by beam search" in capsys.readouterr().err
+    assert cli.main([*command, "--task", "seq2seq", "--beam-size", "5"]) == 0  # which has a search of its own
+    assert cli.main([*command, "--task", "seq2seq", "--bf16"]) == 1
+    assert "--bf16: for CTC models" in capsys.readouterr().err
+    command.remove("--dry-run")
+    assert cli.main([*command, "--task", "ctc"]) == 1
+    assert "--task ctc: goes with --dry-run" in capsys.readouterr().err
+    command.append("--dry-run")
     monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)  # as where it is not installed
     assert cli.main([*command, "--beam-size", "5"]) == 1
     assert "run tools/setup.sh --with-lm" in capsys.readouterr().err

@@ -97,6 +97,10 @@ def test_what_cannot_work_is_refused(parse, words, message):
         (["--num_iters_per_epoch", "3"], "give --valid_interval"),
         (["--frontend_conf", "{normalize: true}"], "--frontend_conf: .* --normalize_features instead"),
         (["--train_shape_file", "x"], "give --train_dir"),
+        (
+            ["--model_conf", "head_dropout=0.3"],
+            "--model_conf head_dropout: s3router train sets it; give --head_dropout",
+        ),
     ],
 )
 def test_what_would_be_overwritten_is_refused(tmp_path, words, message):

@@ -305,9 +305,9 @@ check_training() {
 # The same for decoding, which needs no data for it.
 check_decoding() {
     local opts
-    [ "${stop_stage}" -ge 5 ] && [ "${beam_size}${decode_args}" != 1 ] && [ "${task}" = ctc ] || return 0
+    [ "${stop_stage}" -ge 5 ] && [ "${beam_size}${decode_args}" != 1 ] || return 0
     decoding_options
-    python -m s3router decode --dry-run --exp-dir "${exp}" --data-dir "${dump}" --output-dir "${exp}" "${opts[@]}" ||
+    python -m s3router decode --dry-run --task "${task}" --exp-dir "${exp}" --data-dir "${dump}" --output-dir "${exp}" "${opts[@]}" ||
         die "--beam-size, --lm or --decode-args: see above"
 }
 
