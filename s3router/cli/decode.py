@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--batch-seconds",
         type=float,
-        help=f"0: one by one ({batch['batch_seconds']}; whole recognisers {BATCH_SECONDS})",
+        help=f"0: one by one ({batch['batch_seconds']}; whole recognisers {BATCH_SECONDS} / beam size)",
     )
     group.add_argument("--max-seconds", type=float, help=f"chunk beyond ({batch['max_seconds']})")
     group.add_argument("--overlap-seconds", type=float, help=f"of neighbouring chunks ({batch['overlap_seconds']})")
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     whole = task == "seq2seq" if task else Seq2SeqExperiment.is_in(args["exp_dir"])
     if whole:
         _check_whole(given)
-        given.setdefault("batch_seconds", BATCH_SECONDS)
+        given.setdefault("batch_seconds", BATCH_SECONDS / given["beam_size"])  # a beam is so many hypotheses
     options = BatchOptions(
         **{field.name: given.pop(field.name) for field in fields(BatchOptions) if field.name in given}
     )
