@@ -81,7 +81,7 @@ def character_purity(
             continue
         layers, seconds = len(masked), seconds + len(wave) / 16_000
         half = len(kept[0]) > len(kept[1])
-        kept[half].append([state.numpy().astype(_CHANNELS) for state in (*frozen, *masked)])
+        kept[half].append([_kept(state) for state in (*frozen, *masked)])
         if half:
             labels.append(found)
     frames = [sum(len(states[0]) for states in half) for half in kept]
@@ -94,6 +94,12 @@ def character_purity(
         values.append(held_out_purity(fitted, held_out, truth, CLUSTERS, seed))
         told((place + 1) / (2 * layers))
     return Purity(np.array(values[:layers]), np.array(values[layers:]), one_cluster(truth), len(truth), seconds)
+
+
+def _kept(state: Tensor) -> np.ndarray:
+    """A hidden state, (frames, channels), within the range of what it is kept in: large models go beyond it."""
+    most = float(np.finfo(_CHANNELS).max)
+    return state.clamp(-most, most).numpy().astype(_CHANNELS)
 
 
 def _writable(speech: Sequence[Utterance], head: CTCHead) -> Iterator[tuple[list[int], Utterance]]:

@@ -7,6 +7,7 @@ are finished one by one, and those of an earlier run are kept.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import math
@@ -107,10 +108,30 @@ def transfer(
     Raises:
         PackError, CheckpointError: a pack or experiment is damaged, or of another backbone.
         DataError: sets or token lists are missing or wrong, or `output` is no such table.
-        ConfigError: no packs or languages; a route called `UNMASKED`; a table of other settings, masks or data.
+        ConfigError: no packs or languages; a route called `UNMASKED`; a table of other settings, masks or data, or one
+            that another run is filling.
     """
     if not job.sources:
         raise ConfigError("no packs given; name at least one")
+    with _alone(output):
+        return _filled(job, output, tell, bar)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold the table against other runs, which would write it without the cells of this one."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(output.with_name(f".{output.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{output}: another run is filling this table; wait for it, or name another file") from None
+
+
+def _filled(
+    job: Job, output: Path, tell: Callable[[str], None], bar: Callable[[int, int], Callable[[str], None]]
+) -> list[dict[str, Any]]:
     rows = _read(output)
     _check_arithmetic(rows, job.arithmetic, output)
     tell("loading the backbone")

@@ -47,6 +47,11 @@ def few_clusters(monkeypatch):
     monkeypatch.setattr(purity, "CLUSTERS", 5)
 
 
+def test_large_hidden_states_stay_finite():
+    kept = purity._kept(torch.tensor([[1.0, 1e6, -1e6]]))
+    assert kept.tolist() == [[1.0, 65504.0, -65504.0]]
+
+
 def test_it_is_that_of_models_of_their_own(with_heads, few_clusters):
     resident = load_resident(with_heads[0])
     pack = read_pack(with_heads[0])

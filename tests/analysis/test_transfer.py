@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from s3router.analysis import transfer
 from s3router.cli import main
@@ -94,6 +95,14 @@ def test_an_interrupted_table_is_gone_on_with(words, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "fit_head", fit)
     assert main(words("-o", table)) == 0
     assert table.read_text() == whole.read_text()
+
+
+def test_a_table_has_one_run_at_a_time(words, tmp_path, capsys):
+    table = tmp_path / "transfer.csv"
+    with FileLock(tmp_path / ".transfer.csv.lock"):
+        assert main(words("-o", table)) == 1
+    assert "transfer.csv: another run is filling this table; wait for it" in capsys.readouterr().err
+    assert not table.exists()
 
 
 def test_a_table_is_of_one_arithmetic(words, tmp_path, monkeypatch, capsys):
