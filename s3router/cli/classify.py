@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if args.top < 1:
         raise ConfigError(f"--top {args.top}: at least 1 is needed")
     if args.score:
+        route_options.not_with_score(args, parser(), ("top", "json", "output", "skip_bad"))
         return _score(args)
     options = route_options.batch_options(args)
     inputs = route_options.Inputs(args)

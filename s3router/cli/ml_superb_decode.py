@@ -9,10 +9,12 @@ The folder holds packs, one for each language, and langid.pack. Writes OUTPUT-DI
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from s3router.cli import route_options
+from s3router.errors import ConfigError, DataError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,13 +40,20 @@ def main(argv: Sequence[str]) -> int:
     options = route_options.batch_options(args)
     from dataclasses import replace
 
-    from s3router.data.kaldi import DataDir
+    from s3router.data.kaldi import DataDir, summary
     from s3router.data.ml_superb_text import split_tag, tagged
     from s3router.scoring.files import read_text, write_text
     from s3router.serving.ml_superb import API
 
+    twice = [name for name, count in Counter(path.name for path in args.data).items() if count > 1]
+    if twice:
+        raise ConfigError(f"--data: two sets are called {', '.join(twice)}, and would be written to one folder")
     sets = {path: DataDir.read(path, need_text=False).with_durations() for path in args.data}
     references = {path: read_text(path / "reference") for path in args.data if args.true_lid}
+    for path in references:
+        missing = [utt.utt for utt in sets[path].utts if utt.utt not in references[path]]
+        if missing:
+            raise DataError(summary(path / "reference", [f"{utt}: no line of it" for utt in missing]))
     api = API(args.folder, args.device, args.upstream, args.upstream_ckpt)
     given = {name: value for name in ("best", "sure") if (value := getattr(args, name)) is not None}
     api.doubt = replace(api.doubt, **given)

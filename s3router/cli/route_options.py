@@ -32,6 +32,13 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, help="a file instead of the screen, whole or not at all")
 
 
+def not_with_score(args: argparse.Namespace, parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Raise ConfigError where an option is given that ``--score`` would not heed."""
+    if given := [name for name in names if getattr(args, name) != parser.get_default(name)]:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(f"{options}: for recordings, not for --score; leave it out")
+
+
 def add_model(parser: argparse.ArgumentParser, routes_needed: bool = True) -> None:
     """``--routes``, the backbone, the device, batches."""
     add = parser.add_argument

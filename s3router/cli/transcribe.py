@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
     if bool(args.inputs) == bool(args.score):
         raise ConfigError("name recordings to transcribe, or --score LANG=DIR ... (and not both)")
     if args.score:
+        unheeded = ("langid", "best", "sure", "among", "json", "kaldi", "output", "skip_bad")
+        route_options.not_with_score(args, parser(), unheeded)
         return _score(args)
     if args.langid and args.lang != AUTO:
         raise ConfigError("--langid finds the language of --lang auto; leave it out, or add --lang auto")

@@ -21,7 +21,6 @@ from s3router.files import write_lines
 LANGS = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")
 """Those with five minutes or more."""
 _SPELLED = "symbols/alphabets/"  # names of letters: what is said is not what is written
-_CEDILLAS = str.maketrans("şţŞŢ", "șțȘȚ")  # Romanian has commas below
 
 
 def prepare(source: StrPath, target: StrPath, *, lang: str) -> Prepared:
@@ -80,7 +79,7 @@ def select(stamps: Path, lang: str) -> tuple[dict[str, str], dict[str, np.ndarra
                 raise DataError("no text in this language")
             if key.startswith(_SPELLED):
                 raise DataError("the name of a letter")
-            words = languages.normalize(text.translate(_CEDILLAS), lang)
+            words = languages.normalize(text, lang)
             samples = trimmed(read_audio(recording, SAMPLE_RATE))
             check_audio(samples, words)
         except DataError as error:

@@ -108,15 +108,16 @@ def format_dir(
 
 def _format_recording(source: str, utts: list[Utterance], folder: Path, rate: int) -> list[Utterance]:
     """The utterances of one recording with their new source and duration; decodes at most once."""
-    if utts[0].source == source and (seconds := as_is(source, rate)) is not None:
-        absolute = os.path.abspath(source)
-        return [replace(u, source=absolute, duration=seconds) for u in utts]
+    seconds = as_is(source, rate) if any(u.source == source for u in utts) else None
     state = ""
     if file := file_of(source):
         status = file.stat()
         state = f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
     done, whole = [], None
     for u in utts:
+        if u.source == source and seconds is not None:
+            done.append(replace(u, source=os.path.abspath(source), duration=seconds))
+            continue
         digest = hashlib.sha256(f"{u.source}\n{state}\n{rate}".encode()).hexdigest()[:12]
         # file names end at 255 bytes, and a Cyrillic letter takes six; the digest alone tells files apart
         path = (folder / f"{urllib.parse.quote(u.utt, safe='')[:200]}.{digest}.flac").resolve()

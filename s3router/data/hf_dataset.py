@@ -53,16 +53,23 @@ def read_dataset(
     if isinstance(source.features[audio], datasets.Audio):
         source = source.cast_column(audio, datasets.Audio(decode=False))
     named = next((name for name in _IDS if name in columns), None)
+    several = named is not None and len(set(map(str, source[named]))) < len(source)  # FLEURS numbers its sentences
     found, files = [], {}
     for index, row in enumerate(source):
-        utt = f"utt{index:07d}" if named is None else str(row[named])
-        speaker = "_".join(str(row.get("speaker") or row.get("speaker_id") or "").split())
+        utt = f"utt{index:07d}" if named is None else str(row[named]) + (f"-{index:07d}" if several else "")
+        speaker = "_".join(_speaker(row).split())
         name = "_".join(utt.replace("/", "_").split())
         if files.setdefault(name, utt) != utt:  # a/1 and a_1
             name = f"{name}-{index:07d}"
         place = _place(row[audio], Path(folder), name)
         found.append(Utterance(utt, place, str(row[text] or ""), speaker))
     return found
+
+
+def _speaker(row: Mapping[str, Any]) -> str:
+    """The speaker; 0 is one, too."""
+    named = (row.get(name) for name in ("speaker", "speaker_id"))
+    return next((str(value) for value in named if value not in (None, "")), "")
 
 
 def load_dataset(folder: str | os.PathLike) -> Any:

@@ -16,7 +16,6 @@ from s3router.errors import DataError
 
 RULES = ("none", "prompts", "sentences")
 """``prompts``: `s3router.data.text`; ``sentences``: `s3router.data.languages`; ``none``: blanks alone are settled."""
-_LETTERS = re.compile(r"[^\w' ]|[\d_]")
 
 
 def tidy(hypothesis: str, rules: str, lang: str) -> str:
@@ -37,7 +36,7 @@ def tidy(hypothesis: str, rules: str, lang: str) -> str:
     except DataError:
         pass
     general = unicodedata.normalize("NFKC", hypothesis).lower().replace("’", "'")
-    general = " ".join(_LETTERS.sub(" ", general).split())
+    general = " ".join("".join(c if languages.is_letter(c) or c == "'" else " " for c in general).split())
     try:
         return normalize(general, lang)
     except DataError:  # letters of another script: they are errors, and stay
@@ -49,7 +48,13 @@ def _spoken_out(hypothesis: str, lang: str) -> str:
         return hypothesis
     from num2words import num2words
 
+    def words(match: re.Match) -> str:
+        digits = match.group()
+        if len(digits) > (4 if lang == "am" else text.MOST_DIGITS):  # Amharic's words of larger numbers do not end
+            return digits
+        return f" {num2words(int(digits), lang=lang)} "
+
     try:
-        return re.sub(r"\d+", lambda match: f" {num2words(int(match.group()), lang=lang)} ", hypothesis)
-    except (NotImplementedError, OverflowError):  # a language, or a number, that it has no words for
+        return re.sub(r"\d+", words, hypothesis)
+    except Exception:  # languages and numbers that it has no words for end in errors of all kinds
         return hypothesis

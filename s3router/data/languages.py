@@ -83,7 +83,8 @@ LANGUAGES = {
 """Those of the paper's Common Voice table, English, and those of Tux Paint's stamps."""
 
 _VOICES = {"nn-NO": "nb", "zh-HK": "yue"}  # where espeak-ng's name is not the locale's first part
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
+_CEDILLAS = str.maketrans("şţŞŢ", "șțȘȚ")  # Romanian has commas below, and is often written with cedillas
 _APOSTROPHES = re.compile("[’‘‛ʼʹ´`′＇]")
 _SPOKEN = frozenset("%‰&@#+=°§")
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
@@ -123,6 +124,8 @@ def normalize(text: str, locale: str) -> str:
     rules = language(locale)
     text = _APOSTROPHES.sub("'", _UNSEEN.sub("", text))
     text = unicodedata.normalize("NFKC", text)
+    if rules.locale == "ro":
+        text = unicodedata.normalize("NFC", text).translate(_CEDILLAS)
     if rules.turkic_i:
         text = text.replace("I", "ı").replace("İ", "i")
     text = unicodedata.normalize("NFC", text.lower())
@@ -131,7 +134,7 @@ def normalize(text: str, locale: str) -> str:
     if spoken := sorted(c for c in set(text) if c in _SPOKEN or unicodedata.category(c) == "Sc"):
         raise DataError(f"symbols: {' '.join(spoken)} may be read aloud")
     text = _apostrophes(text, rules)
-    text = "".join(c if _is_letter(c) or c == "'" else " " for c in text)
+    text = "".join(c if is_letter(c) or c == "'" else " " for c in text)
     if rules.alphabet is not None:
         text = "".join(_into_alphabet(c, rules) for c in text)
     text = " ".join(text.split())
@@ -142,17 +145,20 @@ def normalize(text: str, locale: str) -> str:
     return text
 
 
-def _is_letter(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LM"  # letters, and the vowel signs and accents that go with them
+def is_letter(character: str) -> bool:
+    """Whether it is a letter, or a vowel sign or accent that goes with one."""
+    return unicodedata.category(character)[0] in "LM"
 
 
 def _apostrophes(text: str, rules: Language) -> str:
     if not rules.apostrophes:
         return text.replace("'", "")
-    kept = r"(?<=[^\W\d_])'(?=[^\W\d_])"
+    places = {
+        i for i in range(1, len(text) - 1) if text[i] == "'" and is_letter(text[i - 1]) and is_letter(text[i + 1])
+    }
     if rules.clipped:
-        kept += rf"|(?<!\S)'(?=(?:{'|'.join(rules.clipped)})\b)"
-    places = {match.start() for match in re.finditer(kept, text)}
+        clipped = rf"(?<!\S)'(?=(?:{'|'.join(rules.clipped)})\b)"
+        places |= {match.start() for match in re.finditer(clipped, text)}
     return "".join(" " if c == "'" and i not in places else c for i, c in enumerate(text))
 
 

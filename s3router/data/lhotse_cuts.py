@@ -37,11 +37,14 @@ def write_cuts(data: DataDir, path: str | os.PathLike) -> None:
 
     Raises:
         ConfigError: lhotse is not installed.
+        DataError: a recording has several channels.
     """
     lhotse, lines = _lhotse(), []
     for utt in data.utts:
         source, start, _ = split_stretch(utt.source)
         recording = lhotse.Recording.from_file(Path(source).resolve(), recording_id=utt.utt)
+        if recording.num_channels != 1:
+            raise DataError(f"{utt.utt}: {source} has {recording.num_channels} channels; s3router format-wav makes one")
         seconds = min(utt.duration, recording.duration - (start or 0.0)) if start is not None else recording.duration
         speaker = utt.speaker or None
         told = lhotse.SupervisionSegment(utt.utt, recording.id, 0.0, seconds, text=utt.text, speaker=speaker)
@@ -56,6 +59,10 @@ def _utterances(cut: Any) -> list[Utterance]:
     recording = getattr(cut, "recording", None)
     if recording is None or recording.num_channels != 1 or len(recording.sources) != 1:
         raise DataError(f"cut {cut.id}: mixed, padded, or of several channels; save it as a recording of one channel")
+    if recording.transforms:
+        raise DataError(
+            f"cut {cut.id}: its recording is changed as it is read (speed, volume …); save it so (CutSet.save_audios)"
+        )
     source, kind = str(recording.sources[0].source), recording.sources[0].type
     if kind not in ("file", "command"):
         raise DataError(f"cut {cut.id}: its audio is of type {kind}; save it as a file (CutSet.save_audios)")

@@ -79,4 +79,5 @@ def _utterance(entry: Any, folder: Path) -> Utterance:
 
 
 def _speaker(entry: dict[str, Any]) -> str:
-    return "_".join(str(entry.get("speaker") or "").split())
+    speaker = entry.get("speaker")
+    return "" if speaker is None else "_".join(str(speaker).split())

@@ -33,6 +33,8 @@ ALPHABETS = {
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
 _SPANISH = str.maketrans("áéíóúü", "aeiouu")
 _PUNCTUATION = re.compile(r"[\s.,;:!?¡¿\"“”«»…/\-‐‑–—\ufeff]+")
+MOST_DIGITS = 15
+"""Of a number that is read out; for longer ones many languages have no words."""
 _BRACKETED = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 _DECIMAL = re.compile(r"\d[.,]\d")
 _LOST_LETTER = re.compile(
@@ -64,7 +66,7 @@ def normalize(text: str, lang: str) -> str:
         raise DataError("ambiguous: a remark inside the transcript")
     if number := _DECIMAL.search(text):
         raise DataError(f"no single reading: the number around {number.group()}")
-    text = re.sub(r"\d+", lambda m: f" {_spoken(int(m.group()), lang)} ", text)
+    text = re.sub(r"\d+", lambda m: f" {_spoken(m.group(), lang)} ", text)
     text = text.replace("œ", "oe").replace("æ", "ae")
     if lang == "es":
         text = text.translate(_SPANISH)
@@ -83,7 +85,9 @@ def normalize(text: str, lang: str) -> str:
     return text
 
 
-def _spoken(number: int, lang: str) -> str:
+def _spoken(digits: str, lang: str) -> str:
     from num2words import num2words  # heavy and only needed while preparing data
 
-    return unicodedata.normalize("NFC", num2words(number, lang=lang)).lower()
+    if len(digits) > MOST_DIGITS:
+        raise DataError(f"no single reading: a number of {len(digits)} digits")
+    return unicodedata.normalize("NFC", num2words(int(digits), lang=lang)).lower()

@@ -6,6 +6,7 @@ goes on training with new output heads.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -20,10 +21,10 @@ from torch import nn
 from tqdm import tqdm
 
 from s3router.errors import CheckpointError, ConfigError
-from s3router.files import replacing, write_json
+from s3router.files import read_json, replacing, write_json
 from s3router.pretraining.batches import Batches
 from s3router.pretraining.model import Optimizers, Pretrainer, configuration, export, learning_rate
-from s3router.pretraining.settings import Settings, Training
+from s3router.pretraining.settings import Round, Settings, Training
 from s3router.pretraining.speech import Speech, frame_counter
 from s3router.pretraining.targets import (
     Arrays,
@@ -160,8 +161,17 @@ def targets_of(
     frames: Callable[[int], int],
     autocast: Callable[[], torch.autocast],
 ) -> Arrays:
-    """Clusters of all recordings, made once and kept in ``out/roundN_targets.npz``."""
+    """Clusters of all recordings, made once and kept in ``out/roundN_targets.npz``.
+
+    Raises:
+        ConfigError: those that are there are of other recordings, or of another round.
+    """
     spec, path = settings.rounds[number - 1], out / f"round{number}_targets.npz"
+    record, made_of = path.with_suffix(".json"), _digest(spec, settings, speech)
+    if not path.exists():
+        write_json(record, {"made_of": made_of})
+    elif record.exists() and read_json(record, f"remove {path}").get("made_of") != made_of:
+        raise ConfigError(f"{path}: made of other recordings or settings; take another --out, or remove it")
     if not path.exists():
         both = speech.train | speech.dev
         if spec.features == "layer":
@@ -172,6 +182,13 @@ def targets_of(
             clustered = at_other_speeds(clustered, speech.train, frames)
         save_targets(path, clustered)
     return load_targets(path)
+
+
+def _digest(spec: Round, settings: Settings, speech: Speech) -> str:
+    """Of what clusters depend on: the round, the seed, and ids and lengths of the recordings."""
+    items = sorted((item, len(samples)) for item, samples in (speech.train | speech.dev).items())
+    told = (spec.features, spec.layer, spec.clusters, settings.training.seed, items)
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def resume(path: Path, model: Pretrainer, optimizer: Optimizers) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,10 @@ class Settings:
             problems.append("rounds: expected a list of one or more")
         if not isinstance(found["model"], dict):
             problems.append("model: expected options of a HubertConfig")
+        if training is not None and training.warmup < 1:
+            problems.append("training: warmup is 1 update or more")
+        if training is not None and not 0 <= training.synthetic_share < 1:
+            problems.append("training: synthetic_share is from 0 up to 1")
         for number, spec in enumerate(rounds, 1):
             if spec is None:
                 continue
@@ -121,4 +126,34 @@ def _build(kind: type, given: Any, where: str, problems: list[str]) -> Any:
     unknown = [key for key in given if key not in fields]
     lacking = [n for n, field in fields.items() if n not in given and field.default is dataclasses.MISSING]
     problems += [f"{where}: unknown key {key}" for key in unknown] + [f"{where}: {key} is missing" for key in lacking]
-    return None if unknown or lacking else kind(**given)
+    if unknown or lacking:
+        return None
+    values = {name: _number(value, fields[name].type) for name, value in given.items()}
+    wrong = [name for name, value in values.items() if value is _WRONG]
+    problems += [f"{where}: {name} is {_NUMBERS[fields[name].type]}, not {given[name]!r}" for name in wrong]
+    return None if wrong else kind(**values)
+
+
+_NUMBERS = {
+    "float": "a number",
+    "int": "a whole number",
+    "list[float]": "a list of numbers",
+    "list[int]": "a list of whole numbers",
+}
+_WRONG = object()
+
+
+def _number(value: Any, kind: str) -> Any:
+    """A value as its field has it, or _WRONG. 1e-3, of which YAML makes a text, is a number."""
+    if kind not in _NUMBERS:
+        return value
+    if kind.startswith("list"):
+        each = [_number(one, kind[5:-1]) for one in value] if isinstance(value, list) and value else [_WRONG]
+        return _WRONG if _WRONG in each else each
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        return _WRONG
+    if not math.isfinite(number) or (kind == "int" and number != int(number)):
+        return _WRONG
+    return int(number) if kind == "int" else number

@@ -57,8 +57,12 @@ class Speech:
             synthetic: what `s3router.corpora.synthetic` wrote.
 
         Raises:
+            ConfigError: a directory is named twice for one of them.
             DataError: a directory or its audio cannot be read, an id is in two of them, or one of the sets is empty.
         """
+        for name, folders in (("train", train), ("dev", dev)):
+            if len({Path(folder).resolve() for folder in folders}) < len(folders):
+                raise ConfigError(f"--{name}: a directory is named twice")
         sources = {folder: read_folders([folder]) for folder in [*train, *dev]}
         seen: dict[str, Path] = {}
         for folder, part in sources.items():
@@ -66,14 +70,14 @@ class Speech:
                 if (other := seen.setdefault(utt, folder)) != folder:
                     raise DataError(f"{utt} is both in {other} and in {folder}; an id names one recording")
         raw = {utt: samples for folder in train for utt, samples in sources[folder].items()}
-        held_out = {(utt, 1.0): samples for folder in dev for utt, samples in sources.pop(folder).items()}
+        held_out = {(utt, 1.0): samples for folder in dev for utt, samples in sources[folder].items()}
         for name, part in (("train", raw), ("dev", held_out)):
             if not part:
                 raise DataError(f"--{name}: no recording of {SHORTEST} s or more; name other directories")
         fast_and_slow = {
             (utt, speed): at_speed(x, speed) for utt, x in tqdm(raw.items(), desc="speeds") for speed in speeds
         }
-        minutes = {str(folder): sum(map(len, part.values())) / SAMPLE_RATE / 60 for folder, part in sources.items()}
+        minutes = {str(folder): sum(map(len, sources[folder].values())) / SAMPLE_RATE / 60 for folder in train}
         summary = {"minutes": sum(minutes.values()), "recordings": len(raw), "sources": minutes}
         speech = cls(fast_and_slow, held_out, summary=summary)
         if synthetic is not None:

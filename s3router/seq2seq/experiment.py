@@ -53,7 +53,10 @@ class Seq2SeqExperiment(Experiment):
 
     @classmethod
     def interrupted(cls, path: str | os.PathLike) -> Self | None:
-        return cls(path) if cls.is_in(path) else None
+        """As of other experiments; there are several checkpoints, in a folder, and none where nothing trains."""
+        there = Path(path) / cls.CHECKPOINTS
+        begun = (Path(path) / cls.BEST).is_file() or (there.is_dir() and any(there.iterdir()))
+        return cls(path) if cls.is_in(path) and begun else None
 
     @cached_property
     def options(self) -> Mapping[str, Any]:

@@ -120,9 +120,18 @@ def _problems(options: argparse.Namespace) -> list[str]:
             found.append(str(error))
     if not masks and (options.sparsity is not None or options.mask_conf):
         found.append(f"--sparsity and --mask_conf are for methods with masks, not {options.method}; leave them out")
-    if options.normalize != "none" and not (options.text_language or options.language):
+    if options.normalize != "none" and not (options.text_language or options.language not in (None, AUTO)):
         found.append("--normalize needs the language of the references: --text_language")
+    for name, value in options.spec_augment.items():
+        if name.endswith("_prob") and not (_is(value, int, float) and 0 <= value <= 1):
+            found.append(f"--spec_augment {name} must be a number from 0 to 1, found {value!r}")
+        elif not name.endswith("_prob") and not (_is(value, int) and value >= 0):
+            found.append(f"--spec_augment {name} must be a whole number of 0 or more, found {value!r}")
     return found
+
+
+def _is(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 SPEC_AUGMENT = frozenset(

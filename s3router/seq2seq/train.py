@@ -36,6 +36,8 @@ def train(options: argparse.Namespace) -> None:
 
     check_device(options.device)
     before, chosen = Seq2SeqExperiment.interrupted(options.output_dir), options.language == AUTO
+    if before and METHODS[before.method].rate is None and METHODS[options.method].rate is None:
+        before = None  # nothing has been learnt, so there is nothing to go on with
     if before and options.amp_dtype == "auto":
         options.amp_dtype = before.amp_dtype or "auto"
     if before:

@@ -30,8 +30,13 @@ SLACK = 1.25  # speech may be so much faster than the fastest training utterance
 
 
 def encode(recogniser: Recogniser, text: str) -> list[int]:
-    """Token ids of a transcript; like Whisper's own texts, it begins with a blank."""
-    return recogniser.tokenizer.encode(f" {text}", add_special_tokens=False)
+    """Token ids of a transcript; like Whisper's own texts, it begins with a blank.
+
+    Where no token has the blank and the first letter (``ẹ``, ``ɔ``, ``大``), the blank would be a token of its own. No
+    decoder of Whisper begins a text with it (``begin_suppress_tokens``), so it is left out.
+    """
+    ids = recogniser.tokenizer.encode(f" {text}", add_special_tokens=False)
+    return ids[1:] if ids[:1] == recogniser.tokenizer.encode(" ", add_special_tokens=False) else ids
 
 
 def read_utterances(path: str, recogniser: Recogniser, prompt: Sequence[int]) -> tuple[list[Utterance], list[str]]:

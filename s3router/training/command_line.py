@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +89,25 @@ def read_options(made: argparse.ArgumentParser, argv: Sequence[str] | None, sepa
     given, _ = first.parse_known_args(argv)
     if given.config is None:
         return made.parse_args(argv)
-    known = {name for action in made._actions for name in action.option_strings}  # argparse has no public list
+    known = {name: action for action in made._actions for name in action.option_strings}  # argparse has no public list
     return made.parse_args([*_written(given.config, known, separator, made.prog), *(argv or [])])
 
 
-def _written(path: Path, known: set[str], separator: str, command: str) -> list[str]:
+def _is_text(action: argparse.Action) -> bool:
+    """Whether an option takes any word."""
+    return action.type in (None, str) and action.nargs is None and action.choices is None
+
+
+def _written(path: Path, known: Mapping[str, argparse.Action], separator: str, command: str) -> list[str]:
     """The options in a file as words of a command line."""
     content = read_yaml(path)
     words: list[str] = []
     names = {str(name): f"--{str(name).replace('_', separator)}" for name in content}
-    if unknown := [name for name, option in names.items() if option not in known - {"--help", "--config"}]:
+    if unknown := [name for name, option in names.items() if option not in known.keys() - {"--help", "--config"}]:
         raise ConfigError(f"{path}: unknown {', '.join(unknown)}; {command.split()[-1]} --help lists the options")
     for option, value in zip(names.values(), content.values(), strict=True):
+        if isinstance(value, bool) and _is_text(known[option]):
+            raise ConfigError(f"{path}: {option[2:]}: YAML reads yes, no, on and off as true or false; quote the word")
         if isinstance(value, list):
             words += [option, *map(str, value)]
         elif value is not None:

@@ -105,6 +105,15 @@ def test_ids_that_become_one_file_name(tmp_path):
     assert [read_audio(utt.source)[0] for utt in found] == pytest.approx([0.1, 0.2], abs=1e-3)
 
 
+def test_ids_of_sentences_that_several_speak(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="tools/setup.sh --with-data")
+    write_audio(tmp_path / "a.wav", np.full(800, 0.1), 16000)
+    content = [{"bytes": (tmp_path / "a.wav").read_bytes(), "path": "a.wav"}] * 2
+    columns = {"id": [903, 903], "audio": content, "text": ["one", "one"], "speaker_id": [0, 1]}
+    found = read_dataset(datasets.Dataset.from_dict(columns), tmp_path / "wav")
+    assert [(utt.utt, utt.speaker) for utt in found] == [("903-0000000", "0"), ("903-0000001", "1")]
+
+
 def test_an_id_may_be_the_number_0(tmp_path):
     write_audio(tmp_path / "a.wav", np.full(800, 0.1), 16000)
     entries = [{"audio_filepath": "a.wav", "text": "x", "id": number} for number in (0, 1)]
@@ -170,6 +179,7 @@ def test_cuts_that_have_no_place_elsewhere(kaldi, tmp_path):
         (first.drop_supervisions(), "no supervision, so no text"),
         (first.pad(duration=60.0), "mixed, padded, or of several channels"),
         (first.move_to_memory(), "its audio is of type memory; save it as a file"),
+        (first.perturb_speed(0.9), "its recording is changed as it is read"),
     ):
         with pytest.raises(DataError, match=message):
             convert(lhotse.CutSet.from_cuts([cut]), tmp_path / "no", "kaldi")

@@ -97,6 +97,18 @@ def test_segments_are_cut_out_with_one_decoding(five, tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_audio(result.data.utts[1].source), whole[12800:])
 
 
+def test_a_stretch_of_a_recording_that_is_listed_whole_is_cut_out(five, tmp_path):
+    recording = DataDir.read(five).utts[0]
+    (five / "wav.scp").write_text(f"a {recording.source}\nb {recording.source}#t=0.8,1.6\n")
+    (five / "text").write_text("a premere zero\nb zero\n")
+    for name in ("utt2spk", "utt2dur"):
+        (five / name).unlink()
+    whole, part = format_dir(five, tmp_path / "out").data.utts
+    assert whole.source == os.path.abspath(recording.source)
+    np.testing.assert_array_equal(read_audio(part.source), read_audio(recording.source)[12800:25600])
+    assert part.duration == pytest.approx(0.8)
+
+
 def test_what_cannot_be_used_is_left_out_and_listed(five, change, tmp_path):
     change("text", "domani", "ono" * 9)
     tokens = TokenIds(build_token_list(u.text for u in DataDir.read(five).utts))

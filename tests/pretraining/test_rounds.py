@@ -148,6 +148,9 @@ def test_targets_at_other_speeds_follow_the_recording():
         (lambda s: s["rounds"][0].update(features="layer"), "round 1: there is no model yet"),
         (lambda s: s["rounds"][1].pop("layer"), "round 2: features: layer needs the number of a layer"),
         (lambda s: s.update(rounds=[]), "rounds: expected a list of one or more"),
+        (lambda s: s["training"].update(lr="fast"), "training: lr is a number, not 'fast'"),
+        (lambda s: s["training"].update(warmup=0), "training: warmup is 1 update or more"),
+        (lambda s: s["rounds"][0].update(clusters=[8.5]), "round 1: clusters is a list of whole numbers"),
     ],
 )
 def test_wrong_configurations_are_refused(settings, tmp_path, change, message):
@@ -156,6 +159,12 @@ def test_wrong_configurations_are_refused(settings, tmp_path, change, message):
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(ConfigError, match=message):
         Settings.read(tmp_path / "conf.yaml")
+
+
+def test_a_rate_may_be_written_as_yaml_does_not_know_it(settings, tmp_path):
+    settings["training"]["lr"] = "1e-3"
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(settings))
+    assert Settings.read(tmp_path / "conf.yaml").training.lr == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,8 @@ def test_missing_speech_is_named(tmp_path, monkeypatch):
     five = Path("tests/fixtures/five")
     with pytest.raises(DataError, match=r"nowhere/wav.scp: no such file"):
         Speech.read([Path("nowhere")], [five], [1.0])
+    with pytest.raises(ConfigError, match="--dev: a directory is named twice"):
+        Speech.read([five], [five, five], [1.0])
     with pytest.raises(DataError, match=r"no synthetic speech .*s3router prepare synthetic"):
         Speech.read([five], [five], [1.0], tmp_path)
     with pytest.raises(DataError, match=r"log.jsonl is missing: not an experiment of s3router pretrain"):

@@ -115,6 +115,10 @@ def test_batches_have_similar_windows_and_epochs_their_own_order():
         ("50% of $3", "prompts", "en", "fifty of three"),
         ("привет", "prompts", "en", "привет"),
         ("", "sentences", "fr", ""),
+        ("Наберите " + "1" * 40, "prompts", "ru", "наберите"),
+        ("በ 123456", "sentences", "am", "በ"),
+        ("Ọ̀rọ̀ ẹ̀kọ́ 2%", "sentences", "yo", "ọ̀rọ̀ ẹ̀kọ́"),
+        ("हिन्दी में 50% बात", "sentences", "hi", "हिन्दी में बात"),
     ],
 )
 def test_hypotheses_take_the_form_of_references(text, rules, lang, wanted):

@@ -144,7 +144,7 @@ def test_a_finished_run_stays_as_it_is(command, tmp_path):
 def test_other_data_does_not_resume(command, tmp_path):
     data, exp = tmp_path / "data", tmp_path / "exp"
     shutil.copytree(FIVE, data)
-    words = command(exp, "--method", "frozen", "--train_dir", str(data))
+    words = command(exp, "--method", "lora", "--max_updates", "1", "--train_dir", str(data))
     run(words)
     utt, first, *rest = (data / "text").read_text().split(" ", 2)
     (data / "text").write_text(" ".join([utt, first[::-1], *rest]))
@@ -208,6 +208,9 @@ def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_pat
         (("--method", "lora", "--method_conf", '{"targets": ["fnn"]}'), "'fnn' is unknown"),
         (("--mask_conf", '{"targets": ["*.fc7"]}'), "matches nothing"),
         (("--spec_augment", '{"mask": 1}'), "unknown mask; known: mask_feature_length"),
+        (("--spec_augment", "mask_time_prob=abc"), "--spec_augment mask_time_prob must be a number from 0 to 1"),
+        (("--spec_augment", "mask_time_length=0.5"), "--spec_augment mask_time_length must be a whole number"),
+        (("--language", "auto", "--normalize", "sentences"), "--normalize needs the language of the references"),
         (("--max_updates", "0"), "--max_updates must be a whole number above 0"),
         (("--seed", "-1"), "--seed must be a whole number from 0 up to 2\\^32, found -1"),
         (("--score_lr", "0"), "--score_lr must be a number above 0"),
@@ -221,6 +224,34 @@ def test_what_is_wrong_is_said_before_anything_is_written(command, tmp_path, opt
     with pytest.raises((ConfigError, CheckpointError), match=message):
         run(command(exp, *options))
     assert not exp.exists()
+
+
+def test_a_run_without_a_checkpoint_makes_way(command, tmp_path):
+    exp = tmp_path / "exp"
+    exp.mkdir()
+    run(command(tmp_path / "other", "--method", "frozen"))
+    shutil.copy(tmp_path / "other" / "seq2seq.json", exp)
+    run(command(exp, "--method", "lora", "--max_updates", "1"))
+    assert json.loads((exp / "seq2seq.json").read_text())["options"]["method"] == "lora"
+
+
+def test_the_published_recogniser_is_taken_with_other_data(command, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(FIVE, tmp_path / "dev")
+    run(command(exp, "--method", "frozen"))
+    run(command(exp, "--method", "frozen", "--valid_dir", str(tmp_path / "dev")))
+    assert json.loads((exp / "seq2seq.json").read_text())["options"]["valid_dir"] == str(tmp_path / "dev")
+
+
+def test_targets_begin_as_decoding_does(whisper_folder):
+    from s3router.seq2seq.utterances import encode
+
+    recogniser = load_recogniser("auto", str(whisper_folder))
+    barred = recogniser.model.generation_config.begin_suppress_tokens
+    for text in ("ẹ kú àárọ̀", "ɔ", "大", "premere zero"):
+        ids = encode(recogniser, text)
+        assert ids[0] not in barred
+        assert recogniser.tokenizer.decode(ids).strip() == text
 
 
 def test_utterances_that_do_not_fit_a_window_are_left_out(command, tmp_path, whisper_folder):

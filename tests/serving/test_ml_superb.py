@@ -139,6 +139,9 @@ def test_the_command_decodes_as_the_class_does(folder, sets, tmp_path, capsys):
     for utt, line in zip(DataDir.read(sets).utts, lines, strict=True):
         lang, text = api(soundfile.read(utt.source)[0])
         assert line == f"{utt.utt} [{lang}] {text}".rstrip()
+    twice = ["--data", str(sets), str(sets), "--output-dir", str(tmp_path / "twice")]
+    assert main(["ml-superb-decode", str(folder), *twice]) == 1
+    assert "--data: two sets are called" in capsys.readouterr().err
     told = ["ml-superb-decode", str(folder), "--data", str(sets), "--output-dir", str(tmp_path / "told"), "--true-lid"]
     assert main(told) == 0
     assert (tmp_path / "told/test/text").read_text(encoding="utf-8").splitlines() == lines

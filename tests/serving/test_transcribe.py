@@ -118,6 +118,9 @@ def test_scored_data_directories(packs, expected, capsys, tmp_path):
         text = dict(line.partition(" ")[::2] for line in (out / f"decode_{route}" / "text").read_text().splitlines())
         assert text == expected[route]
     assert "needs --output-dir" in run(capsys, "--routes", *packs, "--score", *sets)[2]
+    status, _, err = run(capsys, "--routes", *packs, "--score", *sets, "--output-dir", out, "--json", "--best", "3")
+    assert status == 1
+    assert "--best, --json: for recordings, not for --score" in err
 
 
 def test_long_recordings_go_in_chunks(packs, capsys):
