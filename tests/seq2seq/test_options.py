@@ -49,3 +49,11 @@ def test_weights_that_are_shared_are_no_targets(method, conf):
     options = {"method": method, "seed": 0, "mask_conf": {"targets": ["*"]} if method == "router" else None, **conf}
     with pytest.raises(ConfigError, match="fits proj_out, which shares its weights with the token embedding"):
         apply_method(model, options)
+
+
+def test_a_word_that_yaml_takes_for_false_is_refused(tmp_path):
+    (tmp_path / "conf.yaml").write_text("language: no\n")
+    with pytest.raises(ConfigError, match="language: YAML reads yes, no, on and off as true or false; quote the word"):
+        read_options([*NEEDED, "--config", str(tmp_path / "conf.yaml")])
+    (tmp_path / "conf.yaml").write_text("language: 'no'\n")
+    assert read_options([*NEEDED, "--config", str(tmp_path / "conf.yaml")]).language == "no"
