@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,27 @@ def report(exp: Path, aligner: Path | None = None, data: Path | None = None) -> 
     for name in ("log.jsonl", "data.json"):
         if not (exp / name).is_file():
             raise DataError(f"{exp / name} is missing: not an experiment of s3router pretrain")
-    entries = [json.loads(line) for line in (exp / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    entries = _entries(exp / "log.jsonl")
     upstream = HubertModel.from_pretrained(last_export(exp), dtype=torch.float32).eval()
     found = {"parameters": sum(p.numel() for p in upstream.parameters()), "rounds": []}
     found["data"] = json.loads((exp / "data.json").read_text(encoding="utf-8"))
     for number in sorted({e["round"] for e in entries}):
         validated = [e for e in entries if e["round"] == number and any(k.startswith("dev_") for k in e)]
-        if not validated:
+        if not validated or not (exp / f"export_round{number}").is_dir():
             raise DataError(f"{exp / 'log.jsonl'}: round {number} is not finished; run s3router pretrain to its end")
         found["rounds"].append(validated[-1])
     if aligner is not None:
         found["character_purity_dev"] = cluster_purity(upstream, upstream.config, data, aligner)
     write_json(exp / "report.json", found, indent=2)
+    return found
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The log's entries; a line that a kill has cut short is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
     return found
 
 

@@ -14,7 +14,7 @@ from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.language import AUTO, choose_language
 from s3router.seq2seq.methods import apply_method
 from s3router.seq2seq.options import recorded
-from s3router.seq2seq.utterances import Examples, digest, read_utterances, tokens_per_second
+from s3router.seq2seq.utterances import Examples, digest, never_written, read_utterances, tokens_per_second
 from s3router.training.arithmetic import choose_arithmetic
 from s3router.training.processes import check_device
 from s3router.tuners import METHODS
@@ -62,6 +62,9 @@ def train(options: argparse.Namespace) -> None:
     for path, problems in ((options.train_dir, left_out), (options.valid_dir, too_long)):
         if problems:
             logger.warning("left out: %s", summary(path, problems))
+    if barred := never_written(recogniser, utts):
+        told = ", ".join(f"{text} ({count})" for text, count in barred.items())
+        logger.warning("no decoder of Whisper writes what some transcripts hold: %s; leave it out of them", told)
     if options.amp_dtype == "auto":
         config = recogniser.model.config
         options.amp_dtype = choose_arithmetic(options.device, config.d_model, config.encoder_ffn_dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,13 @@ def read_utterances(path: str, recogniser: Recogniser, prompt: Sequence[int]) ->
     if not kept:
         raise DataError(summary(data.path, problems or ["no utterances"]))
     return kept, problems
+
+
+def never_written(recogniser: Recogniser, utts: Sequence[Utterance]) -> dict[str, int]:
+    """What transcripts hold and no decoder of Whisper writes (``suppress_tokens``) -> how many transcripts hold it."""
+    barred = set(recogniser.model.generation_config.suppress_tokens or ())
+    found = Counter(token for utt in utts for token in barred.intersection(encode(recogniser, utt.text)))
+    return {recogniser.tokenizer.decode([token]).strip(): count for token, count in found.most_common()}
 
 
 def tokens_per_second(recogniser: Recogniser, utts: Sequence[Utterance]) -> float:

@@ -75,6 +75,14 @@ def test_rounds_export_and_resume(settings, tmp_path):
     assert (tmp_path / "tiny/model.safetensors").read_bytes() == (out / "export_round2/model.safetensors").read_bytes()
     assert "| 2 | hidden state 1 of the round before | 5 | 4 |" in (tmp_path / "tiny/MODEL_CARD.md").read_text()
 
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"round": 2, "st')  # killed while it wrote
+    (out / "export_round2").rename(tmp_path / "aside")
+    with pytest.raises(DataError, match="round 2 is not finished"):
+        report(out)
+    (tmp_path / "aside").rename(out / "export_round2")
+    assert [last["step"] for last in report(out)["rounds"]] == [3, 4]
+
     import torch
     from transformers import HubertModel
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from s3router import cli
+from s3router.data.kaldi import Utterance
 from s3router.errors import CheckpointError, ConfigError, DataError, TrainingError
 from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.options import read_options
@@ -252,6 +253,15 @@ def test_targets_begin_as_decoding_does(whisper_folder):
         ids = encode(recogniser, text)
         assert ids[0] not in barred
         assert recogniser.tokenizer.decode(ids).strip() == text
+
+
+def test_signs_that_decoding_never_writes_are_told(whisper_folder):
+    from s3router.seq2seq.utterances import never_written
+
+    utts = [Utterance(str(i), "a.wav", text) for i, text in enumerate(("so: yes", "(no)", "plain"))]
+    found = never_written(load_recogniser("auto", str(whisper_folder)), utts)
+    assert {":", "(", ")"} <= found.keys()
+    assert found[":"] == 1
 
 
 def test_utterances_that_do_not_fit_a_window_are_left_out(command, tmp_path, whisper_folder):
