@@ -53,10 +53,12 @@ def read_dataset(
     if isinstance(source.features[audio], datasets.Audio):
         source = source.cast_column(audio, datasets.Audio(decode=False))
     named = next((name for name in _IDS if name in columns), None)
-    several = named is not None and len(set(map(str, source[named]))) < len(source)  # FLEURS numbers its sentences
-    found, files = [], {}
+    found, files, ids = [], {}, set()
     for index, row in enumerate(source):
-        utt = f"utt{index:07d}" if named is None else str(row[named]) + (f"-{index:07d}" if several else "")
+        utt = f"utt{index:07d}" if named is None else str(row[named])
+        if utt in ids:  # FLEURS numbers its sentences, which several speakers read
+            utt = f"{utt}-{index:07d}"
+        ids.add(utt)
         speaker = "_".join(_speaker(row).split())
         name = "_".join(utt.replace("/", "_").split())
         if files.setdefault(name, utt) != utt:  # a/1 and a_1

@@ -95,7 +95,8 @@ def read_options(made: argparse.ArgumentParser, argv: Sequence[str] | None, sepa
 
 def _is_text(action: argparse.Action) -> bool:
     """Whether an option takes any word."""
-    return action.type in (None, str) and action.nargs is None and action.choices is None
+    plain = action.type in (None, str) and action.nargs is None and action.choices is None
+    return plain and not isinstance(action, Fields)
 
 
 def _written(path: Path, known: Mapping[str, argparse.Action], separator: str, command: str) -> list[str]:

@@ -110,8 +110,10 @@ def test_ids_of_sentences_that_several_speak(tmp_path):
     write_audio(tmp_path / "a.wav", np.full(800, 0.1), 16000)
     content = [{"bytes": (tmp_path / "a.wav").read_bytes(), "path": "a.wav"}] * 2
     columns = {"id": [903, 903], "audio": content, "text": ["one", "one"], "speaker_id": [0, 1]}
-    found = read_dataset(datasets.Dataset.from_dict(columns), tmp_path / "wav")
-    assert [(utt.utt, utt.speaker) for utt in found] == [("903-0000000", "0"), ("903-0000001", "1")]
+    rows = datasets.Dataset.from_dict(columns)
+    for source in (rows, rows.to_iterable_dataset()):  # a stream tells no id before its row
+        found = read_dataset(source, tmp_path / "wav")
+        assert [(utt.utt, utt.speaker) for utt in found] == [("903", "0"), ("903-0000001", "1")]
 
 
 def test_an_id_may_be_the_number_0(tmp_path):
