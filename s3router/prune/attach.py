@@ -69,6 +69,10 @@ def check(method: str, conf: Mapping[str, Any], mask: MaskConfig) -> dict[str, A
             f"method {method} removes single weights, and granularity {mask.granularity!r} was asked for; leave it "
             "out, or take method router_p"
         )
+    if method == "router_p" and filled["schedule"] is not None and mask.n_m:
+        raise ConfigError(
+            f"method {method}: granularity {mask.granularity} has its share from the start; leave schedule out"
+        )
     if filled.get("start", "pretrained") is None:  # scores that start anywhere have no magnitudes to follow
         filled["start"] = "finetuned" if mask.score_init == "weight" else "pretrained"
     start = filled.get("start", "pretrained")

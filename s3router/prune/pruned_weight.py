@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s3router.masks.binarize import Fixed, Selection
+from s3router.masks.binarize import Fixed, Selection, affordable, exact_share, removed_count, select
 from s3router.masks.groups import Group, group_magnitudes
 from s3router.masks.scores import unit_magnitudes
 from s3router.masks.weight_mask import WeightMask, tensor_version
@@ -21,12 +22,17 @@ class Pool:
     Args:
         members: their masks.
         sparsity: the final one.
+
+    Attributes:
+        share: of the way to it, at which training is where scores decide.
     """
 
     def __init__(self, members: list[PrunedWeight], sparsity: float):
-        self.members, self.sparsity = members, sparsity
+        self.members, self.sparsity, self.share = members, sparsity, Fraction(1)
         self._key: Any = None
         self._final: list[Selection] = []
+        self._rising: list[Selection] = []
+        self._rising_key: Any = None
         for member in members:
             member.pool = self
 
@@ -41,6 +47,20 @@ class Pool:
             self._key, self._final = key, [Fixed(mask) for mask in found]
         return self._final[self.members.index(member)]
 
+    def rising(self, member: PrunedWeight) -> Selection:
+        """What a member's scores keep at ``share`` of the way; made anew where they have changed."""
+        scores = [each.scores for each in self.members]
+        key = (self.share, *map(tensor_version, scores))
+        if key != self._rising_key or None in key:
+            sparsity = exact_share(self.sparsity) * self.share
+            with torch.inference_mode(False), torch.no_grad():
+                if member.group is not None and member.group.by_cost:
+                    count = affordable(scores, [each.cost for each in self.members], sparsity)
+                else:
+                    count = removed_count(sparsity, sum(score.numel() for score in scores))
+                self._rising_key, self._rising = key, select(scores, count)
+        return self._rising[self.members.index(member)]
+
 
 class PrunedWeight(WeightMask):
     """Parametrization of a weight (rows, columns) that trains, and that is pruned meanwhile.
@@ -52,7 +72,7 @@ class PrunedWeight(WeightMask):
 
     - while ``dense``: the weight itself; what was set to zero may come back (PARP, and the first part of S3-Router-P);
     - otherwise the weight without what ``mask`` has removed, to which no gradient goes (OMP, IMP); with scores, what
-      these keep, as of `WeightMask`.
+      these keep, as of `WeightMask`, at the sparsity that the pool has come to.
 
     Attributes:
         dense: see above.
@@ -115,6 +135,8 @@ class PrunedWeight(WeightMask):
     def _select(self, deciding: Tensor | None) -> Selection:
         if deciding is None and self.pool is not None and not self.training:
             return self.pool.final(self)
+        if deciding is not None and self.training and self.pool is not None and self.pool.share < 1:
+            return self.pool.rising(self)
         return super()._select(deciding)
 
     def extra_repr(self) -> str:

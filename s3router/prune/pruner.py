@@ -55,9 +55,11 @@ class Pruner:
             first = update < self.schedule.switch
             for member in self.members:
                 member.dense = first
-            for now, parameters in zip((first, not first), self._turns, strict=True):
+            turns = (first or not self.schedule.rests, not first)
+            for now, parameters in zip(turns, self._turns, strict=True):
                 for parameter in parameters:
                     _let(parameter, now)
+        self._rise(update)
         if update == 0:
             self._prune(0)
 
@@ -70,9 +72,13 @@ class Pruner:
             self._prune(update)
         elif update <= switch and self._follows:
             self._follow()
+        self._rise(update)
         if update == switch:
             self.begin(update)
-            logger.info("update %d: so far the weights trained; now they rest, and the scores of masks train", update)
+            now = (
+                "they rest, and the scores of masks train" if self.schedule.rests else "the scores of masks train, too"
+            )
+            logger.info("update %d: so far the weights trained; now %s", update, now)
 
     def end(self) -> None:
         """Check that as many weights are removed as was asked for.
@@ -110,6 +116,10 @@ class Pruner:
 
     def _by_cost(self, pool: Pool) -> bool:
         return self.pruning.mask.scope == "flops" and pool.members[0].group is not None
+
+    def _rise(self, update: int) -> None:
+        for pool in self.pruning.pools:
+            pool.share = self.schedule.share(update)
 
     @torch.no_grad()
     def _prune(self, update: int) -> None:

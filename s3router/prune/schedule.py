@@ -35,12 +35,14 @@ CONF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "imp": {"rounds": None, "step": None, "schedule": "linear"},
         "parp": {"every": 50},
         "parp_p": {"every": 50, "initial": None, "until": 0.5, "schedule": "linear"},
-        "router_p": {"finetune": None, "start": None, "together": False},  # start: finetuned where there is a choice
+        # start: finetuned where there is a choice
+        "router_p": {"finetune": None, "start": None, "together": False, "schedule": None, "until": None},
     }
 )
 """Method -> the fields of its configuration (``method_conf``) with their defaults; see `Schedule.of`."""
 ROUNDS = 5
 FINETUNE = 0.5
+UNTIL = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,24 @@ class Schedule:
 
     Attributes:
         steps: update -> share of the way to the final sparsity that is removed once it is done; 0: before the first.
-        switch: the updates in which weights train and nothing is removed, after which they rest and scores train
-            (S3-Router-P); None: there is no such switch.
+        switch: the updates in which weights train and nothing is removed, after which scores train (S3-Router-P); None:
+            there is no such switch.
+        rests: whether the weights rest after the switch.
+        rise: the updates between which masks by scores rise to the final sparsity, and how; None: they have it at once.
     """
 
     steps: Mapping[int, Fraction]
     switch: int | None = None
+    rests: bool = True
+    rise: tuple[int, int, str] | None = None
+
+    def share(self, update: int) -> Fraction:
+        """Share of the way to the final sparsity that scores remove in the update after so many."""
+        if self.rise is None:
+            return Fraction(1)
+        first, last, shape = self.rise
+        done = Fraction(update - first + 1, max(1, last - first))
+        return SHAPES[shape](min(Fraction(1), max(Fraction(0), done)))
 
     @classmethod
     def of(cls, method: str, conf: Mapping[str, Any], sparsity: float, updates: int, held: int = 0) -> Schedule:
@@ -68,7 +82,9 @@ class Schedule:
         - ``parp_p``: the same from sparsity ``initial`` (half of the final one) on, up to the final one after the share
           ``until`` of the updates.
         - ``router_p`` (arXiv 2211.01522): weights train for the share ``finetune`` of the updates (0.5), scores of
-          masks on the finetuned weights in the rest; ``together``: both train all the time.
+          masks on the finetuned weights in the rest; ``together``: there both train, and with no ``finetune`` from the
+          first update on. With a ``schedule`` masks rise to the final sparsity, over the share ``until`` (0.5) of the
+          updates in which scores train.
 
         Args:
             conf: as `complete` leaves it.
@@ -78,15 +94,22 @@ class Schedule:
         """
         updates -= held
         steps = {n + held if n else 0: share for n, share in cls._steps(method, conf, sparsity, updates).items()}
-        if method != "router_p" or conf["together"]:
+        if method != "router_p":
             return cls(steps)
-        share = FINETUNE if conf["finetune"] is None else conf["finetune"]
-        finetuned = int(Fraction(str(share)) * updates)
-        return cls(steps, switch=held + (max(1, finetuned) if conf["start"] != "pretrained" else finetuned))
+        switch, begins = None, held
+        if conf["finetune"] or not conf["together"]:
+            share = FINETUNE if conf["finetune"] is None else conf["finetune"]
+            finetuned = int(Fraction(str(share)) * updates)
+            switch = begins = held + (max(1, finetuned) if conf["start"] != "pretrained" else finetuned)
+        rise = None
+        if conf["schedule"] is not None:
+            until = Fraction(str(UNTIL if conf["until"] is None else conf["until"]))
+            rise = (begins, begins + math.ceil(until * (held + updates - begins)), conf["schedule"])
+        return cls(steps, switch, not conf["together"], rise)
 
     @staticmethod
     def _steps(method: str, conf: Mapping[str, Any], sparsity: float, updates: int) -> dict[int, Fraction]:
-        shape = SHAPES[conf.get("schedule", "linear")]
+        shape = SHAPES[conf.get("schedule") or "linear"]
         if method == "omp":
             return {_within(Fraction(str(conf["at"])) * updates, updates): Fraction(1)}
         if method == "imp":
@@ -122,7 +145,7 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a value that cannot be; all problems at once.
     """
     conf = {**CONF[method], **given}
-    unchanged = conf.get("together") is True or conf.get("finetune") == 0
+    unchanged = not conf.get("finetune") and (conf.get("together") is True or conf.get("finetune") == 0)
     if method == "router_p" and conf["start"] is None and unchanged:
         conf["start"] = "pretrained"
     problems = []
@@ -145,20 +168,22 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     number("initial", lambda v: 0 <= v < 1, "from 0 up to 1")
     number("until", lambda v: 0 < v <= 1, "above 0, at most 1")
     number("finetune", lambda v: 0 <= v < 1, "from 0 up to 1")
-    one_of("schedule", tuple(SHAPES))
-    if conf.get("start") is not None:
-        one_of("start", STARTS)
+    for name, known in (("schedule", tuple(SHAPES)), ("start", STARTS)):
+        if conf.get(name) is not None:
+            one_of(name, known)
     one_of("together", (True, False))
     if conf.get("rounds") is not None and conf.get("step") is not None:
         problems.append("rounds and step: the one follows from the other and the sparsity; give one of them")
     if conf.get("step") is not None and conf["schedule"] != "linear":
         problems.append("step: rounds that remove as much each are of schedule linear; give rounds instead")
-    if conf.get("together") is True and conf["finetune"] is not None:
-        problems.append("finetune: with together, weights train all the time; leave it out")
+    if method == "router_p" and conf["until"] is not None and conf["schedule"] is None:
+        problems.append("until: without a schedule masks have the final sparsity at once; give both or neither")
     if conf.get("finetune") == 0 and conf["start"] != "pretrained":
         problems.append(f"finetune: start {conf['start']} needs updates in which weights are finetuned; leave one out")
-    if conf.get("together") is True and conf["start"] != "pretrained":
-        problems.append(f"start: with together, there is no first part to start from; leave {conf['start']} out")
+    elif unchanged and method == "router_p" and conf["start"] != "pretrained":
+        problems.append(
+            f"start: with together and no finetune, there is no first part to start from; leave {conf['start']} out"
+        )
     if problems:
         raise ConfigError(f"method_conf of {method}: {'; '.join(problems)}")
     return conf

@@ -82,38 +82,81 @@ def test_parp_p_prunes_more_each_time():
     assert_is(pruned("parp_p", {"every": 3, "initial": 0.3, "until": 0.5}, sparsity=0.6), reference)
 
 
-@pytest.mark.parametrize("start", ["pretrained", "finetuned"])
-def test_router_p_learns_masks_on_finetuned_weights(start):
-    reference = Reference()
-    for update in range(1, 7):
-        reference.update(update)
-    source = reference.model if start == "finetuned" else reference.start
+def router_p_by_hand(reference, source, share_of=lambda update: 1.0, together=False) -> dict[str, torch.Tensor]:
+    """The second half of S3-Router-P, from the weights that the first has left; `source`: whose magnitudes scores are.
+
+    Returns the masks that magnitudes alone would have made, and leaves weights and masks in the reference.
+    """
     before = by_magnitude(source)
     scores = {name: (source.get_parameter(name).detach() / 2).requires_grad_() for name in NAMES}
     weights = dict(reference.model.named_parameters())
 
-    def masked() -> dict[str, torch.Tensor]:
+    def masked(share: float) -> dict[str, torch.Tensor]:
         found = dict(weights)
         for name, score in scores.items():
             order = score.detach().abs().flatten().argsort(stable=True)
             mask = torch.ones(score.numel())
-            mask[order[: score.numel() // 2]] = 0
+            mask[order[: int(score.numel() * share / 2)]] = 0
             reference.masks[name] = mask.view_as(score)
             through = reference.masks[name] + score.abs() - score.abs().detach()  # straight-through
-            found[name] = through * weights[name].detach()
+            found[name] = through * (weights[name] if together else weights[name].detach())
         return found
 
     optimizer = torch.optim.Adam(scores.values(), lr=RATE)
     for update in range(7, 13):
         optimizer.zero_grad()
+        reference.optimizer.zero_grad()
         x, target = batch(update)
-        (functional_call(reference.model, masked(), (x,)) - target).square().mean().backward()
+        (functional_call(reference.model, masked(share_of(update)), (x,)) - target).square().mean().backward()
         optimizer.step()
-    for name, weight in masked().items():
+        if together:
+            reference.optimizer.step()
+    for name, weight in masked(1.0).items():
         reference.model.get_parameter(name).data.copy_(weight.detach())
+    return before
+
+
+@pytest.mark.parametrize("start", ["pretrained", "finetuned"])
+def test_router_p_learns_masks_on_finetuned_weights(start):
+    reference = Reference()
+    for update in range(1, 7):
+        reference.update(update)
+    before = router_p_by_hand(reference, reference.model if start == "finetuned" else reference.start)
     assert_is(pruned("router_p", {"start": start}, init_scale=2.0), reference)
     moved = sum(int((reference.masks[name] != mask).sum()) for name, mask in before.items())
     assert moved > 20, "no mask has moved, so the test says nothing"
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("schedule", [None, "linear", "cubic"])
+def test_router_p_whose_masks_rise_and_whose_weights_go_on(together, schedule):
+    def share(update: int) -> float:
+        done = min(1.0, (update - 6) / 4)
+        return {None: 1.0, "linear": done, "cubic": 1 - (1 - done) ** 3}[schedule]
+
+    reference = Reference()
+    for update in range(1, 7):
+        reference.update(update)
+    router_p_by_hand(reference, reference.model, share, together)
+    conf = {"finetune": 0.5, "together": together} | ({"schedule": schedule, "until": 0.6} if schedule else {})
+    assert_is(pruned("router_p", conf, init_scale=2.0), reference)
+
+
+@pytest.mark.parametrize("mask", [{"scope": "global"}, {"granularity": "group", "scope": "flops"}])
+def test_masks_with_one_threshold_rise_together(mask):
+    model = toy()
+    given = MaskConfig(targets=("ffn",), sparsity=0.5, score_init="weight", **mask)
+    attach_pruning(model, "router_p", given, {"schedule": "linear", "until": 1.0})
+    model.requires_grad_(True)
+    pruner = Pruner(model, UPDATES)
+    pruner.begin(0)
+    removed = []
+    for update in range(1, UPDATES + 1):
+        pruner.after(update)
+        masks = masks_of(model.train()).values()
+        removed.append(sum(int((~keep).sum()) for keep in masks) / sum(keep.numel() for keep in masks))
+    assert removed[5:] == pytest.approx([0.5 * n / 6 for n in range(1, 7)] + [0.5], abs=0.06)
+    assert sorted(removed[5:]) == removed[5:]
 
 
 def by_magnitude(model) -> dict[str, torch.Tensor]:
@@ -173,9 +216,19 @@ def test_in_evaluation_it_is_as_sparse_as_in_the_end_from_the_start(method):
         pruner.after(update)
 
 
-@pytest.mark.parametrize("method", ["omp", "imp", "parp", "parp_p", "router_p"])
-def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(method):
-    conf = {"start": "finetuned"} if method == "router_p" else {"every": 5} if method.startswith("parp") else {}
+@pytest.mark.parametrize(
+    ("method", "conf"),
+    [
+        ("omp", {}),
+        ("imp", {}),
+        ("parp", {"every": 5}),
+        ("parp_p", {"every": 5}),
+        ("router_p", {}),
+        ("router_p", {"finetune": 0.25, "together": True, "schedule": "cubic"}),
+        ("router_p", {"together": True, "schedule": "linear", "until": 0.8}),
+    ],
+)
+def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(method, conf):
     mask = MaskConfig(targets=("ffn", "attention"), sparsity=0.5, score_init="weight")
 
     def made():
@@ -252,6 +305,7 @@ def test_what_was_removed_stays_removed_and_counts():
         ("omp", {}, {"granularity": "output"}, "granularity 'output' was asked for; leave it out, or take .*router_p"),
         ("parp", {}, {"granularity": "2:4"}, "removes single weights"),
         ("imp", {}, {"train": ("bias",)}, "all weights train anyway"),
+        ("router_p", {"schedule": "cubic"}, {"granularity": "2:4"}, "has its share from the start; leave schedule out"),
         ("parp_p", {"initial": 0.9}, {}, "initial 0.9 is above the sparsity 0.5"),
         ("router_p", {"start": "importance"}, {}, "start importance is for granularity group, not unstructured"),
         (

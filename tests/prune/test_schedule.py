@@ -51,7 +51,23 @@ def test_parp_p_rises():
 def test_router_p_finetunes_first():
     assert Schedule.of("router_p", complete("router_p", {}), 0.5, 21).switch == 10
     assert Schedule.of("router_p", complete("router_p", {"finetune": 0}), 0.5, 21).switch == 0
-    assert Schedule.of("router_p", complete("router_p", {"together": True}), 0.5, 21).switch is None
+    together = Schedule.of("router_p", complete("router_p", {"together": True}), 0.5, 21)
+    assert (together.switch, together.rests) == (None, False)
+    both = Schedule.of("router_p", complete("router_p", {"together": True, "finetune": 0.5}), 0.5, 21)
+    assert (both.switch, both.rests) == (10, False)
+
+
+def test_masks_rise_after_the_switch():
+    def shares(updates, held=0, **conf):
+        schedule = Schedule.of("router_p", complete("router_p", conf), 0.5, updates, held)
+        return [float(schedule.share(update)) for update in range(updates)]
+
+    assert shares(8, schedule="linear", until=1) == [0, 0, 0, 0.0, 0.25, 0.5, 0.75, 1]
+    assert shares(10, held=2, schedule="linear")[6:] == [0.5, 1, 1, 1]
+    assert shares(4, together=True, schedule="cubic", until=1) == pytest.approx(
+        [1 - (1 - n / 4) ** 3 for n in range(1, 5)]
+    )
+    assert shares(4) == [1, 1, 1, 1]
 
 
 def test_shares_are_of_the_updates_in_which_weights_train():
@@ -75,6 +91,7 @@ def test_scores_start_from_the_finetuned_weights_where_there_are_such():
     assert complete("router_p", {})["start"] is None  # follows from the scores: tests/prune/test_pruner.py
     assert complete("router_p", {"finetune": 0})["start"] == "pretrained"
     assert complete("router_p", {"together": True})["start"] == "pretrained"
+    assert complete("router_p", {"together": True, "finetune": 0.3})["start"] is None
 
 
 def test_every_method_ends_at_its_sparsity():
@@ -97,7 +114,9 @@ def test_every_method_ends_at_its_sparsity():
         ("parp", {"every": 2.5}, "every must be a whole number"),
         ("parp_p", {"until": 0, "every": 0}, "every must be .*; until must be a number above 0"),
         ("router_p", {"start": "random"}, "known: pretrained, finetuned"),
-        ("router_p", {"together": True, "finetune": 0.5}, "with together, weights train all the time"),
+        ("router_p", {"together": True, "start": "finetuned"}, "together and no finetune, there is no first part"),
+        ("router_p", {"until": 0.5}, "until: without a schedule masks have the final sparsity at once"),
+        ("router_p", {"schedule": "square"}, "schedule: 'square' is unknown .known: linear, cubic"),
         (
             "router_p",
             {"finetune": 0, "start": "importance"},
