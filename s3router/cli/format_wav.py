@@ -1,7 +1,8 @@
 """``s3router format-wav``: out of any data directory one of mono wav and flac files at 16 kHz, as ESPnet reads them.
 
 Pipes, archives, segments and other formats and rates are decoded to NEW_DIR/wav; files that fit already stay where they
-are. Utterances that cannot be used are left out, and listed with the reason in NEW_DIR/left_out.tsv.
+are. Utterances that cannot be used are left out, and listed with the reason in NEW_DIR/left_out.tsv. Labels
+(utt2label), turns (rttm) and trials of the others go along.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ESPnet opens the second column of ``wav.scp`` with soundfile: no pipes, no archives, no segments, no resampling. Files
 that are already mono wav or flac at 16 kHz are passed through as absolute paths; everything else is decoded, once, to
 ``wav/*.flac`` in the new directory. Utterances that cannot be used (too long, too short, more tokens than frames) are
-left out and listed, with the reason, in ``left_out.tsv``.
+left out and listed, with the reason, in ``left_out.tsv``. Labels, turns and trials of what is left go along.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from s3router.data.tokens import TokenIds
 from s3router.data.validate import misfit
 from s3router.errors import DataError
 from s3router.files import UNFINISHED, clean_unfinished, write_lines
+
+_BESIDE = {"utt2label": (0,), "rttm": (1,), "trials": (1, 2)}
+"""Further files of a directory, and the columns of a line that name utterances."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def format_dir(
     for path in (target / "wav").iterdir():  # of an earlier input
         if os.fspath(path.resolve()) not in used and not path.match(UNFINISHED):
             path.unlink()
+    _write_beside(source, target, {u.utt for u in kept})
     return Formatted(DataDir(target, kept).write(target), left_out)
 
 
@@ -147,6 +151,21 @@ def as_is(source: str, rate: int) -> Seconds | None:
     if not found.whole_numbers:
         read_native(source)  # refuses what are no numbers
     return found.seconds
+
+
+def _write_beside(source: Path, target: Path, kept: set[str]) -> None:
+    """The lines of these files that name what is kept alone; what an earlier input had and this one lacks goes."""
+    for name, columns in _BESIDE.items():
+        try:
+            lines = (source / name).read_text(encoding="utf-8-sig").split("\n")
+        except FileNotFoundError:
+            (target / name).unlink(missing_ok=True)
+            continue
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source / name}: cannot be read ({error}); write it in UTF-8") from None
+        words = ((line, line.split()) for line in lines)
+        good = [line for line, row in words if len(row) > columns[-1] and kept.issuperset(row[n] for n in columns)]
+        write_lines(target / name, good)
 
 
 def _write_left_out(path: Path, rows: list[tuple[str, str]]) -> None:

@@ -57,7 +57,7 @@ class DataDir:
         return cls(Path(path), utts)
 
     def write(self, path: str | os.PathLike) -> DataDir:
-        """Write ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, where all are known, ``utt2dur``, sorted.
+        """Write ``wav.scp``, ``utt2spk``, ``spk2utt`` and, where they are known, ``text`` and ``utt2dur``, sorted.
 
         Each file is whole or absent, and ``wav.scp`` comes last: a directory that has it is complete. Segments are
         written into it as ``source#t=start,end``, which this package reads; `s3router.data.format_wav` cuts them out.
@@ -74,12 +74,12 @@ class DataDir:
             )
         path.mkdir(parents=True, exist_ok=True)
         clean_unfinished(path)
-        for name in ("wav.scp", "segments", "utt2dur"):  # of an earlier content
+        for name in ("wav.scp", "segments", "utt2dur", "text"):  # of an earlier content
             (path / name).unlink(missing_ok=True)
         speakers: dict[str, list[str]] = {}
         for u in utts:
             speakers.setdefault(u.speaker or u.utt, []).append(u.utt)
-        files = {"text": [f"{u.utt} {u.text}" for u in utts]}
+        files = {"text": [f"{u.utt} {u.text}" for u in utts]} if any(u.text for u in utts) or not utts else {}
         files["utt2spk"] = [f"{u.utt} {u.speaker or u.utt}" for u in utts]
         files["spk2utt"] = [f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())]
         if all(u.duration is not None for u in utts):

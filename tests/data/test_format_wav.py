@@ -126,6 +126,25 @@ def test_what_cannot_be_used_is_left_out_and_listed(five, change, tmp_path):
     assert result.left_out[0][1].startswith("too many tokens: CTC needs 35 frames")
 
 
+def test_labels_turns_and_trials_of_what_is_left_go_along(five, tmp_path):
+    (five / "text").unlink()
+    utts = sorted(DataDir.read(five, need_text=False).with_durations().utts, key=lambda u: u.duration)
+    longest, short, other = utts[-1].utt, utts[0].utt, utts[1].utt
+    ids = sorted(u.utt for u in utts)
+    (five / "utt2label").write_text("".join(f"{utt} change language ; none\n" for utt in ids))
+    (five / "rttm").write_text("".join(f"SPEAKER {utt} 1 0 0.1 <NA> <NA> a <NA> <NA>\n" for utt in (short, longest)))
+    (five / "trials").write_text(f"1 {short} {other}\n0 {short} {longest}\n")
+    format_dir(five, tmp_path / "new", need_text=False, max_seconds=utts[-1].duration - 0.01)
+    left = [utt for utt in ids if utt != longest]
+    assert (tmp_path / "new/utt2label").read_text() == "".join(f"{utt} change language ; none\n" for utt in left)
+    assert (tmp_path / "new/rttm").read_text().split()[1] == short
+    assert (tmp_path / "new/trials").read_text() == f"1 {short} {other}\n"
+    assert not (tmp_path / "new/text").exists()
+    (five / "utt2label").unlink()
+    format_dir(five, tmp_path / "new", need_text=False)
+    assert not (tmp_path / "new/utt2label").exists()
+
+
 def test_nothing_left_is_an_error(five, tmp_path):
     with pytest.raises(DataError, match=r"nothing is left, e\.g\. it_carlo-dictate_forhelp: too short"):
         format_dir(five, tmp_path / "out", min_frames=1000)
