@@ -37,22 +37,22 @@ def parser() -> argparse.ArgumentParser:
     without = "do not load the backbone: no initial masks, magnitudes, heads, representations"
     add("--bits-only", action="store_true", help=without)
     languages = "the language of a route whose name is no code of it, as in asr1=yor (ISO 639), or none, as in st=none"
-    add("--language", nargs="+", default=[], metavar="ROUTE=CODE", help=languages)
+    add("--language", nargs="+", action="extend", default=[], metavar="ROUTE=CODE", help=languages)
     sets = "typological features of lang2vec, or none (default: inventory phonology syntax family geography)"
     add("--typology", nargs="+", metavar="SET", help=sets)
     relate = (
         "another measure of pairs: a table with the columns a, b (routes) and value, such as error rates of transfer"
     )
-    add("--relate", nargs="+", default=[], metavar="NAME=CSV", help=relate)
+    add("--relate", nargs="+", action="extend", default=[], metavar="NAME=CSV", help=relate)
     audio = (
         "recordings, folders, wav.scp files or data directories that frozen and routed representations are compared on"
     )
-    add("--audio", nargs="+", default=[], metavar="INPUT", help=audio)
+    add("--audio", nargs="+", action="extend", default=[], metavar="INPUT", help=audio)
     speech = (
         "data directories with texts of the routes' own languages, on which the purity of characters is measured with "
         "and without masks: a path with {lang} in it, and LANG=PATH for others"
     )
-    add("--speech", nargs="+", default=[], metavar="DIR", help=speech)
+    add("--speech", nargs="+", action="extend", default=[], metavar="DIR", help=speech)
     add("--frames", type=int, default=512, help="frames of each batch of audio that are compared (%(default)s)")
     permutations = "random permutations of each test when there are more than eight routes (%(default)s)"
     add("--permutations", type=int, default=9_999, help=permutations)

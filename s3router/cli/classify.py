@@ -31,10 +31,12 @@ def parser() -> argparse.ArgumentParser:
     route_options.add_inputs(result)
     route_options.add_model(result)
     add = result.add_argument
-    add("--route", nargs="+", metavar="ROUTE", help="the tasks to classify by (default: all that --routes holds)")
+    which = "the tasks to classify by (default: all that --routes holds)"
+    add("--route", nargs="+", action="extend", metavar="ROUTE", help=which)
     add("--top", type=int, default=1, metavar="N", help="a line for each of the N most probable labels (%(default)s)")
     add("--json", action="store_true", help="one JSON object per recording and route")
-    add("--score", nargs="+", metavar="ROUTE=DIR", help="classify labelled directories and score them, not inputs")
+    score = "classify labelled directories and score them, not inputs"
+    add("--score", nargs="+", action="extend", metavar="ROUTE=DIR", help=score)
     add("--output-dir", type=Path, help="where --score writes predict_ROUTE/, as s3router superb-predict does")
     add("--fold", type=int, choices=range(1, 6), default=1, help="of emotion recognition, for --score (%(default)s)")
     return result

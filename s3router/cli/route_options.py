@@ -43,7 +43,8 @@ def add_model(parser: argparse.ArgumentParser, routes_needed: bool = True) -> No
     """``--routes``, the backbone, the device, batches."""
     add = parser.add_argument
     what = "mask packs (s3router pack), experiment folders, or repositories of packs (USER/NAME@REVISION)"
-    add("--routes", nargs="+", type=Path, required=routes_needed, default=[], metavar="PACK", help=what)
+    several = {"nargs": "+", "action": "extend", "default": []}
+    add("--routes", **several, type=Path, required=routes_needed, metavar="PACK", help=what)
     add_backbone(parser)
 
 

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     what = "mask packs, folders of them (new ones are found), or repositories of packs (USER/NAME@REVISION)"
-    add("--routes", nargs="+", type=Path, required=True, metavar="PACK", help=what)
+    add("--routes", nargs="+", action="extend", type=Path, required=True, metavar="PACK", help=what)
     by = "auto by a classifier (s3router langid --fit) instead of the routes' confidences: a part of one pass"
     add("--langid", type=Path, metavar="PACK", help=by)
     add("--analysis", type=Path, metavar="FOLDER", help="of s3router analyze: served, and linked by the page")

@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     form = result.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line, with the confidence of each route")
     form.add_argument("--kaldi", action="store_true", help="lines as in Kaldi's text: id, blank, words")
-    add("--score", nargs="+", metavar="LANG=DIR", help="transcribe data directories and score them, instead of inputs")
+    score = "transcribe data directories and score them, instead of inputs"
+    add("--score", nargs="+", action="extend", metavar="LANG=DIR", help=score)
     add("--output-dir", type=Path, help="where --score writes decode_LANG/, as s3router decode does")
     return result
 

@@ -61,6 +61,11 @@ class Listening:
         """Code of the texts' language."""
         return self.text_language or self.language or "en"
 
+    @property
+    def spaced(self) -> bool:
+        """Whether blanks part the words of that language."""
+        return self.written_in not in UNSPACED
+
     def window(self, wave: Tensor) -> int:
         """Samples of a waveform's window."""
         return window_of(len(wave), self.window_step)
@@ -79,9 +84,7 @@ class Listening:
 
         That form is made of each word by itself. Where a rule looks at several of them, joined they are not the text.
         """
-        words = timed_words(
-            recogniser.tokenizer, heard.tokens, heard.scores, heard.times, self.written_in not in UNSPACED
-        )
+        words = timed_words(recogniser.tokenizer, heard.tokens, heard.scores, heard.times, self.spaced)
         tidied = [replace(word, word=self.tidy(word.word)) for word in words]
         return outside_pauses([word for word in tidied if word.word], wave.cpu().numpy())
 
@@ -177,13 +180,16 @@ class _Piece:
 
 def _joined(pieces: Sequence[_Piece], how: Listening) -> Transcribed:
     found = [piece.heard for piece in pieces]
-    text = how.tidy(" ".join(one.text for one in found))
+    text = how.tidy((" " if how.spaced else "").join(one.text.strip() for one in found))
     counts = [len(one.tokens) + (not one.limited) for one in found]
     sure = sum(one.confidence * count for one, count in zip(found, counts, strict=True)) / max(1, sum(counts))
     words, samples = [], 0
     for piece in pieces:
         before = samples / SAMPLE_RATE
-        words += [replace(word, start=before + word.start, end=before + word.end) for word in piece.words or ()]
+        later = [replace(word, start=before + word.start, end=before + word.end) for word in piece.words or ()]
+        if later and words and not how.spaced:
+            later[0] = replace(later[0], spaced=False)
+        words += later
         samples += piece.samples
     limited, timed = any(one.limited for one in found), pieces[0].words is not None
     return Transcribed(text, sure, sum(counts), len(found), limited, samples / SAMPLE_RATE, words if timed else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -131,3 +132,9 @@ def test_report_counts_by_role():
     assert lines[0].split()[:4] == ["ffn", "2", "tensors", "64"]
     assert lines[2].split()[:4] == ["together", "3", "tensors", "79"]
     assert "removes 7 weights" in lines[3]  # 3 of 32, 3 of 32 and 1 of 15
+
+
+@pytest.mark.parametrize("command", ["transcribe", "classify", "serve"])
+def test_routes_may_be_named_one_by_one(command):
+    parser = importlib.import_module(f"s3router.cli.{command}").parser()
+    assert parser.parse_args(["--routes", "a", "b", "--routes", "c"]).routes == [Path("a"), Path("b"), Path("c")]

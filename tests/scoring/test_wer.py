@@ -223,3 +223,7 @@ def test_diacritics_may_not_count():
     assert without_marks(reference["a"]) == "oro ode se"
     assert plain_cer(reference, hypothesis) == 0.0
     assert score(reference, hypothesis).cer == pytest.approx(5 / 10)
+
+
+def test_a_reference_of_nothing_but_marks_keeps_them():
+    assert plain_cer({"a": "ṣé", "b": "\u0301"}, {"a": "se", "b": ""}) == pytest.approx(1 / 3)

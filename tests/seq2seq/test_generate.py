@@ -7,8 +7,11 @@ import torch
 
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.hypotheses import tidy
+from s3router.data.kaldi import Utterance
+from s3router.data.words import Word, joined
 from s3router.errors import ConfigError
-from s3router.seq2seq.generate import token_limit, transcribe_batch
+from s3router.seq2seq.decode import Listening, listen
+from s3router.seq2seq.generate import Heard, token_limit, transcribe_batch
 from s3router.seq2seq.utterances import WindowSampler
 from s3router.seq2seq.windows import cut, window_of
 from s3router.upstreams.whisper import WINDOW
@@ -83,6 +86,20 @@ def test_a_beam_finds_what_is_at_least_as_likely(recogniser):
     beam = transcribe_batch(recogniser, given, "fr", 6.0, window, beam_size=4)
     for one, other in zip(greedy, beam, strict=True):
         assert other.confidence >= one.confidence - 1e-4
+
+
+@pytest.mark.parametrize(("language", "text"), [("zh", "今天你好"), ("fr", "今天 你好")])
+def test_pieces_of_a_recording_are_joined_as_the_language_is_written(recogniser, monkeypatch, language, text):
+    heard = iter([Heard([1], " 今天", -0.1, False), Heard([1], "你好", -0.1, False)])
+    said = [[Word("今天", 0.0, 1.0, 1.0)], [Word("你好", 0.0, 1.0, 1.0)]]
+    monkeypatch.setattr(Listening, "transcribe", lambda *_: [next(heard)])
+    monkeypatch.setattr(Listening, "words", lambda *_: said.pop(0))
+    utt = Utterance("a", "a.wav", duration=31.0)
+    [(_, found)] = listen(
+        recogniser, [utt], Listening(language, 10.0), read=lambda _: waves(31.0)[0].numpy(), timed=(0,)
+    )
+    assert (found.text, joined(found.words)) == (text, text)
+    assert found.words[1].start > 10
 
 
 def test_a_wave_longer_than_its_window_and_unknown_languages_are_refused(recogniser):
