@@ -133,8 +133,8 @@ def _score(args: argparse.Namespace) -> int:
         extra = {"route": lang, "packs": [str(path) for path in args.routes], "bf16": options.bf16}
         folder = args.output_dir / f"decode_{lang}"
         result = write_output(folder, data, found, tokens, extra | {"device": args.device})
-        print(
-            f"{lang}: WER {100 * result['wer']:.2f} %, CER {100 * result['cer']:.2f} %, {result['n_utts']} utterances, "
-            f"{result['times_real_time']:.0f} times real time -> {folder}"
-        )
+        rates = ("per",) if "per" in result else ("wer", "cer")
+        shown = ", ".join(f"{rate.upper()} {100 * result[rate]:.2f} %" for rate in rates)
+        speed = f"{result['times_real_time']:.0f} times real time"
+        print(f"{lang}: {shown}, {result['n_utts']} utterances, {speed} -> {folder}")
     return 0

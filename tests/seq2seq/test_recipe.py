@@ -84,3 +84,19 @@ def test_what_is_wrong_is_refused_before_anything_runs(recipe, whisper_folder, o
     assert done.returncode != 0
     assert message in done.stderr
     assert not (recipe / "dump").exists()
+
+
+@pytest.mark.parametrize("stage", ["4", "5"])
+def test_later_stages_go_on_with_what_the_recipe_fell_back_to(recipe, stage):
+    own = [f"--{part}={recipe}/sets/{name}" for part, name in (("train-set", "train"), ("valid-set", "dev"))]
+    model = recipe / "exp/en_train_tiny_router_s0.10_seed0/valid.cer_ctc.best.pth"
+    model.parent.mkdir(parents=True)
+    model.write_text("a model")
+    env = {**os.environ, "S3ROUTER_VENV": os.environ.get("S3ROUTER_VENV", str(ROOT / "tools/venv"))}
+    env |= {"S3ROUTER_UPSTREAMS": str(recipe / "none"), "PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
+    words = ["./run.sh", "--skip-data-prep", *own, f"--test-sets={recipe}/sets/test", "--stage", stage]
+    done = subprocess.run(words, cwd=recipe, env=env, capture_output=True, text=True, check=False)
+    said = {"4": "so tiny is used instead", "5": "no model of whisper_base is here, and one of tiny, which is taken"}
+    assert said[stage] in done.stdout + done.stderr
+    assert done.returncode != 0  # nothing has been prepared
+    assert "is missing or empty" in done.stderr

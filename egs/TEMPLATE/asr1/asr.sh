@@ -92,10 +92,18 @@ settle_task() {
 # The upstream that a recipe prefers may be out of reach.
 fall_back() {
     local why
-    [ "${fallback%%=*}" = "${upstream}" ] && [ -z "${upstream_ckpt}" ] || return 0
-    [ "${stage}" -le 3 ] && [ "${stop_stage}" -gt 2 ] || return 0
-    why=$(python -m s3router upstream fetch "${upstream}" 2>&1 >/dev/null) && return 0
-    log "${upstream} cannot be had here, so ${fallback#*=} is used instead, which is far weaker (${why})"
+    [ "${fallback%%=*}" = "${upstream}" ] && [ -z "${upstream_ckpt}" ] && [ "${stop_stage}" -gt 2 ] || return 0
+    if [ "${stage}" -gt 4 ]; then # the model of an earlier call tells which one it was
+        [ ! -e "${best}" ] && (take_fallback && [ -e "${best}" ]) || return 0
+        log "no model of ${upstream} is here, and one of ${fallback#*=}, which is taken"
+    else
+        why=$(python -m s3router upstream fetch "${upstream}" 2>&1 >/dev/null) && return 0
+        log "${upstream} cannot be had here, so ${fallback#*=} is used instead, which is far weaker (${why})"
+    fi
+    take_fallback
+}
+
+take_fallback() {
     upstream=${fallback#*=}
     max_seconds=${asked_seconds:-${max_seconds}}
     [ -z "${wanted_auto-}" ] || task=auto
