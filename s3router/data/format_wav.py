@@ -165,7 +165,10 @@ def _write_beside(source: Path, target: Path, kept: set[str]) -> None:
             raise DataError(f"{source / name}: cannot be read ({error}); write it in UTF-8") from None
         words = ((line, line.split()) for line in lines)
         good = [line for line, row in words if len(row) > columns[-1] and kept.issuperset(row[n] for n in columns)]
-        write_lines(target / name, good)
+        if good:
+            write_lines(target / name, good)
+        else:  # as turns of whole recordings where segments were cut out
+            (target / name).unlink(missing_ok=True)
 
 
 def _write_left_out(path: Path, rows: list[tuple[str, str]]) -> None:

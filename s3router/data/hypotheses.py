@@ -74,22 +74,19 @@ def _spoken_out(hypothesis: str, lang: str) -> str:
     if not any(c.isdigit() for c in hypothesis):
         return hypothesis
     read, position = [], 0
-    try:
-        for match in _NUMBER.finditer(hypothesis):
-            end = match.end()
-            digits = _value(match.group(), lang)
-            ordinal = _ORDINAL[lang].match(hypothesis, end) if lang in _ORDINAL and digits.isdigit() else None
-            if ordinal:
-                words, end = _read(digits, lang, to="ordinal"), ordinal.end()
-            else:
-                words = " ".join(_read(part, lang) for part in digits.split())
-            if lang in _PERCENT and (sign := _SIGN.match(hypothesis, end)):
-                words, end = f"{words} {_PERCENT[lang]}", sign.end()
-            read.append(f"{hypothesis[position : match.start()]} {words} ")
-            position = end
-        return "".join(read) + hypothesis[position:]
-    except Exception:  # languages and numbers that it has no words for end in errors of all kinds
-        return hypothesis
+    for match in _NUMBER.finditer(hypothesis):
+        end = match.end()
+        digits = _value(match.group(), lang)
+        ordinal = _ORDINAL[lang].match(hypothesis, end) if lang in _ORDINAL and digits.isdigit() else None
+        if ordinal:
+            words, end = _read(digits, lang, to="ordinal"), ordinal.end()
+        else:
+            words = " ".join(_read(part, lang) for part in digits.split())
+        if lang in _PERCENT and (sign := _SIGN.match(hypothesis, end)):
+            words, end = f"{words} {_PERCENT[lang]}", sign.end()
+        read.append(f"{hypothesis[position : match.start()]} {words} ")
+        position = end
+    return "".join(read) + hypothesis[position:]
 
 
 def _read(number: str, lang: str, to: str = "cardinal") -> str:
@@ -97,9 +94,12 @@ def _read(number: str, lang: str, to: str = "cardinal") -> str:
 
     if len(number) > (4 if lang == "am" else text.MOST_DIGITS):  # Amharic's words of larger numbers do not end
         return number
-    if number[0] == "0" and number.isdigit():  # 007 is read digit by digit
-        return " ".join(num2words(int(digit), lang=lang) for digit in number)
-    return num2words(float(number) if "." in number else int(number), lang=lang, to=to)
+    try:
+        if number[0] == "0" and number.isdigit():  # 007 is read digit by digit
+            return " ".join(num2words(int(digit), lang=lang) for digit in number)
+        return num2words(float(number) if "." in number else int(number), lang=lang, to=to)
+    except Exception:  # languages and numbers that it has no words for end in errors of all kinds
+        return number
 
 
 def _value(number: str, lang: str) -> str:

@@ -74,12 +74,16 @@ class DataDir:
             )
         path.mkdir(parents=True, exist_ok=True)
         clean_unfinished(path)
-        for name in ("wav.scp", "segments", "utt2dur", "text"):  # of an earlier content
+        for name in ("wav.scp", "segments", "utt2dur"):  # of an earlier content
             (path / name).unlink(missing_ok=True)
         speakers: dict[str, list[str]] = {}
         for u in utts:
             speakers.setdefault(u.speaker or u.utt, []).append(u.utt)
-        files = {"text": [f"{u.utt} {u.text}" for u in utts]} if any(u.text for u in utts) or not utts else {}
+        files = {}
+        if any(u.text for u in utts) or not utts:  # a set that is left without utterances has its file, too
+            files["text"] = [f"{u.utt} {u.text}" for u in utts]
+        else:
+            (path / "text").unlink(missing_ok=True)
         files["utt2spk"] = [f"{u.utt} {u.speaker or u.utt}" for u in utts]
         files["spk2utt"] = [f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())]
         if all(u.duration is not None for u in utts):

@@ -141,8 +141,10 @@ def test_labels_turns_and_trials_of_what_is_left_go_along(five, tmp_path):
     assert (tmp_path / "new/trials").read_text() == f"1 {short} {other}\n"
     assert not (tmp_path / "new/text").exists()
     (five / "utt2label").unlink()
+    (five / "trials").write_text("")
     format_dir(five, tmp_path / "new", need_text=False)
     assert not (tmp_path / "new/utt2label").exists()
+    assert not (tmp_path / "new/trials").exists()
 
 
 def test_nothing_left_is_an_error(five, tmp_path):

@@ -94,7 +94,7 @@ fall_back() {
     local why
     [ "${fallback%%=*}" = "${upstream}" ] && [ -z "${upstream_ckpt}" ] && [ "${stop_stage}" -gt 2 ] || return 0
     if [ "${stage}" -gt 4 ]; then # the model of an earlier call tells which one it was
-        [ ! -e "${best}" ] && (take_fallback && [ -e "${best}" ]) || return 0
+        [ ! -e "${best}" ] && (take_fallback && [ -e "${best}" ]) 2>/dev/null || return 0
         log "no model of ${upstream} is here, and one of ${fallback#*=}, which is taken"
     else
         why=$(python -m s3router upstream fetch "${upstream}" 2>&1 >/dev/null) && return 0
