@@ -147,8 +147,8 @@ class Grid:
         raw: the whole content, for what only one kind of run needs.
         upstream_id: hash of the upstream's files; where they are missing, what the result files name.
         search: ``in turn`` or ``all``: how several learning rates of a method are swept.
-        repeat: the methods that are run with all seeds (at one sparsity), or None: every row is.
-        repeat_at: that sparsity, by method; of those that are not named it is the one that dev picks.
+        repeat: the methods that are run with all seeds (at the sparsities of repeat_at), or None: every row is.
+        repeat_at: those sparsities, by method; of those that are not named it is the one that dev picks.
     """
 
     path: Path
@@ -162,7 +162,7 @@ class Grid:
     select: str
     seeds: tuple[int, ...]
     repeat: tuple[str, ...] | None
-    repeat_at: Mapping[str, float | None]
+    repeat_at: Mapping[str, tuple[float, ...]]
     methods: Mapping[str, Mapping[str, Any]]
     bases: Mapping[str, str]
     titles: Mapping[str, str]
@@ -215,7 +215,9 @@ class Grid:
             select=raw["select"],
             seeds=overrides.seeds or tuple(raw["seeds"]),
             repeat=None if repeat == "all" else tuple(repeat),
-            repeat_at=dict(repeat) if isinstance(repeat, Mapping) else {},
+            repeat_at={m: tuple(listed(at)) for m, at in repeat.items() if at is not None}
+            if isinstance(repeat, Mapping)
+            else {},
             methods=methods,
             bases={name: (raw["methods"][name] or {}).get("method", name) for name in methods},
             titles={name: raw["methods"][name]["title"] for name in methods if "title" in (raw["methods"][name] or {})},

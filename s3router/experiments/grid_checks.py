@@ -253,10 +253,10 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _repeat_at(raw: Mapping[str, Any], sparse: frozenset[str]) -> Iterator[str]:
-    given = {name: value for name, value in raw["repeat"].items() if value is not None}
-    wrong = list(_sparsities("repeat", list(given.values())))
+    given = [(name, value) for name, at in raw["repeat"].items() if at is not None for value in listed(at)]
+    wrong = list(_sparsities("repeat", [value for _, value in given]))
     yield from wrong
-    for name, value in given.items() if not wrong else ():
+    for name, value in given if not wrong else ():
         here = [cell for cell in raw["cells"] if name in sparse & set(listed(cell.get("methods", [])))]
         if name in raw["methods"] and not any(value in listed(cell.get("sparsities", [])) for cell in here):
             yield f"repeat: no cell has {name} at sparsity {value}"

@@ -170,6 +170,12 @@ class Plan:
         done = {sparsity: self.rank(run) for sparsity, run in first.items() if self.known.done(run)}
         return min(done, key=done.get) if done else None
 
+    def repeat_at(self, method: str, cell: Cell) -> tuple[float | None, ...]:
+        """The sparsities at which a method that the grid repeats gets all seeds."""
+        if method in self.grid.repeat_at:
+            return self.grid.repeat_at[method]
+        return (self.best_sparsity(cell, method) if method in cell.sparse else None,)
+
     def runs(self) -> list[Run]:
         """Every run that is known to be wanted, finished or not, in the order in which they should be made.
 
@@ -189,12 +195,10 @@ class Plan:
                 found += [run for row in rows.values() for run in row[1:]]
                 continue
             for method in (method for method in ready if method in self.grid.repeat):
-                best = self.grid.repeat_at.get(method)
-                if best is None and method in cell.sparse:
-                    best = self.best_sparsity(cell, method)
                 settled = all(self.known.settled(row[0]) for (m, _), row in rows.items() if m == method)
-                if settled and (method, best) in rows and self.known.done(rows[method, best][0]):
-                    found += rows[method, best][1:]
+                for sparsity in self.repeat_at(method, cell) if settled else ():
+                    if (method, sparsity) in rows and self.known.done(rows[method, sparsity][0]):
+                        found += rows[method, sparsity][1:]
         unique: dict[str, Run] = {}
         for run in found:
             unique.setdefault(run.key, run)

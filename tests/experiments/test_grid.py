@@ -152,6 +152,9 @@ def test_more_seeds_at_a_sparsity_of_ones_own(tmp_path):
         ("router", 0.1, 1),  # dev would pick 0.3
         ("router", 0.1, 2),
     ]
+    grid = grid_of(tmp_path, repeat={"router": [0.1, 0.3]})
+    runs = [run for run in Plan(grid, EMPTY, sweep=False).everything() if dict(run.at)["lang"] == "en" and run.seed]
+    assert [(run.sparsity, run.seed) for run in runs] == [(0.1, 1), (0.1, 2), (0.3, 1), (0.3, 2)]
 
 
 def test_all_rows_may_be_repeated(tmp_path):
@@ -401,6 +404,7 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"notes": date(2024, 1, 1), "upstream": 5}, "upstream must be text, found 5; notes must be text"),
         ({"train": {"max_updates": "many"}}, "frozen: max_updates 'many' is no number; .*weight: max_updates 'many'"),
         ({"repeat": {"router": 0.2}}, "repeat: no cell has router at sparsity 0.2"),
+        ({"repeat": {"router": [0.1, 0.2]}}, "repeat: no cell has router at sparsity 0.2"),
         ({"repeat": {"weight": 0.1}}, "repeat: no cell has weight at sparsity 0.1"),
         ({"seeds": [0, 1, 0]}, "seeds: 0 stands there twice"),
         ({"cells": [{**GRID["cells"][0], "seeds": [2, 2]}]}, "cell 1: seeds: 2 stands there twice"),
