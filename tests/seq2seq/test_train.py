@@ -41,6 +41,7 @@ def test_what_is_learnt_is_what_the_method_trains(command, tmp_path, whisper_fol
     assert not parts.head
     assert parts.tokens is None
     assert parts.preprocessing["language"] == "fr"
+    assert (parts.training["seed"], parts.training["max_updates"]) == (0, 4)
     weights = dict(plain.model.named_parameters())
     ffn = {name for name in weights if name.endswith(("fc1.weight", "fc2.weight"))}
     if method == "router":

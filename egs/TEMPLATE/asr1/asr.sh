@@ -388,8 +388,11 @@ decode() {
     need_formatted
     decoding_options
     if with_published; then
+        one_at_a_time "${published}/.lock" "decodes ${published}" # runs of several methods and seeds share it
         publish
         decode_by "${published}" "${published}/best.pth"
+        exec 8>&- # that lock, in place of the one of training
+        [ "${stage}" -gt 3 ] || [ "${num_nodes}" -gt 1 ] || one_at_a_time "${exp}/.lock" "decodes ${exp}"
     fi
     decode_by "${exp}" "${best}"
 }
