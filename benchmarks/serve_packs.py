@@ -79,7 +79,7 @@ class Packs:
                 write_pack(path, replace(packs[number], route=route), codec, self.model.backbone)
             else:  # coded once is enough
                 like = folder / f"{routes[number % len(packs)]}.pack"
-                tensors, description, version = read_container(like, FORMAT_VERSION)
+                tensors, description, version, _ = read_container(like, FORMAT_VERSION)
                 write_container(path, tensors, version, description | {"route": route})
         return routes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3router.api.results import Classification, Transcription
@@ -16,9 +17,10 @@ from s3router.serving.choice import candidates
 from s3router.serving.classify import classify
 from s3router.serving.identify_first import Doubt, transcribe_identified
 from s3router.serving.language_classifier import LanguageClassifier
-from s3router.serving.loading import load_routes
+from s3router.serving.loading import load_routes, pack_of_folder
 from s3router.serving.reading import WaveUtterance, in_order
 from s3router.serving.transcribe import Ranking, Transcript, transcribe
+from s3router.sharing.address import is_address
 from s3router.sharing.pull import local_packs, pull
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Router:
         packs = [packs] if isinstance(packs, str | os.PathLike) else list(packs)
         self.classifier = None if langid is None else LanguageClassifier.load(langid)
         self.model = load_routes(local_packs(packs), upstream, upstream_ckpt, device)
+        if not isinstance(options, BatchOptions | None):
+            raise ConfigError(f"options of type {type(options).__name__}; give BatchOptions(bf16=True) and the like")
         self.options = options or BatchOptions()
         self.doubt = doubt
 
@@ -96,8 +100,16 @@ class Router:
         return self.model.routes
 
     def add(self, pack: PathLike) -> str:
-        """Take in another pack; returns its route. Raises PackError, and ConfigError for a route that is there."""
-        return self.model.add(pack)
+        """Take in another pack, or an experiment's folder; returns its route.
+
+        Raises:
+            PackError: it is damaged, or for another backbone.
+            ConfigError: its route is there already, or it is a repository, which may hold several.
+            CheckpointError: a folder without an experiment.
+        """
+        if is_address(pack):
+            raise ConfigError(f"{pack}: a repository; add the paths that s3router.sharing.pull.pull gives, one by one")
+        return self.model.add(pack_of_folder(pack) if Path(pack).is_dir() else pack)
 
     def remove(self, route: str) -> None:
         """Forget a route."""
@@ -109,8 +121,8 @@ class Router:
         """The text of one recording.
 
         Args:
-            audio: a path; samples (samples,) at 16 kHz; the bytes of a file; or a cell of an audio column of
-                HuggingFace's ``datasets`` (`s3router.data.waves.waveform`).
+            audio: a path; samples (samples,) at 16 kHz; a file that is open for reading, or its bytes; or a cell of an
+                audio column of HuggingFace's ``datasets`` (`s3router.data.waves.waveform`).
             route: a route, or ``auto``: the surest. None: the only one.
             among: the candidates of ``auto``; by default all routes that transcribe.
             words: with times of words; from whole recognisers they cost another pass of the decoder.
@@ -179,7 +191,7 @@ class Router:
 
     def _result(self, transcript: Transcript, words: bool) -> Transcription:
         head, heard = self.model.text_head(transcript.route), transcript.heard
-        timed = heard.timed(head.tokens, self.model.stride) if words else None
+        timed = heard.timed(head, self.model.stride, transcript.seconds) if words else None
         return Transcription(
             transcript.text,
             transcript.route,

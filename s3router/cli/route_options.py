@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from s3router.data.kaldi import Utterance
     from s3router.serving.routed_model import RoutedModel
 
-
+EXPERIMENTS = ("config.yaml", "config.json", "seq2seq.json", "selected")
+"""What a folder holds that training or a selection wrote; known here without loading what reads it."""
 _OWN = re.compile(r"([\w.-]+)=(.+)")  # LANG=PATH
 
 ESCAPES: Mapping[str, str] = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -106,7 +107,7 @@ def _is_route(path: Path) -> bool:
     if is_address(path):
         return True
     if path.is_dir():
-        return any((path / name).exists() for name in ("config.yaml", "config.json", "selected"))
+        return any((path / name).exists() for name in EXPERIMENTS)
     return path.suffix == ".pack" or looks_like_pack(path)
 
 

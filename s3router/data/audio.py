@@ -33,6 +33,8 @@ SAMPLE_RATE = 16000
 PIPE_TIMEOUT = "S3ROUTER_PIPE_TIMEOUT"
 """Environment variable: seconds after which a pipe of wav.scp counts as hung (default 600; 0: no limit)."""
 
+LOUDEST = 2.0**32
+"""Samples above it, at a full scale of 1, are damage: 32-bit numbers that were never scaled are below."""
 RATES = range(1000, 768_001)
 """Sample rates that recordings may have, in Hz; a header that says another is damaged, or wants memory."""
 
@@ -145,12 +147,20 @@ def read_native(source: str | os.PathLike) -> tuple[np.ndarray, int]:
 
 def _checked(source: str, samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
     if samples.size == 0:
-        raise DataError(f"{source}: no audio in it; fetch or make the recording again, or remove it from wav.scp")
-    if not np.isfinite(samples).all():
-        raise DataError(
-            f"{source}: contains NaN or infinite samples; make the recording again, or remove it from wav.scp"
-        )
+        raise DataError(f"{source}: no audio in it; fetch or make the recording again, or leave it out")
+    check_samples(samples, source)
     return samples, check_rate(rate, source)
+
+
+def check_samples(samples: np.ndarray, name: str) -> None:
+    """Raise DataError where samples are not finite, or so large that a model's arithmetic would not be."""
+    loudest = float(np.abs(samples).max(initial=0.0))
+    if not math.isfinite(loudest):  # NaN is the largest, too
+        raise DataError(f"{name}: contains NaN or infinite samples; make the recording again, or leave it out")
+    if loudest > LOUDEST:
+        raise DataError(
+            f"{name}: samples of up to {loudest:.3g}, where full scale is 1; make the recording again, or leave it out"
+        )
 
 
 def check_rate(rate: int, name: str) -> int:

@@ -81,6 +81,8 @@ def problems_as_error(problems: Sequence[str]) -> DataError:
 
 
 def _behind(path: str) -> Iterator[Utterance]:
+    if not path:  # which would be the current folder
+        raise DataError("an empty path among the recordings; name a file or a folder")
     folder = Path(path)
     if folder.is_dir():
         if (folder / "wav.scp").is_file():

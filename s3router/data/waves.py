@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from s3router.data.audio import SAMPLE_RATE, check_rate, no_command, read_audio, read_bytes, resample
+from s3router.data.audio import SAMPLE_RATE, check_rate, check_samples, no_command, read_audio, read_bytes, resample
 from s3router.errors import DataError
 
 
@@ -17,8 +17,8 @@ def waveform(audio: Any, name: str = "audio") -> np.ndarray:
 
     Args:
         audio: samples at 16 kHz (a numpy array or a tensor of one dimension; whole numbers of 8, 16 or 32 bits
-            are PCM); the bytes of a file of any format; or a cell of an audio column of HuggingFace's ``datasets``:
-            ``array`` and ``sampling_rate``, or ``bytes``, or ``path``.
+            are PCM); a file of any format that is open for reading, or its bytes; or a cell of an audio column
+            of HuggingFace's ``datasets``: ``array`` and ``sampling_rate``, or ``bytes``, or ``path``.
         name: names it in messages.
 
     Raises:
@@ -30,10 +30,12 @@ def waveform(audio: Any, name: str = "audio") -> np.ndarray:
             return _file(audio, name)
         try:
             audio, rate = audio["array"], int(audio["sampling_rate"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise DataError(f"{name}: array without a sampling_rate in Hz; give both") from None
         check_rate(rate, name)
-    if isinstance(audio, bytes | bytearray):
+    if hasattr(audio, "read"):
+        audio = _read(audio, name)
+    if isinstance(audio, bytes | bytearray | memoryview):
         return read_bytes(bytes(audio), name)
     if hasattr(audio, "detach"):
         audio = audio.detach().cpu()
@@ -49,9 +51,18 @@ def waveform(audio: Any, name: str = "audio") -> np.ndarray:
     if samples.dtype.kind == "i":
         samples = samples / (np.iinfo(samples.dtype).max + 1)
     samples = samples.astype(np.float32)
-    if not np.isfinite(samples).all():
-        raise DataError(f"{name}: NaN or infinite samples; make the recording again, or leave it out")
+    check_samples(samples, name)
     return samples if rate == SAMPLE_RATE else resample(samples, rate, SAMPLE_RATE)
+
+
+def _read(file: Any, name: str) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # the latter: it is closed
+        raise DataError(f"{name}: the file cannot be read ({error}); give its path") from None
+    if not isinstance(content, bytes):
+        raise DataError(f"{name}: a file that is open for text; open it with mode 'rb', or give its path")
+    return content
 
 
 def _file(cell: Mapping[str, Any], name: str) -> np.ndarray:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from s3router.data.audio import Seconds
 
+UNSPACED = frozenset(("zh", "yue", "ja", "th", "lo", "my"))
+"""Codes of languages that are written without blanks between words."""
+
 
 @dataclass(frozen=True)
 class Word:

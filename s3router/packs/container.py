@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def refuse(path: str | os.PathLike, what: str, todo: str = "Copy or download the
 def looks_like_pack(path: str | os.PathLike) -> bool:
     """Whether a file begins as a pack does; nothing else of it is checked."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             return file.read(_PLACE)[8:] == _START
     except OSError:
         return False
@@ -101,8 +101,8 @@ def write_container(
 
 def read_container(
     path: str | os.PathLike, version: int, kind: str = FORMAT
-) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any], int]:
-    """The tensors (read-only views, BF16 as its bits), the JSON object and the format of a file.
+) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, Any], int, int]:
+    """The tensors (read-only views, BF16 as its bits), the JSON object, the format and the bytes of a file.
 
     Args:
         path: the file.
@@ -119,15 +119,18 @@ def read_container(
     header = _json(path, content[8 : 8 + size], "header")
     metadata = header.pop("__metadata__", None)
     _check_metadata(path, metadata, version, kind)
+    if (lacking := 8 + size + _end_of(header) - len(content)) > 0:
+        refuse(path, f"cut short: {lacking:,} bytes are missing")
     _check_sum(path, content, metadata["checksum"])
     arrays = _arrays(path, header, memoryview(content)[8 + size :])
-    return arrays, _json(path, metadata["pack"].encode(), "description"), int(metadata["format_version"])
+    description = _json(path, metadata["pack"].encode(), "description")
+    return arrays, description, int(metadata["format_version"]), len(content)
 
 
 def kind_of(path: str | os.PathLike) -> str | None:
     """Which of `KINDS` a file says that it is, unchecked; None: neither, or it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             size = int.from_bytes(file.read(8), "little")
             metadata = json.loads(file.read(size if size <= MAX_HEADER else 0))["__metadata__"]
             return metadata["format"] if metadata["format"] in KINDS else None
@@ -135,15 +138,28 @@ def kind_of(path: str | os.PathLike) -> str | None:
         return None
 
 
+class _NoFileError(OSError):
+    """A device, a pipe or the like."""
+
+
+def _opened(path: str | os.PathLike) -> BinaryIO:
+    """A file to read; raises OSError. Does not wait for somebody to write into a pipe."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _NoFileError
+    return file
+
+
 def _read(path: str | os.PathLike) -> bytes:
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                refuse(path, "not a file", "Name a .pack file.")
-            if status.st_size > MAX_FILE:
-                refuse(path, f"{status.st_size:,} bytes are more than a pack can have ({MAX_FILE:,})")
-            return file.read(status.st_size)
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE:
+                refuse(path, f"{size:,} bytes are more than a pack can have ({MAX_FILE:,})")
+            return file.read(size)
+    except _NoFileError:
+        refuse(path, "not a file", "Name a .pack file.")
     except FileNotFoundError:
         refuse(path, "no such pack", "Correct the path, or write one with s3router pack.")
     except OSError as error:
@@ -229,6 +245,12 @@ def _arrays(path: str | os.PathLike, header: dict[str, Any], data: memoryview) -
     if end != len(data):
         refuse(path, f"{len(data) - end:,} bytes behind its last tensor")
     return arrays
+
+
+def _end_of(header: dict[str, Any]) -> int:
+    """Where the last tensor should end, in bytes behind the header; 0 where that is not to be seen."""
+    places = [entry.get("data_offsets") for entry in header.values() if isinstance(entry, dict)]
+    return max((place[-1] for place in places if _whole(place) and place), default=0)
 
 
 def _whole(values: Any) -> bool:

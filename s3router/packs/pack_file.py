@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,7 +152,7 @@ def read_parts(path: str | os.PathLike) -> Parts:
     Raises:
         PackError: as `read_pack`.
     """
-    tensors, text, version = read_container(path, FORMAT_VERSION)
+    tensors, text, version, size = read_container(path, FORMAT_VERSION)
     try:
         description = from_json(text, version)
     except Malformed as error:
@@ -166,7 +165,7 @@ def read_parts(path: str | os.PathLike) -> Parts:
             refuse(path, f"tensor {name!r} ({dtype}, {array.ndim} dimensions) does not belong into it")
     if lacking:
         refuse(path, f"lacks {', '.join(lacking[:3])}")
-    return Parts(description, tensors, Path(path).stat().st_size)
+    return Parts(description, tensors, size)
 
 
 def _belongs(name: str, dtype: str, kinds: Mapping[str, str], description: Description) -> bool:

@@ -18,12 +18,12 @@ from s3router.asr.decode_output import Transcripts, write_output
 from s3router.data.audio import SAMPLE_RATE, Seconds, read_audio
 from s3router.data.hypotheses import tidy
 from s3router.data.kaldi import DataDir, Utterance, summary, too_short
-from s3router.data.words import Word
+from s3router.data.words import UNSPACED, Word
 from s3router.errors import DataError
 from s3router.scoring.files import shorten, trn_names
 from s3router.seq2seq.generate import Heard, transcribe_batch
 from s3router.seq2seq.windows import STEP, cut, window_of
-from s3router.seq2seq.word_times import UNSPACED, outside_pauses, timed_words
+from s3router.seq2seq.word_times import outside_pauses, timed_words
 from s3router.upstreams.whisper import FRAME, WINDOW_SECONDS
 
 if TYPE_CHECKING:

@@ -161,6 +161,7 @@ class Seq2SeqExperiment(Experiment):
                 "window_step": options["window_step"],
             },
             mask=as_json(mask),
-            training={"task": KIND} | {n: as_json(options[n]) for n in recorded if options.get(n) not in (None, "", {})},
+            training={"task": KIND}
+            | {n: as_json(options[n]) for n in recorded if options.get(n) not in (None, "", {})},
             corpus="/".join(Path(options["train_dir"]).parts[-2:]),
         )

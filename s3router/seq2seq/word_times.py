@@ -23,8 +23,6 @@ from s3router.data.words import Word
 if TYPE_CHECKING:
     from transformers import WhisperTokenizer
 
-UNSPACED = frozenset(("zh", "yue", "ja", "th", "lo", "my"))
-"""Codes of Whisper's languages that are written without blanks between words."""
 PAUSE: Seconds = 0.15
 """The shortest silence that belongs to no word: longer than those before p, t and k."""
 _OPENING = frozenset("¿¡")  # besides Unicode's categories of opening brackets and quotes

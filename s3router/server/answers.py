@@ -20,14 +20,18 @@ from s3router.data.audio import Seconds
 from s3router.server.catalogue import Catalogue
 from s3router.server.decoding import Decoders
 from s3router.server.engine import Engine
-from s3router.server.formats import subtitles, text_of, verbose, verbose_segment
+from s3router.server.formats import blank_between, subtitles, text_of, verbose, verbose_segment
 from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
 from s3router.server.refusal import FAULT, body_of
 from s3router.server.transcription import Transcription
+from s3router.server.uploads import deadline_at
 from s3router.server.wanted import SUBTITLES, Wanted
 
 logger = logging.getLogger(__name__)
+
+UNREAD: Seconds = 10.0
+"""How long after its time a stream may go on being sent to a client that hardly reads."""
 
 
 @dataclass
@@ -101,11 +105,13 @@ class Stream(StreamingResponse):
 
     Attributes:
         held: ends with the stream, whether it was read to its end or not.
-        deadline: the context in which it is made.
+        until: on the event loop's clock: what is not heard then is given up, and soon after that who does not read.
+        seconds: how long that was, for the message.
     """
 
     held: contextlib.ExitStack
-    deadline: contextlib.AbstractAsyncContextManager[None]
+    until: float
+    seconds: Seconds
 
     def __init__(self, work: Transcription, record: Record):
         super().__init__(self._lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -114,15 +120,22 @@ class Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.held:
             try:
-                await super().__call__(scope, receive, send)
+                async with asyncio.timeout_at(self.until + UNREAD):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                self.record.status = 503
             finally:
                 self.work.cancel()
 
     async def _lines(self) -> AsyncIterator[str]:
+        events = _events(self.work, self.record)
         try:
-            async with self.deadline:
-                async for event in _events(self.work, self.record):
-                    yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+            while True:
+                async with deadline_at(self.until, self.seconds):  # not while a line is being sent
+                    event = await anext(events, None)
+                if event is None:
+                    break
+                yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
             yield "data: [DONE]\n\n"
         except HTTPException as error:
             yield self._refused(error)
@@ -138,13 +151,14 @@ class Stream(StreamingResponse):
 
 async def _events(work: Transcription, record: Record) -> AsyncIterator[dict[str, Any]]:
     """OpenAI's events of a stream: a delta for each piece, then the whole; with what was asked for of both."""
-    wanted, segments, written = work.wanted, [], False
+    wanted, segments, before = work.wanted, [], None
     languages = {found.route: found.language or found.route for found in wanted.routes}
     async for segment in work.segments():
         segments.append(segment)
-        text = segment.heard.text
-        event: dict[str, Any] = {"type": "transcript.text.delta", "delta": f" {text}" if written and text else text}
-        written = written or bool(text)
+        heard = segment.heard
+        text = blank_between(before, heard) + heard.text if heard.text else ""
+        before = heard if heard.text else before
+        event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
         if wanted.form == "verbose_json":
             event["segment"] = verbose_segment(len(segments) - 1, segment, languages)
         yield event

@@ -8,7 +8,7 @@ import hmac
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def create_app(service: Service) -> FastAPI:
     # FastAPI's own pages of documentation fetch scripts from elsewhere; /openapi.json says the same.
     app = FastAPI(title="s3router", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     if service.hosts is not None:
-        app.add_middleware(_CalledBy, hosts=service.hosts)
+        app.add_middleware(_CalledBy, hosts=service.hosts, pages=service.key is not None)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     _add_general(app, service)
@@ -91,17 +91,28 @@ def create_app(service: Service) -> FastAPI:
 
 
 class _CalledBy:
-    """Refuses requests that call the server by other names than these."""
+    """Refuses requests that call the server by other names than these; unless `pages`, what other hosts' pages post."""
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]):
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...], pages: bool):
+        self._app, self._hosts, self._pages = app, hosts, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and self._name(scope) not in self._hosts:
             message = f"this server answers as {', '.join(self._hosts)}; --host lets other machines and names in"
             app = JSONResponse(body_of(Refusal(400, message, "invalid_host")), 400)
+        elif scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and self._elsewhere(scope):
+            message = "a page from elsewhere may not use this server, which asks for no key; use its own page at /"
+            app = JSONResponse(body_of(Refusal(403, message, "invalid_origin")), 403)
         await app(scope, receive, send)
+
+    def _elsewhere(self, scope: Scope) -> bool:
+        """Whether a browser says that a page of another host sends this, which it may send without asking first."""
+        origin = Headers(scope=scope).get("origin")
+        if origin is None or self._pages:
+            return False
+        host = re.sub(r":\d*$", "", origin.lower().partition("://")[2])
+        return host not in self._hosts
 
     @staticmethod
     def _name(scope: Scope) -> str:
@@ -119,11 +130,12 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 def _add_general(app: FastAPI, service: Service) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], response_class=HTMLResponse, include_in_schema=False)
     async def page() -> Response:
         headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
         return HTMLResponse(PAGE.read_bytes(), headers=headers)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     def health() -> Response:
         """Whether transcriptions are answered, and what is in memory."""
@@ -171,21 +183,25 @@ def _add_models(app: FastAPI, service: Service) -> None:
             "resident_bytes": resident.get(found.route, 0),
         }
 
+    def surest(routes: Collection[Found]) -> list[dict[str, Any]]:
+        several = sum(found.transcribes for found in routes) > 1
+        about = {"object": "model", "created": 0, "owned_by": "s3router", "parent": service.upstream}
+        return [{"id": AUTO} | about] if several else []
+
     @app.get("/v1/models", dependencies=authorised)
     def models() -> dict[str, Any]:
         """A model for each route; ``auto`` stands for the surest of those that transcribe."""
         routes = list(service.catalogue.routes.values())
         resident = service.engine.resident  # made anew whenever it is asked for
         listed = [described(found, resident) for found in routes]
-        if sum(found.transcribes for found in routes) > 1:
-            listed.append(
-                {"id": AUTO, "object": "model", "created": 0, "owned_by": "s3router", "parent": service.upstream}
-            )
-        return {"object": "list", "data": listed}
+        return {"object": "list", "data": [*listed, *surest(routes)]}
 
     @app.get("/v1/models/{name}", dependencies=authorised)
     def model(name: str) -> dict[str, Any]:
         """One of them."""
+        known = service.catalogue.routes
+        if name == AUTO and name not in known and (found := surest(known.values())):
+            return found[0]
         return described(one(name), service.engine.resident)
 
     if not service.loading:
@@ -204,10 +220,11 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/models/{name}/unload", dependencies=authorised)
     async def unload(name: str) -> dict[str, Any]:
-        """Have it out of memory; the next request loads it again."""
-        found = await asyncio.to_thread(one, name)
+        """Have it out of memory; the next request loads it again, unless its pack has gone."""
+        found = None if name in service.engine.resident else await asyncio.to_thread(one, name)
         await asyncio.wrap_future(service.engine.unload(name))
-        return described(found, service.engine.resident)
+        found = found or service.catalogue.routes.get(name)
+        return {"id": name, "object": "model", "resident_bytes": 0} if found is None else described(found, {})
 
 
 def _add_transcriptions(app: FastAPI, service: Service) -> None:
@@ -241,7 +258,7 @@ def _add_transcriptions(app: FastAPI, service: Service) -> None:
                     stack.callback(close_uploads, form)
                     response = await unless_gone(request, answer(form, *parts, record))
                 if isinstance(response, Stream):
-                    response.held, response.deadline = stack.pop_all(), deadline_at(deadline, service.limits.timeout)
+                    response.held, response.until, response.seconds = stack.pop_all(), deadline, service.limits.timeout
             except HTTPException as error:
                 record.status = error.status_code
                 error.headers = {**(error.headers or {}), "x-request-id": record.id}

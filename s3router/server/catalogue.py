@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 RESCAN = 1.0  # seconds between two looks at the disk
 
-Stamp = tuple[int, int, int]  # a file's inode, bytes and time of change
+Stamp = tuple[int, int, int, int]  # a file's inode, bytes, and times of change: of its content, of its permissions
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Found:
         route: its name.
         path: its file.
         stamp: tells one content of the file from another.
+        seen: counts what was found, so that a later one has more.
         kind: ``ctc``, ``recogniser`` (a whole one) or ``classifier``.
         meta: what it says of itself.
     """
@@ -40,6 +41,7 @@ class Found:
     stamp: Stamp
     kind: str
     meta: PackMeta
+    seen: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -55,6 +57,10 @@ class Found:
     def language(self) -> str | None:
         """The language's code, from its settings, or from the route's name if that looks like one; None: unknown."""
         return language_of(self.route, self.meta)
+
+
+class _Unreadable(str):
+    """What is wrong with a pack that could not even be read."""
 
 
 class Catalogue:
@@ -76,9 +82,9 @@ class Catalogue:
         self._said: set[str] = set()
         self._stamps: dict[Path, Stamp | None] = {}
         self._routes: dict[str, Found] = {}
-        self._looked = -RESCAN
+        self._looked, self._seen = -RESCAN, 0
         self._given = {path for path in self._sources if not path.is_dir()}
-        self._look()
+        self._look(first=True)
         if problems := [self._known[path] for path in self._given if isinstance(self._known.get(path), str)]:
             raise PackError(problems[0])
         if not self._routes:
@@ -86,11 +92,14 @@ class Catalogue:
 
     @property
     def routes(self) -> dict[str, Found]:
-        """All routes, as they lie on disk now; looks at most once a second."""
-        with self._lock:
-            if time.monotonic() - self._looked >= RESCAN:
-                self._look()
-            return dict(self._routes)
+        """All routes, as they lie on disk now; looks at most once a second, and in one thread at a time."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if time.monotonic() - self._looked >= RESCAN:
+                    self._look()
+            finally:
+                self._lock.release()
+        return dict(self._routes)
 
     def route(self, name: str) -> Found:
         """One of them. Raises ConfigError for unknown ones."""
@@ -99,7 +108,7 @@ class Catalogue:
             raise unknown_route(name, routes)
         return routes[name]
 
-    def _look(self) -> None:
+    def _look(self, first: bool = False) -> None:
         files = packs_in(self._sources)
         for path in self._known.keys() - set(files):
             del self._known[path], self._stamps[path]
@@ -107,8 +116,8 @@ class Catalogue:
             stamp = stamp_of(path)
             if path in self._stamps and self._stamps[path] == stamp:
                 continue
-            self._stamps[path] = stamp
             read = self._read(path, stamp)
+            self._stamps[path] = None if isinstance(read, _Unreadable) else stamp  # which may pass: look again
             if isinstance(read, Found) or not isinstance(self._known.get(path), Found):
                 self._known[path] = read
             if isinstance(read, str):  # one that was good goes on as it was, as long as it is in memory
@@ -120,7 +129,7 @@ class Catalogue:
             other = routes.setdefault(found.route, found)
             if other is not found:
                 message = f"{other.path} and {found.path} are both of route {found.route!r}; give one another name"
-                if not self._routes:
+                if first:
                     raise ConfigError(message)
                 self._say(message)
         self._routes, self._looked = routes, time.monotonic()
@@ -137,7 +146,7 @@ class Catalogue:
         try:
             description = read_parts(path).description
         except PackError as error:
-            return str(error)
+            return _Unreadable(error) if isinstance(error.__context__, OSError) else str(error)
         meta = description.meta
         kind = "recogniser" if meta.whole else "classifier" if description.tokens is None else "ctc"
         here = self._fingerprint(meta.whole)
@@ -145,7 +154,8 @@ class Catalogue:
             return f"{path}: for a whole recogniser, which was not loaded; start the server again with it"
         if meta.fingerprint != here:
             return f"{path}: for another backbone ({meta.backbone}, fingerprint {meta.fingerprint}; this one is {here})"
-        return Found(description.route, path, stamp, kind, meta)
+        self._seen += 1
+        return Found(description.route, path, stamp, kind, meta, self._seen)
 
 
 def packs_in(sources: Collection[Path]) -> list[Path]:
@@ -160,4 +170,4 @@ def stamp_of(path: Path) -> Stamp | None:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -22,7 +22,6 @@ import numpy as np
 from s3router.asr.ctc_decode import BatchOptions, plan_batches
 from s3router.data.audio import SAMPLE_RATE, Seconds
 from s3router.data.kaldi import Utterance
-from s3router.data.tokens import TokenIds
 from s3router.data.words import Word
 from s3router.errors import S3RouterError
 from s3router.server.catalogue import Found
@@ -32,7 +31,7 @@ from s3router.server.residents import Residents
 from s3router.server.turns import Turns
 from s3router.serving.language_classifier import LanguageClassifier, pooled
 from s3router.serving.route_heads import dev_figures
-from s3router.serving.routed_model import RoutedModel
+from s3router.serving.routed_model import RoutedModel, TextHead
 from s3router.serving.transcribe import Hypothesis, hear, ranking_by
 
 logger = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ class Heard:
         tokens: ids of its tokens; none for a whole recogniser.
         confidence: log probability per token; minus infinity where nothing was written.
         scores: see `s3router.serving.transcribe.Transcript`.
+        spaced: whether blanks part the words of that route's language.
         words: with times from the beginning of the piece; None of a whole recogniser that was not asked for them.
         queued, computed: how long it waited, for its turn and while others had theirs, and how long the model worked
             on it.
@@ -62,6 +62,7 @@ class Heard:
     tokens: list[int]
     confidence: float
     scores: dict[str, float]
+    spaced: bool
     words: list[Word] | None
     queued: Seconds
     computed: Seconds
@@ -88,7 +89,7 @@ class Piece:
     due: Seconds = 0.0
     arrived: float = 0.0
     computed: float = 0.0
-    heard: dict[str, tuple[Hypothesis, TokenIds | None]] = field(default_factory=dict)
+    heard: dict[str, tuple[Hypothesis, TextHead]] = field(default_factory=dict)
     scores: dict[str, float] | None = None  # of a classifier
 
     @property
@@ -349,7 +350,7 @@ class Engine:
             for index, heard in hear(
                 self.model, utts, [found.route], self.options, read=lambda index: pieces[index].wave, timed=timed
             ):
-                pieces[index].heard[found.route] = heard[found.route], head.tokens
+                pieces[index].heard[found.route] = heard[found.route], head
         except Exception as error:
             if len(pieces) > 1 and not isinstance(error, S3RouterError):
                 for piece in pieces:
@@ -375,13 +376,13 @@ class Engine:
         hypotheses = {found.route: piece.heard[found.route][0] for found in piece.routes}
         scores = piece.scores or ranking_by(figures).scores(hypotheses)
         best = next(iter(scores))
-        hypothesis, tokens = piece.heard[best]
-        text, words = hypothesis.written(tokens), hypothesis.timed(tokens, self.model.stride)
+        hypothesis, head = piece.heard[best]
+        text, words = hypothesis.written(head.tokens), hypothesis.timed(head, self.model.stride, piece.seconds)
         queued = time.monotonic() - piece.arrived - piece.computed
         self.metrics.queue.observe(queued)
         self.metrics.inference.observe(piece.computed)
-        sure = hypothesis.confidence
-        return Heard(best, text, hypothesis.tokens, sure, scores, words, queued, piece.computed)
+        sure, spaced = hypothesis.confidence, head.spaced
+        return Heard(best, text, hypothesis.tokens, sure, scores, spaced, words, queued, piece.computed)
 
     def _ready(self) -> tuple[str, ...]:
         whole = () if self.model.whole is None else self.model.whole.routes.ready

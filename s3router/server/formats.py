@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,13 @@ class Segment:
 
 def text_of(segments: Sequence[Segment]) -> str:
     """The whole text."""
-    return " ".join(segment.heard.text for segment in segments if segment.heard.text)
+    written = [segment.heard for segment in segments if segment.heard.text]
+    return "".join(blank_between(*pair) + pair[1].text for pair in itertools.pairwise((None, *written)))
+
+
+def blank_between(before: Heard | None, after: Heard) -> str:
+    """What parts the texts of two pieces: nothing within languages that are written without blanks."""
+    return " " if before is not None and (before.spaced or after.spaced) else ""
 
 
 def verbose(
@@ -61,7 +68,7 @@ def verbose(
         "usage": {"type": "duration", "seconds": math.ceil(seconds)},
     }
     if words:
-        found["words"] = [asdict(word) for segment in segments for word in _words(segment)]
+        found["words"] = [asdict(word) for word in _words(segments)]
     return found
 
 
@@ -105,16 +112,21 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _words(segment: Segment) -> Iterator[Word]:
+def _words(segments: Sequence[Segment]) -> Iterator[Word]:
     """With times from the beginning of the recording."""
-    for word in segment.heard.words or ():
-        yield replace(word, start=round(segment.start + word.start, 3), end=round(segment.start + word.end, 3))
+    before = None
+    for segment in segments:
+        for number, word in enumerate(segment.heard.words or ()):
+            start, end = (round(segment.start + time, 3) for time in (word.start, word.end))
+            parted = word.spaced if number or before is None else bool(blank_between(before, segment.heard))
+            yield replace(word, start=start, end=end, spaced=parted)
+        before = segment.heard if segment.heard.words else before
 
 
 def _cues(segment: Segment) -> Iterator[tuple[Seconds, Seconds, str]]:
     """(start, end, text) of subtitles: a line of words each."""
     line: list[Word] = []
-    for word in _words(segment):
+    for word in _words([segment]):
         if line and len(joined([*line, word])) > LINE:
             yield line[0].start, line[-1].end, joined(line)
             line = []

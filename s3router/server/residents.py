@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from s3router.errors import PackError, S3RouterError
 from s3router.packs import MaskPack, read_pack
-from s3router.server.catalogue import Found, Stamp
+from s3router.server.catalogue import Found
 from s3router.server.metrics import Metrics
 from s3router.serving.routed_model import RoutedModel
 from s3router.upstreams.memory import give_back_memory
@@ -26,7 +26,7 @@ class Residents:
 
     def __init__(self, model: RoutedModel, budget: int, metrics: Metrics):
         self._model, self._budget, self._metrics = model, budget, metrics
-        self._held: OrderedDict[str, tuple[Stamp, int]] = OrderedDict()  # the one used last at the end
+        self._held: OrderedDict[str, tuple[Found, int]] = OrderedDict()  # the one used last at the end
 
     @property
     def nbytes(self) -> dict[str, int]:
@@ -36,11 +36,13 @@ class Residents:
     def bring(self, found: Found) -> None:
         """Have a route in memory, as its file is; one that is there stays where the model refuses its file.
 
+        Pieces of a long recording come with what was found when it began; what is newer than that stays.
+
         Raises:
             PackError: the file is damaged or refused, and nothing of the route is in memory.
         """
         held = self._held.get(found.route)
-        if held is not None and held[0] == found.stamp:
+        if held is not None and (held[0].stamp == found.stamp or held[0].seen > found.seen):
             self._held.move_to_end(found.route)
             self._metrics.pack_hits.inc()
             return
@@ -57,14 +59,15 @@ class Residents:
             unforeseen = None if isinstance(error, S3RouterError) else error  # with a traceback
             fields = {"route": found.route, "reason": str(error)}
             logger.warning("pack not replaced", exc_info=unforeseen, extra={"fields": fields})
-            self._held[found.route] = (found.stamp, held[1])  # do not read it again for every request
+            if not isinstance(error.__context__, OSError):  # which may pass
+                self._held[found.route] = (found, held[1])  # do not read it again for every request
             return
         if held is not None:
             self.drop(found.route)
         before = self._weights()
         self._model.add(pack)
         head = sum(tensor.nbytes for tensor in self._model.head(found.route).buffers())
-        self._held[found.route] = (found.stamp, self._weights() - before + head)
+        self._held[found.route] = (found, self._weights() - before + head)
         del pack
         self._metrics.pack_loads.inc()
         while len(self._held) > 1 and sum(self.nbytes.values()) > self._budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import math
@@ -122,7 +123,11 @@ def bind(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
     except OSError as error:
-        raise ConfigError(f"{host}:{port}: cannot be listened on ({error.strerror}); take another --port") from None
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        todo = "correct --host, which must be an address of this machine" if elsewhere else "take another --port"
+        if error.errno == errno.EACCES:
+            todo += ", above 1023 without root"
+        raise ConfigError(f"{host}:{port}: cannot be listened on ({error.strerror}); {todo}") from None
     return sock
 
 

@@ -61,7 +61,8 @@ class Transcription:
         engine.metrics.decoding.observe(took)
         seconds, least = len(wave) / SAMPLE_RATE, engine.model.receptive_field
         if len(wave) < least:
-            message = f"{1000 * seconds:.0f} ms of audio; the model needs {1000 * least / SAMPLE_RATE:.0f}"
+            needed = 1000 * least / SAMPLE_RATE
+            message = f"{1000 * seconds:.0f} ms of audio; the model needs {needed:.0f}, send a longer recording"
             raise Refusal(400, message, "audio_too_short", "file")
         with engine.reserving(passes * len(wave), limits.waiting_seconds):  # nothing was awaited since it was decoded
             await wanted.upload.close()

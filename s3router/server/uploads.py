@@ -32,7 +32,7 @@ async def form_of(request: Request, limits: Limits) -> FormData:
     if length.isdecimal() and int(length) > limits.upload_bytes:
         raise too_large
     kind = request.headers.get("content-type", "")
-    if not kind.startswith("multipart/form-data"):
+    if not kind.lower().startswith("multipart/form-data"):
         raise Refusal(400, f"multipart/form-data is needed, not {kind or 'nothing'}", "invalid_value")
     received = 0
 

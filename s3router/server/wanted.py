@@ -29,9 +29,17 @@ _READ = (
     "chunking_strategy",
     "stream",
 )
-_IGNORED = ("prompt", "temperature", "include", "keywords", "languages")
+_IGNORED = (
+    "prompt",
+    "temperature",
+    "include",
+    "keywords",
+    "languages",
+    "known_speaker_names",
+    "known_speaker_references",
+)
 """Fields of OpenAI's that change nothing here: decoding is greedy, and knows no prompts."""
-_LISTS = ("candidates", "timestamp_granularities", "include", "keywords", "languages")
+_LISTS = ("candidates", "timestamp_granularities", *_IGNORED[2:])
 _ITEM = re.compile(rf"({'|'.join(_LISTS)})\[\d*\]")  # as clients write one: name[], or name[0]
 _PART = re.compile(r"chunking_strategy\[(\w+)\]")
 _STRATEGY = 1000  # characters of a chunking_strategy

@@ -155,8 +155,11 @@ def _for_ctc(baked: nn.Module, head: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _write_tokenizer(folder: Path, pack: MaskPack) -> None:
-    """transformers' CTC tokenizer for characters; other kinds of tokens join in ways that it does not know."""
-    if pack.meta.preprocessing.get("token_type", "char") != "char":
+    """transformers' CTC tokenizer for characters; other kinds of tokens join in ways that it does not know.
+
+    Nor does it know a ``|`` in texts, which it writes as a blank.
+    """
+    if pack.meta.preprocessing.get("token_type", "char") != "char" or "|" in pack.tokens:
         return
     # it takes its word delimiter for text unless that is called as usual
     names = ["|" if token == "<space>" else token for token in pack.tokens]

@@ -109,7 +109,7 @@ class LanguageClassifier:
         Raises:
             PackError: it is damaged, or another kind of file.
         """
-        tensors, told, _ = read_container(path, VERSION, LANGID)
+        tensors, told, *_ = read_container(path, VERSION, LANGID)
         languages, layers = told.get("languages"), told.get("layers")
         if told.keys() != _KEYS or not (
             isinstance(languages, list)

@@ -40,10 +40,11 @@ def _pauses(wave: np.ndarray, least: Seconds) -> list[int]:
     speech = loud_frames(wave)
     inside = [(start, stop) for start, stop in quiet_stretches(speech, least) if start > 0 and stop < len(speech)]
     borders = [(start + stop) // 2 for start, stop in inside]
+    heard = np.concatenate(([0], np.cumsum(speech)))  # frames of speech before each
     kept: list[int] = []
     for border in borders:
-        before = speech[kept[-1] if kept else 0 : border]
-        if before.sum() >= _SPEECH and speech[border:].sum() >= _SPEECH:
+        before = heard[border] - heard[kept[-1] if kept else 0]
+        if before >= _SPEECH and heard[-1] - heard[border] >= _SPEECH:
             kept.append(border)
     return [border * FRAME for border in kept]
 

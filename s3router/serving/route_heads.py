@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from s3router.data.audio import SAMPLE_RATE
 from s3router.data.tokens import TokenIds
+from s3router.data.words import UNSPACED
 from s3router.errors import ConfigError, PackError
 from s3router.packs import MaskPack, PackMeta
 from s3router.packs.contents import language_of
@@ -106,6 +107,7 @@ class CTCHead(RouteHead):
     Attributes:
         tokens: from token ids to text.
         language: code of the language that it writes, where the pack tells it.
+        spaced: whether blanks part the words of that language.
         usual_confidence: of this route in its own language (`s3router.serving.langid`); None: the pack does not say.
         error_rate: of this route on its validation set, characters if known, else words or phones; None: not known.
     """
@@ -120,6 +122,7 @@ class CTCHead(RouteHead):
         except (ConfigError, RuntimeError) as error:  # the latter is all that sentencepiece says of a damaged model
             raise PackError(f"route {pack.route!r}: its tokens cannot be read ({error}); pack it again") from None
         self.language = language_of(pack.route, pack.meta)
+        self.spaced = self.language not in UNSPACED
         self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
     def forward(self, hidden: Sequence[Tensor], frames: Tensor) -> Tensor:

@@ -154,12 +154,12 @@ class RoutedModel(nn.Module):
             waves: on the model's device.
             routes: one for all, or one for each.
         """
-        routes = [routes] * len(waves) if isinstance(routes, str) else list(routes)
+        routes = self._for_each(waves, routes)
         return self._outputs(waves, routes, {route: self.ctc_head(route) for route in routes})
 
     def logits(self, waves: Sequence[Tensor], routes: str | Sequence[str]) -> list[Tensor]:
         """[(samples,)], float32 at 16 kHz, any lengths -> [(classes of its route,)], float32; as `log_probs`."""
-        routes = [routes] * len(waves) if isinstance(routes, str) else list(routes)
+        routes = self._for_each(waves, routes)
         return self._outputs(waves, routes, {route: self.class_head(route) for route in routes})
 
     def each_route(self, waves: Sequence[Tensor], routes: Sequence[str]) -> Iterator[tuple[str, Tensor, list[int]]]:
@@ -181,6 +181,20 @@ class RoutedModel(nn.Module):
         """[(samples,)] -> hidden states [(B, T, C)] * layers under the routes, and the frames of each waveform."""
         wavs, frames = self._prepare(waves)
         return self._cut(self.upstream(wavs, routes=routes)["hidden_states"], wavs, frames), frames
+
+    def _for_each(self, waves: Sequence[Tensor], routes: str | Sequence[str]) -> list[str]:
+        """The route of each waveform. Raises ConfigError for waveforms that no route could take."""
+        routes = [routes] * len(waves) if isinstance(routes, str) else list(routes)
+        if not waves or len(routes) != len(waves):
+            raise ConfigError(
+                f"{len(waves)} waveforms and {len(routes)} routes; give at least one, and a route for each"
+            )
+        for wave in waves:
+            if wave.dim() != 1 or wave.dtype != torch.float32:
+                raise ConfigError(
+                    f"a waveform of shape {tuple(wave.shape)} and {wave.dtype}; give (samples,) of float32"
+                )
+        return routes
 
     @torch.inference_mode()
     def _outputs(self, waves: Sequence[Tensor], routes: list[str], heads: dict[str, RouteHead]) -> list[Tensor]:

@@ -32,7 +32,7 @@ from s3router.errors import ConfigError
 from s3router.scoring.files import shorten
 from s3router.serving.reading import WaveReader
 from s3router.serving.route_heads import CTCHead
-from s3router.serving.routed_model import RoutedModel
+from s3router.serving.routed_model import RoutedModel, TextHead
 from s3router.serving.words import timed_words
 
 logger = logging.getLogger(__name__)
@@ -90,9 +90,16 @@ class Hypothesis:
         """The text, by its route's tokens; None for a whole recogniser, which has written it already."""
         return self.text or "" if tokens is None else tokens.decode(self.tokens)
 
-    def timed(self, tokens: TokenIds | None, stride: int) -> list[Word] | None:
-        """Its words with times: by CTC (`s3router.serving.words.timed_words`), else those of a whole recogniser."""
-        return self.words if tokens is None or self.path is None else timed_words(self.path, tokens, stride)
+    def timed(self, head: TextHead, stride: int, seconds: Seconds) -> list[Word] | None:
+        """Its words with times: by CTC (`s3router.serving.words.timed_words`), else those of a whole recogniser.
+
+        Args:
+            head: its route's.
+            stride, seconds: of the model's frames; of the recording.
+        """
+        if head.tokens is None or self.path is None:
+            return self.words
+        return timed_words(self.path, head.tokens, stride, seconds, head.spaced)
 
 
 def transcribe(

@@ -38,7 +38,7 @@ class WholeHead(nn.Module):
 
     Attributes:
         listening: language token, limits, and the form of the text.
-        language, usual_confidence, error_rate: as of `s3router.serving.route_heads.CTCHead`.
+        language, spaced, usual_confidence, error_rate: as of `s3router.serving.route_heads.CTCHead`.
         tokens: None: it writes with the recogniser's own.
 
     Raises:
@@ -56,6 +56,7 @@ class WholeHead(nn.Module):
         except ConfigError as error:
             raise PackError(f"route {pack.route!r}: {error}") from None
         self.language = language_of(pack.route, pack.meta)
+        self.spaced = self.listening.spaced
         self.usual_confidence, self.error_rate = dev_figures(pack.meta)
 
 

@@ -79,6 +79,13 @@ def check_together(packs: Sequence[SharedPack]) -> None:
                 f"{first.name} is for {backbone_words(first.meta)}, and {pack.name} for {backbone_words(pack.meta)}; a "
                 "repository is for one backbone: push one of them to another"
             )
+        alike = next(other for other in packs if other.meta.whole == pack.meta.whole)
+        if alike.meta.fingerprint != pack.meta.fingerprint:
+            raise ConfigError(
+                f"{alike.name} and {pack.name} are for {backbone_words(pack.meta)} with other weights (fingerprints "
+                f"{alike.meta.fingerprint} and {pack.meta.fingerprint}); a repository is for one backbone: push one of "
+                "them to another"
+            )
 
 
 def backbone_words(meta: PackMeta) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -72,6 +73,8 @@ def test_audio_in_memory(router):
     for audio in forms:
         found = router.transcribe(audio, "it")
         assert (found.text, found.confidence, found.seconds) == (expected.text, expected.confidence, expected.seconds)
+    with open(AUDIO[1], "rb") as file:
+        assert router.transcribe(file, "it").text == expected.text
     slow = router.transcribe({"array": resample(wave, 16000, 8000), "sampling_rate": 8000}, "it")
     assert slow.seconds == pytest.approx(expected.seconds, abs=1e-3)
     assert [each.text for each in router.transcribe_all([wave, AUDIO[1]], "it")] == [expected.text] * 2
@@ -121,11 +124,38 @@ def test_what_is_refused(router, route_packs, make_upstream, tmp_path):
         (np.zeros(10, np.float32), "shorter than the 25 ms"),
         (["no", "audio"], "is no waveform"),
         ({"path": None}, "neither array, bytes nor path"),
+        ({"array": np.zeros(800), "sampling_rate": math.inf}, "array without a sampling_rate"),
+        (np.full(16000, 1e20), "samples of up to 1e[+]20, where full scale is 1"),
+        (io.StringIO("text"), "open for text"),
+        ("", "an empty path"),
         (b"RIFFnothing", "audio: "),
         (tmp_path / "none.wav", r"none\.wav: no such file"),
     ):
         with pytest.raises(DataError, match=message):
             router.transcribe(audio, "es")
+
+
+def test_what_is_refused_of_options_and_waveforms(router, route_packs):
+    with pytest.raises(ConfigError, match=r"options of type dict; give BatchOptions"):
+        s3router.Router(packs=route_packs, options={"bf16": True})
+    wave = torch.zeros(1600)
+    for waves, routes, message in (
+        ([wave], ["es", "it"], "1 waveforms and 2 routes"),
+        ([], [], "give at least one"),
+        ([wave.double()], "es", "torch.float64; give"),
+        ([wave[None]], "es", r"a waveform of shape \(1, 1600\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            router.model.log_probs(waves, routes)
+
+
+def test_experiments_may_be_added_and_repositories_one_pack_at_a_time(route_packs, route_experiments):
+    router = s3router.Router(packs=route_packs[:1])
+    added = router.add(route_experiments["it"])
+    assert added == route_experiments["it"].name
+    assert router.transcribe(AUDIO[0], added).text == s3router.Router(packs=[route_packs[2]]).transcribe(AUDIO[0]).text
+    with pytest.raises(ConfigError, match="user/packs@main: a repository; add the paths"):
+        router.add("user/packs@main")
 
 
 def test_labels(hand_made, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from s3router.masks.config import MaskConfig
 from s3router.packs import MaskPack, read_pack, summary, write_pack
 from s3router.packs.adapters import adapted, by_target, resident
 from s3router.packs.bits import BitMasks
-from s3router.packs.container import kind_of, read_container, write_container
+from s3router.packs.container import kind_of, looks_like_pack, read_container, write_container
 from s3router.packs.contents import FORMAT_VERSION
 from tests.packs import conftest
 from tests.packs.reference_reader import adapted as reference_adapted
@@ -46,7 +46,7 @@ def change_meta(pack: MaskPack, **fields) -> MaskPack:
 
 def rewrite(path: Path, edit, version: int | None = None) -> None:
     """Edit the description and tensors of a pack, and write it with a right checksum."""
-    tensors, description, found = read_container(path, FORMAT_VERSION)
+    tensors, description, found, _ = read_container(path, FORMAT_VERSION)
     edit(tensors, description)
     write_container(path, tensors, version or found, description)
 
@@ -318,6 +318,19 @@ def test_other_files_and_places(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "other")
     with pytest.raises(PackError, match="not a mask pack"):
         read_pack(tmp_path / "other")
+    os.mkfifo(tmp_path / "pipe.pack")  # into which nobody writes
+    with pytest.raises(PackError, match="not a file"):
+        read_pack(tmp_path / "pipe.pack")
+    assert not looks_like_pack(tmp_path / "pipe.pack")
+
+
+def test_what_is_half_copied_is_not_read_to_its_end(pack, tmp_path, monkeypatch):
+    write_pack(tmp_path / "p", pack)
+    content = (tmp_path / "p").read_bytes()
+    (tmp_path / "half").write_bytes(content[:-100])
+    monkeypatch.setattr("s3router.packs.container._check_sum", None)
+    with pytest.raises(PackError, match="cut short: 100 bytes are missing"):
+        read_pack(tmp_path / "half")
 
 
 def test_what_cannot_be_written(pack, backbone, backbone_of, tmp_path):

@@ -222,6 +222,7 @@ def test_models(client, server, packs):
     assert (listed["it"].root, listed["it"].parent, listed["it"].owned_by) == ("it.pack", "tiny", "s3router")
     assert listed["it"].pack_bytes == (packs / "it.pack").stat().st_size
     assert client.models.retrieve("fr.CA").language == "fr"
+    assert client.models.retrieve("auto") == listed["auto"]
     with pytest.raises(openai.NotFoundError, match=r"did you mean fr\.CA"):
         client.models.retrieve("frCA")
     assert json.loads(get(f"{server}/v1/models/it")[1])["resident_bytes"] > 0
@@ -242,6 +243,9 @@ def test_what_is_in_memory_is_looked_at_once_for_all_models(server, monkeypatch)
 
 def test_health_and_metrics(client, server):
     client.audio.transcriptions.create(file=AUDIO[1], model="ru")
+    for path in ("/health", "/"):
+        with urllib.request.urlopen(urllib.request.Request(server + path, method="HEAD"), timeout=30) as reply:
+            assert (reply.status, reply.read()) == (200, b"")
     health = json.loads(get(f"{server}/health")[1])
     assert (health["status"], health["routes"], health["backbone"]) == ("ok", 4, "tiny")
     assert "ru" in health["resident"]
@@ -302,11 +306,20 @@ def test_wrong_requests(server):
     assert json.loads(get(url)[1])["error"]["message"] == "Method Not Allowed"
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist", "short", "nan"])
+def test_fields_of_openai_that_change_nothing_and_other_spellings(server):
+    fields = ("model", "it"), ("known_speaker_names[]", "Ann"), ("known_speaker_references[]", "data:audio/wav;base64,")
+    content_type, body = form(*fields, content=AUDIO[0].read_bytes())
+    content_type = content_type.replace("multipart/form-data", "Multipart/Form-Data")
+    status, found = post(f"{server}/v1/audio/transcriptions", body, content_type)
+    assert (status, found["text"]) == (200, upload(server, ("model", "it"), content=AUDIO[0].read_bytes())[1]["text"])
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist", "short", "nan", "huge"])
 def test_what_is_no_audio(server, kind, tmp_path, monkeypatch):
     flac = AUDIO[0].read_bytes()
     file = io.BytesIO()
-    soundfile.write(file, np.full(800, np.nan, np.float32), 16000, format="WAV", subtype="FLOAT")
+    value = 1e20 if kind == "huge" else np.nan
+    soundfile.write(file, np.full(800, value, np.float32), 16000, format="WAV", subtype="FLOAT")
     content = {
         "empty": b"",
         "text": b"no audio at all " * 100,
@@ -314,6 +327,7 @@ def test_what_is_no_audio(server, kind, tmp_path, monkeypatch):
         "playlist": f"ffconcat version 1.0\nfile {AUDIO[0]}\n".encode(),
         "short": quiet(0.001),
         "nan": file.getvalue(),
+        "huge": file.getvalue(),
     }[kind]
     status, found = upload(server, ("model", "it"), content=content, name="../../secret/a.flac")
     assert status == 400
@@ -365,6 +379,18 @@ def test_other_hosts_are_refused_on_the_loopback(server):
     assert get(f"{server}/v1/models", Host="")[0] == 400
     assert get(f"{server}/v1/models", Host="localhost:1")[0] == 200
     assert get(f"{server}/v1/models", Host="[::1]:8000")[0] == 200
+
+
+def test_pages_from_elsewhere_change_nothing(server, packs):
+    unload = f"{server}/v1/models/it/unload"
+    for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example:80"):
+        status, found = post(unload, b"", "text/plain", Origin=origin)
+        assert (status, found["error"]["code"]) == (403, "invalid_origin")
+    for origin in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000"):
+        assert post(unload, b"", "text/plain", Origin=origin)[0] == 200
+    with serving(packs, key="secret", loading=True) as (url, _):  # which a page has to know
+        headers = {"Origin": "https://app.example", "Authorization": "Bearer secret"}
+        assert post(f"{url}/v1/models/it/unload", b"", "text/plain", **headers)[0] == 200
 
 
 def test_an_analysis_is_served_where_there_is_one(server, packs, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,14 +28,16 @@ import soundfile
 
 from s3router.asr.ctc_decode import BatchOptions
 from s3router.errors import CheckpointError, ConfigError, PackError
-from s3router.packs import MaskPack, read_pack, write_pack
+from s3router.packs import MaskPack, container, read_pack, write_pack
+from s3router.server import answers
 from s3router.server.catalogue import Catalogue
 from s3router.server.engine import Engine, Piece
 from s3router.server.limits import Limits
 from s3router.server.metrics import Metrics
+from s3router.server.residents import Residents
 from s3router.serving.loading import load_backbone
 from tests.server.conftest import AUDIO, ROOT, serving
-from tests.server.test_api import form, get, in_turn, upload
+from tests.server.test_api import form, get, in_turn, post, upload
 
 pytestmark = pytest.mark.usefixtures("upstream_in_place")
 
@@ -77,6 +81,56 @@ def test_packs_come_go_and_change_on_disk(folder, look_at_once):
         assert text(url, "it") == ru
         (folder / "new.pack").unlink()
         assert text(url, "xx") == "model_not_found"
+
+
+def test_a_pack_that_could_not_be_read_for_a_while_is_taken_later(folder, look_at_once, monkeypatch):
+    failing = [True]
+
+    def opened(path):
+        if failing and Path(path).name == "new.pack":
+            raise OSError(24, "Too many open files")
+        return real(path)
+
+    real = container._opened
+    monkeypatch.setattr(container, "_opened", opened)
+    with serving(folder) as (url, _):
+        shutil.copy(folder / "ru.pack", tmp := folder / "new.tmp")
+        write_pack(tmp, renamed(tmp, "xx"))
+        tmp.rename(folder / "new.pack")
+        assert text(url, "xx") == "model_not_found"
+        failing.clear()  # the file itself stays as it is
+        assert text(url, "xx") == text(url, "ru")
+
+
+def test_two_packs_of_one_route_in_a_folder_that_was_empty(folder, look_at_once, tmp_path):
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    with serving(folder, loading=True) as (url, _):
+        it = text(url, "it")
+        for path in folder.glob("*.pack"):
+            path.unlink()
+        assert json.loads(get(f"{url}/health")[1])["routes"] == 0
+        assert post(f"{url}/v1/models/it/unload", b"", "text/plain") == (
+            200,
+            {"id": "it", "object": "model", "resident_bytes": 0},
+        )
+        assert post(f"{url}/v1/models/it/unload", b"", "text/plain")[0] == 404
+        for name in ("a", "b"):
+            shutil.copy(kept / "it.pack", folder / f"{name}.pack")
+        assert json.loads(get(f"{url}/health")[1])["routes"] == 1
+        assert text(url, "it") == it
+
+
+def test_what_was_found_before_does_not_take_the_place_of_what_is_newer(folder):
+    model, found = load_backbone([folder / "it.pack"]).eval(), []
+    for route in ("it", "ru"):
+        write_pack(folder / "it.pack", renamed(folder / f"{route}.pack", "it"))
+        catalogue = Catalogue([folder], {False: model.upstream.backbone_fingerprint}.get)
+        found.append(replace(catalogue.route("it"), seen=len(found)))
+    metrics = Metrics()
+    residents = Residents(model, 10**9, metrics)
+    for each in (found[0], found[1], found[0], found[1]):
+        residents.bring(each)
+    assert metrics.pack_loads._value.get() == 2
 
 
 def test_a_damaged_replacement_leaves_what_is_in_memory(folder, look_at_once):
@@ -312,6 +366,31 @@ def test_a_stream_that_fails_says_so(folder, monkeypatch, caplog):
             time.sleep(0.02)
     (record,) = [record for record in caplog.records if record.getMessage() == "a stream failed"]
     assert record.exc_info
+
+
+def test_a_stream_that_nobody_reads_ends(monkeypatch):
+    monkeypatch.setattr(answers, "UNREAD", 0.1)
+
+    async def events(work, record):
+        yield {"type": "transcript.text.delta", "delta": "a"}
+        await asyncio.sleep(60)
+
+    async def send(message):
+        if message.get("body"):
+            await asyncio.sleep(60)  # the client's buffers are full
+
+    async def main() -> None:
+        stream = answers.Stream(work, record)
+        stream.held, stream.seconds = contextlib.ExitStack(), 0.1
+        stream.until = asyncio.get_running_loop().time() + 0.1
+        await stream({"type": "http", "asgi": {"spec_version": "2.4"}}, None, send)
+
+    monkeypatch.setattr(answers, "_events", events)
+    ended: list[str] = []
+    work = SimpleNamespace(cancel=lambda: ended.append("work"))
+    record = answers.Record("a")
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert (record.status, ended) == (503, ["work"])
 
 
 def test_an_upload_that_is_cut_off_is_no_fault_of_the_server(folder, caplog):

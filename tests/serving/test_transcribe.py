@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import shutil
@@ -11,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s3router.cli import main
+from s3router.cli import main, route_options
 from s3router.data.kaldi import DataDir
 from s3router.errors import ConfigError, DataError
+from s3router.serving.opening import KINDS
 
 ROOT = Path(__file__).parents[2]
 FIVE = ROOT / "tests" / "fixtures" / "five"
@@ -354,3 +356,16 @@ def test_decoding_the_validation_set_measures_what_langid_would(route_experiment
     )
     assert main(["langid", "--routes", *folders, "--dev", f"it={FIVE}", "--store"]) == 1
     assert "--store writes into packs" in capsys.readouterr().err
+
+
+def test_experiments_of_every_kind_are_routes(tmp_path):
+    for kind in KINDS:
+        exp = tmp_path / kind.__name__
+        exp.mkdir()
+        (exp / kind.CONFIG).touch()
+        assert kind.is_in(exp)
+        parser = argparse.ArgumentParser()
+        route_options.add_inputs(parser)
+        route_options.add_model(parser)
+        args = route_options.parse(parser, ["--routes", str(exp), "a.wav"])
+        assert (args.routes, args.inputs) == ([exp], ["a.wav"])

@@ -308,7 +308,7 @@ def test_words_with_times_of_both_kinds(model, find, routes):
     assert any(transcript.text for transcript in found.values())
     for index, transcript in found.items():
         tokens = model.text_head(transcript.route).tokens
-        words = transcript.heard.timed(tokens, model.stride)
+        words = transcript.heard.timed(model.text_head(transcript.route), model.stride, transcript.seconds)
         assert joined(words) == transcript.text == plain[index].text
         assert transcript.scores == plain[index].scores
         assert all(0 <= word.start <= word.end <= transcript.seconds + 0.02 for word in words)

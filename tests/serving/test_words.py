@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from s3router.asr.ctc_decode import best_path
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds
+from s3router.data.words import joined
 from s3router.serving.pauses import pieces_of
 from s3router.serving.words import timed_words
 from tests.asr.conftest import FIVE
@@ -41,6 +43,26 @@ def test_words_of_characters_with_times_and_probabilities():
 @pytest.mark.parametrize("ids", [[], [0, 0], [2, 2, 0], [5]])
 def test_no_words_in_nothing(ids):
     assert timed_words(path_of(ids).reshape(-1, 2), TokenIds(CHARS), 320) == []
+
+
+def test_words_end_with_the_recording():
+    (word,) = timed_words(path_of([0, 3, 3, 4]), TokenIds(CHARS), 320, seconds=0.0735)
+    assert (word.start, word.end) == (0.02, 0.0735)
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_without_blanks_characters_are_words_with_their_marks(kind):
+    blank = "<space>" if kind == "char" else "▁"
+    tokens = SimpleNamespace(
+        tokens=("<blank>", "<unk>", blank, "ก", "น", "\u0e34", "<sos/eos>"),
+        token_type=kind,
+        decode=lambda ids: "".join(" " if id == 2 else tokens.tokens[id] for id in ids),
+    )
+    words = timed_words(path_of([0, 3, 5, 5, 4, 0, 2, 3, 0]), tokens, 320, spaced=False)
+    assert [word.word for word in words] == ["ก\u0e34", "น", "ก"]
+    assert [word.spaced for word in words] == [True, False, True]
+    assert joined(words) == "ก\u0e34น ก"
+    assert [(word.start, word.end) for word in words] == [(0.02, 0.08), (0.08, 0.1), (0.14, 0.16)]
 
 
 def test_phones_are_words_each():

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 import s3router
 from s3router import cli
 from s3router.errors import ConfigError, PackError, RepositoryError
+from s3router.packs import read_pack, write_pack
 from s3router.sharing.address import Address, is_address
 from tests.sharing.hub_server import Repository
 
@@ -293,6 +295,11 @@ def test_packs_that_do_not_belong_together(hub, hand_made, tmp_path):
         s3router.push("user/packs", [hand_made["es"], shutil.copy(hand_made["fr"], tmp_path / "es.pack")])
     with pytest.raises(ConfigError, match="rename it"):
         s3router.push("user/packs", [shutil.copy(hand_made["fr"], tmp_path / "fr.bin")])
+    other_weights = read_pack(hand_made["fr"])
+    meta = replace(other_weights.meta, fingerprint="0" * 32)
+    write_pack(tmp_path / "further.pack", replace(other_weights, meta=meta))
+    with pytest.raises(ConfigError, match=r"further\.pack are for .* with other weights .* one backbone"):
+        s3router.push("user/packs", [tmp_path / "further.pack"])
     with pytest.raises(ConfigError, match="no packs to push"):
         s3router.push("user/packs", [])
     (tmp_path / "bad.pack").write_bytes(b"no pack")
