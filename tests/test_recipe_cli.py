@@ -66,6 +66,11 @@ def test_help_shows_defaults_in_force():
         (["--subset", "3min"], "known ones are: 2min 5min all"),
         (["--stop-stage", "x"], "--stop-stage is a whole number"),
         (["--stage", "5", "--stop_stage", "4"], "comes after"),
+        (["--stage", "7", "--stop_stage", "9"], "nothing to do, the stages are 1 to 6"),
+        (["--stage", "0", "--stop_stage", "0"], "nothing to do, the stages are 1 to 6"),
+        (["--task", "seq2seq", "--upstream", "tiny"], "--task seq2seq needs a Whisper"),
+        (["--upstream", "tiny", "--hypotheses", "prompts"], "are for --task seq2seq"),
+        (["--task", "ctc", "--language-token", "fr"], "are for --task seq2seq"),
         (["--max-updates", "0"], "--max-updates '0' is not a whole number above 0"),
         (["--skip-data-prep", "--tag", "../x"], "becomes part of a folder's name"),
         (["--config", "conf/none.yaml"], "conf/none.yaml is missing"),
@@ -103,11 +108,11 @@ def test_options_of_decoding_are_refused_before_training():
         ("asterisk", ["--tokens", "none.txt"], "none.txt is missing"),
         ("asterisk", ["--decode-valid", "false", "--test-sets", ""], "nothing to decode"),
         ("librispeech", ["--subset", "5min"], "known ones are: 10min 1h 10h 100h"),
-        ("librispeech", ["--librispeech", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
-        ("librispeech", ["--librispeech=/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("librispeech", ["--librispeech", "/nonexistent/c"], "--librispeech /nonexistent/c: no such folder"),
+        ("librispeech", ["--librispeech=/nonexistent/c"], "--librispeech /nonexistent/c: no such folder"),
         ("librispeech", ["--token-type", "bpe"], "--tokens is for char and phn"),
         ("librispeech", ["--lang", "fr"], "known ones are: en"),
-        ("commonvoice", ["--release", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
+        ("commonvoice", ["--release", "/nonexistent/c"], "--release /nonexistent/c: no such folder"),
         ("commonvoice", ["--subset", "2h"], "known ones are: 1min 10min 1h 10h all"),
         ("commonvoice", ["--lang", "../nl"], "becomes part of a folder's name"),
     ],
@@ -128,6 +133,8 @@ def test_refused_by_the_other_recipes(recipe: str, options: list[str], message: 
         (["--subset", "2h"], "known ones are: 10min 1h"),
         (["--corpus", "/nonexistent/c"], "--corpus /nonexistent/c: no such folder"),
         (["--sure", "1.5"], "--sure '1.5' is not a number from 0"),
+        (["--sparsity", "0.1 ten"], "--sparsity 'ten' is not a number from 0"),
+        (["--langs", "eng"], "--langs 'eng': name at least two languages"),
         (["--best", "0"], "--best '0' is not a whole number above 0"),
     ],
 )
@@ -264,6 +271,26 @@ def names_of(recipe: str, options: str, cwd: Path) -> dict[str, str]:
 def test_names(recipe: str, options: str, expected: dict[str, str], tmp_path: Path):
     found = names_of(recipe, options, tmp_path)
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("gpus", "message"), [("x", "numbers of GPUs are needed"), ("0,99", "GPU .*99: torch finds")])
+def test_gpus_that_are_not_here(gpus: str, message: str):
+    code = f"PATH={Path(sys.executable).parent}:$PATH\n. '{ROOT}/utils/stage.sh'\ngpus_are_here '{gpus}'\n"
+    done = subprocess.run(["bash", "-euc", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert re.search(message, done.stderr)
+
+
+def test_what_a_failed_step_said_goes_to_where_errors_go(tmp_path: Path):
+    code = f"set -o pipefail\n. '{ROOT}/utils/stage.sh'\nrun_once log --show -- bash -c 'echo the cause; exit 1'\n"
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    apart = subprocess.run(["bash", "-euc", code], **how)
+    assert "the cause" in apart.stdout
+    assert "the cause" in apart.stderr
+    together = subprocess.run(
+        ["bash", "-euc", f"{{ {code} }} 2>&1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert together.stdout.count("the cause\n") == 1
 
 
 @pytest.mark.parametrize("option", ["--stop-stage", "--stop_stage"])

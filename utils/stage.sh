@@ -31,6 +31,14 @@ option_in_range() {
     fi
 }
 
+each_in_range() { # as option_in_range, for each word of the option
+    local name=$1 "$1" words=${!1}
+    for words in ${words}; do
+        printf -v "${name}" %s "${words}"
+        option_in_range "$@"
+    done
+}
+
 option_is_word() {
     [[ ${!1} =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] ||
         die "--${1//_/-} '${!1}' becomes part of a folder's name: use letters, digits and _ . - only"
@@ -40,8 +48,22 @@ option_is_count() {
     [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "--${1//_/-} '${!1}' is not a whole number above 0"
 }
 
-option_is_folder() { # or nothing
-    [ -z "${!1}" ] || [ -d "${!1}" ] || die "--${1//_/-} ${!1}: no such folder"
+option_is_folder() { # option_is_folder NAME [WHAT A RECIPE CALLS IT]; or nothing
+    [ -z "${!1}" ] || [ -d "${!1}" ] || die "--${2:-${1//_/-}} ${!1}: no such folder"
+}
+
+gpus_are_here() { # once the environment is there: gpus_are_here 0,1
+    [[ $1 =~ ^[0-9]+(,[0-9]+)*$ ]] || die "--gpus '$1': numbers of GPUs are needed, separated by commas"
+    python - "$1" <<'END' || die "--gpus $1 cannot be used: see above"
+import sys
+
+import torch
+
+here = torch.cuda.device_count()
+lacking = [number for number in sys.argv[1].split(",") if int(number) >= here]
+if lacking:
+    sys.exit(f"GPU {', '.join(lacking)}: torch finds {here} here; s3router doctor says more")
+END
 }
 
 option_is_checkpoint() { # a path to one that is there; what is no path, s3prl and the Hugging Face hub will look for
@@ -55,9 +77,11 @@ upstream_is_known() { # once the environment is there: a mistyped name is refuse
         die "--upstream ${name} cannot be used: see above"
 }
 
-stages_in_order() {
+stages_in_order() { # stages_in_order LAST
     # shellcheck disable=SC2154 # options of the sourcing script, as in run_stage
     [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge 1 ] ||
+        die "--stage ${stage} --stop-stage ${stop_stage}: nothing to do, the stages are 1 to $1"
 }
 
 # need_writable FOLDER...: stop, unless each, or the folder that it will be made in, can be written to.
@@ -200,7 +224,8 @@ run_once() {
         in_group "$@" >"${log_file}" 2>&1 || status=$?
     fi
     if [ "${status}" -ne 0 ]; then
-        [ "${show}" = true ] || show_log "${log_file}" >&2
+        # what was shown may have gone elsewhere than errors do
+        if [ "${show}" = false ] || ! { [ -t 1 ] || [ /dev/fd/1 -ef /dev/fd/2 ]; }; then show_log "${log_file}" >&2; fi
         die "'$*' failed (status ${status}); its output is in ${log_file}"
     fi
     for file in ${outputs[@]+"${outputs[@]}"}; do

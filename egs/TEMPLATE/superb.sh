@@ -89,7 +89,7 @@ check_options() {
         [[ ${value} =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || die "learning rate '${value}' is not a number such as 1e-3"
     done
     if [ "${task}" = er ]; then option_is_one_of fold 1 2 3 4 5; fi
-    stages_in_order
+    stages_in_order 6
 }
 
 name_everything() {

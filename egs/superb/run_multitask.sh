@@ -68,7 +68,7 @@ check_options() {
     option_is_one_of compare true false
     [ -z "${tag}" ] || option_is_word tag
     [ -z "${max_updates}" ] || option_is_count max_updates
-    stages_in_order
+    stages_in_order 5
     tag=${tag:-multitask_${upstream}_s${sparsity}${max_updates:+_u${max_updates}}_seed${seed}}
     work=exp/${tag}
 }

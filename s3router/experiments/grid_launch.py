@@ -14,6 +14,7 @@ from s3router.experiments.executors import Executor, LocalExecutor, SubmititExec
 from s3router.experiments.forked import ForkExecutor
 from s3router.experiments.grid import Cell, Grid
 from s3router.experiments.grid_work import Choice, GridWork
+from s3router.experiments.kinds import local
 from s3router.experiments.one_run import RUN, CommandMain, make, read_run
 from s3router.experiments.report import write_report
 from s3router.experiments.results import Known
@@ -118,7 +119,7 @@ def executor(grid: Grid, work: GridWork, resources: Resources, command: CommandM
         raise ConfigError(f"{resources.jobs} runs at once for {len(resources.gpus)} GPUs: each takes one.")
     if resources.cluster:
         return SubmititExecutor(grid.runs.resolve(), resources.cluster, resources.slurm)
-    if not work.kind.in_process:
+    if not work.kind.in_process or resources.gpus or _on_gpu(grid):
         return LocalExecutor(resources.threads(), resources.gpus)
     # before torch is loaded, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads()))
@@ -127,6 +128,12 @@ def executor(grid: Grid, work: GridWork, resources: Resources, command: CommandM
         make(grid, read_run(folder), folder, command)
 
     return ForkExecutor(make_one, work.kind.preload, resources.threads(), resources.gpus)
+
+
+def _on_gpu(grid: Grid) -> bool:
+    """Whether runs compute on GPUs: a process that is forked after CUDA was asked for anything cannot use it."""
+    options = [local(grid), *grid.methods.values(), *(cell.options for cell in grid.cells)]
+    return any(o.get("ngpu") or str(o.get("device") or "cpu") != "cpu" for o in options)
 
 
 def make_here(grid: Grid, name: str, command: CommandMain) -> None:

@@ -119,6 +119,9 @@ def _problems(routes: Any, raw: Mapping[str, Any]) -> Iterator[str]:
         for method in listed(routes.get(entry) or []):
             if method not in known:
                 yield f"routes: {entry}: {method!r} is none of {', '.join(known)}"
+    for value in listed(routes.get("sparsities") or []):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            yield f"routes: sparsities: {value!r} is no number from 0 up to 1"
     if routes.get("joint_updates", "all") not in UPDATES:
         yield f"routes: joint_updates {routes['joint_updates']!r} is none of {', '.join(UPDATES)}"
     if type(routes.get("seed", 0)) is not int:

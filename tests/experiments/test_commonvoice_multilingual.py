@@ -54,6 +54,8 @@ def run(recipe: Path, *options: str) -> tuple[subprocess.CompletedProcess, list[
 
 
 def test_every_language_is_trained_and_packed_and_stands_in_the_table(recipe: Path):
+    for lang in ("nl", "tr"):  # of a release
+        (recipe / lang).mkdir()
     done, calls = run(recipe, "--langs", "nl tr", "--upstream", "tiny", "--run-args", "--ngpu 1", "--release", ".")
     assert done.returncode == 0, done.stderr
     name = "1h_phn_tiny_router_seed0"
@@ -91,6 +93,9 @@ def test_refusals(recipe: Path):
     done, calls = run(recipe, "--release", "/nonexistent/cv")
     assert done.returncode == 1
     assert "--release /nonexistent/cv: no such folder" in done.stderr
+    assert "--langs: . has no folder xx" in run(recipe, "--release", ".", "--langs", "xx")[0].stderr
+    assert "--sparsity '2' is not a number" in run(recipe, "--sparsity", "2")[0].stderr
+    assert "known ones are: 1min 10min" in run(recipe, "--subset", "2h")[0].stderr
     assert "known ones are: router weight frozen" in run(recipe, "--method", "scratch")[0].stderr
     assert "unknown option --lang;" in run(recipe, "--lang", "nl")[0].stderr
     assert calls == []

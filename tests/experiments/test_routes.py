@@ -174,6 +174,8 @@ def test_sparsities_and_upstream_given(tmp_path):
         ({"at": {}}, "at: subset is missing"),
         ({"joint": ["router"], "seed": "x"}, r"joint: 'router' is none of.*seed 'x' is not a whole number"),
         ({"joint_updates": "some"}, "'some' is none of all, one"),
+        ({"sparsities": [0.1, "ten"]}, "routes: sparsities: 'ten' is no number from 0 up to 1"),
+        ({"sparsities": 1.5}, "routes: sparsities: 1.5 is no number"),
         ({"langs": []}, "unknown entry langs"),
         ({"values": ["xx"], "sparsities": [0.1]}, "lang xx not under axes"),
         ({"values": ["en"]}, "joint models need several values"),

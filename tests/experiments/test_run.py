@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 from s3router.cli import main
+from s3router.experiments.executors import LocalExecutor
+from s3router.experiments.forked import ForkExecutor
 from s3router.experiments.grid import Grid, Overrides
-from s3router.experiments.grid_launch import Resources, launch, make_here
+from s3router.experiments.grid_launch import Resources, executor, launch, make_here
 from s3router.experiments.grid_work import Choice, GridWork
 from s3router.experiments.job_state import JobFolder
 from s3router.experiments.one_run import read_run
@@ -287,6 +289,24 @@ def task(tmp_path, monkeypatch) -> Grid:
         Path("data", name).mkdir(parents=True)
     Path("task.yaml").write_text(yaml.safe_dump(TASK, sort_keys=False))
     return Grid.read(Path("task.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "gpus", "forked"),
+    [
+        ({}, (), True),
+        ({}, ("0", "1"), False),
+        ({"local": {"device": "cuda"}}, (), False),
+        ({"local": {"device": "cpu", "ngpu": 0}}, (), True),
+        ({"methods": {"frozen": {"lr": 0.1, "ngpu": 1}}, "cells": [{"methods": ["frozen"]}]}, (), False),
+    ],
+)
+def test_what_computes_on_gpus_is_not_forked(task, content, gpus, forked):
+    """Importing ESPnet asks CUDA for things, and a child that is forked after that cannot use it."""
+    Path("task.yaml").write_text(yaml.safe_dump(TASK | content, sort_keys=False))
+    grid = Grid.read(Path("task.yaml"))
+    found = executor(grid, GridWork(grid, Choice()), Resources(2, gpus), fake)
+    assert type(found) is (ForkExecutor if forked else LocalExecutor)
 
 
 def test_forked_runs_write_logs_and_results(task, capsys):

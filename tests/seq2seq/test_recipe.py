@@ -75,7 +75,7 @@ def test_the_published_recogniser_is_one_for_all_seeds_methods_and_configuration
     ("options", "message"),
     [
         (("--num-nodes", "2"), "--num-nodes is for --task ctc"),
-        (("--method", "scratch"), "known ones are: frozen weight ffn_weight lora"),
+        (("--method", "scratch"), "--method scratch is for --task ctc"),
         (("--token-type", "bpe"), "--token-type is for --task ctc"),
         (("--lm", "a.arpa", "--beam-size", "4"), "--tokens and --lm are for --task ctc"),
         (("--task", "s2s"), "known ones are: auto ctc seq2seq"),

@@ -24,6 +24,7 @@ nj=2                  # threads that read and convert audio
 lang=en               # language: the folder under data/
 known_langs=          # languages that the recipe's corpus has (for recipes)
 corpus=               # folder in which the corpus lies already (default: local/data.sh fetches it)
+corpus_option=corpus  # what the recipe calls that option (for recipes)
 subset=all            # labelled part of the training set, one of the known ones
 known_subsets="2min 5min all"  # the parts that there are (for recipes)
 own_subsets=false     # local/data.sh makes the part that --subset names (for recipes)
@@ -120,8 +121,10 @@ check_options() {
     read -ra known <<<"${known_langs}"
     read -ra subsets <<<"${known_subsets}"
     if [ "${task}" = seq2seq ]; then
+        [ "${method}" != scratch ] || die "--method scratch is for --task ctc"
         # shellcheck disable=SC2086 # words
         option_is_one_of method ${methods/scratch /}
+        [ "${upstream}" != tiny ] || die "--task seq2seq needs a Whisper, such as --upstream whisper_base, and tiny is none"
         [ "${token_type}" = char ] || die "--token-type is for --task ctc: a whole recogniser writes with its own tokens"
         [ -z "${tokens}${lm}" ] || die "--tokens and --lm are for --task ctc: a whole recogniser has its own decoder"
         # sets of one's own may have capitals and punctuation, which the model is to learn
@@ -135,12 +138,13 @@ check_options() {
     else
         # shellcheck disable=SC2086 # words
         option_is_one_of method ${methods}
+        [ -z "${language_token}${hypotheses}" ] || [ -n "${wanted_auto-}" ] || die "--language-token and --hypotheses are for --task seq2seq"
     fi
     option_is_one_of subset "${subsets[@]}"
     option_is_one_of token_type char bpe phn
     option_is_count bpe_size
     [ ${#known[@]} -eq 0 ] || [ "${skip_data_prep}" = true ] || option_is_one_of lang "${known[@]}"
-    option_is_folder corpus
+    option_is_folder corpus "${corpus_option}"
     [ -z "${tokens}" ] || [ "${token_type}" != bpe ] || die "--tokens is for char and phn: bpe trains its own model"
     [ -z "${tokens}" ] || need "${tokens}" "you (or leave out --tokens)"
     option_is_word lang
@@ -152,7 +156,7 @@ check_options() {
     option_in_range max_seconds 0.1 100000
     [ -z "${sparsity}" ] || has_masks "${method}" || die "--sparsity is for methods with masks, and ${method} has none"
     [ -z "${sparsity}" ] || option_in_range sparsity 0 1
-    stages_in_order
+    stages_in_order 6
     [ -z "${lm}" ] || [ "${beam_size}" -gt 1 ] || die "--lm needs a beam: add --beam-size 50"
     [ "${beam_size}" -le 1 ] || [ "${token_type}" = char ] ||
         die "--beam-size ${beam_size}: the beam search spells words, with --token-type char; decode ${token_type} greedily, without it"

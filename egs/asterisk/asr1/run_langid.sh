@@ -29,6 +29,10 @@ results=results/langid/${upstream}
 main() {
     local lang each train=() dev=() test=() backbone=(--upstream "${upstream}")
     [ -z "${upstream_ckpt}" ] || backbone+=(--upstream-ckpt "${upstream_ckpt}")
+    for lang in ${langs}; do
+        case ${lang} in en | es | fr | it | ru) ;; *) die "--langs: '${lang}' is not known; the known ones are: en es fr it ru" ;; esac
+    done
+    option_is_word upstream
     mkdir -p "${work}" results/langid
     for lang in ${langs}; do
         [ -s "dump/${lang}/train_5min/wav.scp" ] || ./run.sh --lang "${lang}" --subset 5min --stop-stage 2

@@ -55,7 +55,7 @@ check_options() {
     done
     [ "$(tr ' ' '\n' <<<"${langs}" | sort | uniq -d | tr -d '\n')" = '' ] || die "--langs '${langs}' names one twice"
     option_is_one_of subset 2min 5min all
-    for each in ${sparsity}; do check_sparsity "${each}"; done
+    each_in_range sparsity 0 1
     [ -z "${upstream}" ] || option_is_word upstream
     [ -z "${upstream_ckpt}" ] || [ -n "${upstream}" ] || die "--upstream-ckpt needs --upstream"
     for each in ${joint}; do
@@ -64,12 +64,7 @@ check_options() {
     option_is_one_of joint_updates all one
     [ -z "${max_updates}" ] || option_is_count max_updates
     option_is_count jobs
-    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} comes after --stop-stage ${stop_stage}: nothing to do"
-}
-
-check_sparsity() {
-    local sparsity=$1
-    option_in_range sparsity 0 1
+    stages_in_order 7
 }
 
 name_everything() {

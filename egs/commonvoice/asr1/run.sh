@@ -25,4 +25,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --token-type phn \
     --upstream xls_r_300m \
     --sparsity-of "xls_r_300m=0.06 xlsr_53=0.06" \
+    --corpus-option release \
     "${@/#--release/--corpus}"

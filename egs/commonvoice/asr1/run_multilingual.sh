@@ -30,7 +30,13 @@ main() {
     option_is_one_of method router weight frozen
     option_is_word upstream
     option_is_count jobs
-    [ -z "${release}" ] || [ -d "${release}" ] || die "--release ${release}: no such folder"
+    option_is_one_of subset 1min 10min 1h 10h all
+    option_is_one_of token_type phn char bpe
+    [ -z "${sparsity}" ] || option_in_range sparsity 0 1
+    option_is_folder release
+    for lang in ${langs}; do
+        [ -z "${release}" ] || [ -d "${release}/${lang}" ] || die "--langs: ${release} has no folder ${lang}"
+    done
     read -ra more <<<"${run_args}"
     name=${subset}_${token_type}_${upstream}_${method}${sparsity:+_s${sparsity}}_seed${seed}
     routes=exp/routes_${name}

@@ -26,4 +26,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --tokens conf/tokens.txt \
     --upstream wav2vec2_base_960 \
     --sparsity-of "wav2vec2_large_ll60k=0.04" \
+    --corpus-option librispeech \
     "${@/#--librispeech/--corpus}"

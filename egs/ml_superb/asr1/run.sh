@@ -40,6 +40,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 main() {
     check_options
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    [ -z "${gpus}" ] || [ "${stop_stage}" -lt 2 ] || gpus_are_here "${gpus}"
     run_stage 1 "corpus -> data" prepare_corpus
     [ "${stop_stage}" -gt 1 ] || return 0
     name_everything
@@ -64,8 +65,10 @@ check_options() {
     [ -z "${max_updates}" ] || option_is_count max_updates
     for each in best jobs nj; do option_is_count "${each}"; done
     option_in_range sure 0 1
+    each_in_range sparsity 0 1
+    [ -z "${langs}" ] || [ "$(wc -w <<<"${langs}")" -gt 1 ] || die "--langs '${langs}': name at least two languages"
     [ -z "${tag}" ] || option_is_word tag
-    stages_in_order
+    stages_in_order 6
 }
 
 prepare_corpus() {

@@ -44,7 +44,7 @@ check_options() {
     option_is_one_of small true false
     [ -z "${max_updates}" ] || option_is_count max_updates
     option_is_count jobs
-    stages_in_order
+    stages_in_order 5
 }
 
 name_everything() {

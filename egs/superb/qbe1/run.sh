@@ -40,7 +40,7 @@ main() {
     [ -n "${test_sets}" ] || die "nothing to search for: name test sets"
     for layer in ${layers}; do [[ ${layer} =~ ^[0-9]+$ ]] || die "layer '${layer}' is not a whole number"; done
     option_is_checkpoint upstream_ckpt
-    stages_in_order
+    stages_in_order 3
     mapfile -t sets < <(each_set "${test_sets}")
     sets=("$(locate "${documents}")" "$(locate "${valid_set}")" "${sets[@]}")
     exp=exp/${tag:-${upstream}_frozen}
