@@ -12,6 +12,7 @@ for option in "$@"; do
     esac
 done
 name=folds_$(printf '%s\n' "$@" | sha256sum | cut -c -8)
+./run.sh "$@" --fold 1 --tag "${name}_1" --stage 1 --stop-stage 2 # what is wrong is said once, and not five times
 python -m s3router launch --folder "exp/${name}" --over fold=1..5 -- ./run.sh "$@" --fold "{fold}" --tag "${name}_{fold}"
 python -m s3router superb-table --folds exp/"${name}"_[1-5] --output "exp/${name}.md"
 echo "(exp/${name}.md: $*)"
