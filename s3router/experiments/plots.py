@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3router.experiments.figures import Figure
-from s3router.experiments.grid import Grid
+from s3router.experiments.grid import Cell, Grid
 from s3router.experiments.planning import Plan
 from s3router.experiments.report import plots_of
 from s3router.experiments.results import Known
@@ -17,7 +18,20 @@ from s3router.scoring.stats import MeanSpread
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
 _COLOURS = {"router": "#0072B2", "weight": "#D55E00", "frozen": "#009E73", "scratch": "#8C6BB1"}
-_MORE_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#44AA99", "#999933", "#332288", "#F0E442")
+_MORE_COLOURS = (
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#332288",
+    "#F0E442",
+    "#117733",
+    "#AA4499",
+    "#DDCC77",
+)
 _FEW = 2
 """Curves whose figures are written beside them; more have a legend instead."""
 _MARKERS = {"router": "o", "weight": "s", "frozen": "^", "scratch": "d"}
@@ -33,11 +47,30 @@ def write_plots(grid: Grid, known: Known) -> list[Path]:
     picked = [row for row in rows if row.found and row.sparsity == best[row.method]]
     picked.sort(key=lambda row: list(_COLOURS).index(row.method) if row.method in _COLOURS else len(_COLOURS))
     title = describe(grid, cell)
-    drawn = {
-        curve: _sparsity_curve(plan, cell.sparse, rows, best, f"{title}: test over the share of weights removed", curve)
-    }
+    wide, sparse, best = _with_the_rest(plan, cell, best)
+    over = f"{title}: test over the share of weights removed"
+    drawn = {curve: _sparsity_curve(plan, sparse, wide, best, over, curve)}
     drawn[learning] = _learning_curves(plan, picked, f"{title}: training, first seed", learning)
     return [path for path, done in drawn.items() if done]
+
+
+def _with_the_rest(
+    plan: Plan, cell: Cell, best: Mapping[str, float | None]
+) -> tuple[list[Row], frozenset[str], dict[str, float | None]]:
+    """Rows, methods with sparsities, and what dev picks of a cell and of the others of its place.
+
+    Of these, sparsities of the cell's own methods, and methods that have been run at two.
+    """
+    here = describe(plan.grid, cell)
+    cells = [cell, *(other for other in plan.cells if other is not cell and describe(plan.grid, other) == here)]
+    places = {row: other for other in reversed(cells) for row in other.rows}
+    rows = [Row(plan, place, *row) for row, place in places.items()]
+    run = Counter(row.method for row in rows if row.found and row.sparsity is not None)
+    further = [m for other in cells[1:] for m in other.methods if m in other.sparse and m not in best and run[m] > 1]
+    picked = {m: plan.best_sparsity(other, m) for other in reversed(cells) for m in other.methods if m in further}
+    kept = dict(best) | {method: picked[method] for method in dict.fromkeys(further)}
+    sparse = frozenset(method for other in cells for method in other.sparse)
+    return [row for row in rows if row.method in kept], sparse, kept
 
 
 def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: str, path: Path) -> bool:

@@ -18,7 +18,7 @@ from s3router.experiments.grid_work import Choice
 from s3router.experiments.kinds import kind_of, targets
 from s3router.experiments.one_run import commit
 from s3router.experiments.planning import Plan
-from s3router.experiments.plots import start_of, write_plots
+from s3router.experiments.plots import _with_the_rest, start_of, write_plots
 from s3router.experiments.report import write_report
 from s3router.experiments.results import Known
 from s3router.experiments.upstream_files import upstream_id
@@ -565,6 +565,26 @@ def test_cells_of_one_place_make_one_table(tmp_path):
         "S3-Router, 10 % removed",
         "S3-Router, 30 % removed",
     ]
+
+
+def test_curves_take_the_sparsities_of_all_cells_of_their_place(tmp_path):
+    methods = {"weight": {}, "router": {}, "omp": {}, "imp": {}, "parp": {}}
+    place = {"lang": "en", "subset": "5min"}
+    cells = [
+        {**place, "methods": ["router", "omp"], "sparsities": [0.1, 0.3, 0.5]},
+        {**place, "methods": ["omp"], "sparsities": [0.7]},
+        {**place, "methods": ["imp"], "sparsities": [0.3, 0.7]},
+        {**place, "methods": ["parp"], "sparsities": [0.7]},  # one alone makes no curve
+        {**place, "lang": "fr", "methods": ["omp"], "sparsities": [0.9]},
+    ]
+    grid = grid_of(tmp_path, methods=methods, repeat=[], sweep=None, cells=cells)
+    results = {run.key: result(run, 0.2) for run in Plan(grid, EMPTY).runs()}
+    plan = Plan.of_results(grid, Known(results))
+    rows, sparse, best = _with_the_rest(plan, plan.cells[0], {"router": 0.1, "omp": 0.1})
+    found = {method: sorted(row.sparsity for row in rows if row.method == method) for method in best}
+    assert found == {"router": [0.1, 0.3, 0.5], "omp": [0.1, 0.3, 0.5, 0.7], "imp": [0.3, 0.7]}
+    assert best["imp"] == 0.3
+    assert {"router", "omp", "imp"} <= sparse
 
 
 def test_test_sets_of_several_values_of_an_axis(tmp_path):
