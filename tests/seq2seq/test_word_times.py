@@ -169,8 +169,9 @@ def test_two_sentences_with_a_second_of_silence_between():
     begin = 2 + len(first) / SAMPLE_RATE
     words = {word.word: word for word in found.words}
     assert joined(found.words) == found.text
-    assert words["tomorrow"].end < begin - 1 < begin < words["messages"].start
+    assert words["tomorrow"].end < begin - 1
     assert found.words[0].start >= 1
     assert all(one.start < one.end <= other.start for one, other in itertools.pairwise(found.words))
     behind = [word for word in found.words if word.start > words["tomorrow"].start]
     assert behind[0].start >= begin - 0.01  # a frame of loudness
+    assert begin < behind[1].start  # which word it is depends on espeak-ng's settings, which a process keeps

@@ -138,7 +138,7 @@ check_options() {
     else
         # shellcheck disable=SC2086 # words
         option_is_one_of method ${methods}
-        [ -z "${language_token}${hypotheses}" ] || [ -n "${wanted_auto-}" ] || die "--language-token and --hypotheses are for --task seq2seq"
+        [ -z "${hypotheses}" ] || [ -n "${wanted_auto-}" ] || die "--hypotheses is for --task seq2seq"
     fi
     option_is_one_of subset "${subsets[@]}"
     option_is_one_of token_type char bpe phn
