@@ -35,7 +35,7 @@ def waveform(audio: Any, name: str = "audio") -> np.ndarray:
         check_rate(rate, name)
     if hasattr(audio, "read"):
         audio = _read(audio, name)
-    if isinstance(audio, bytes | bytearray | memoryview):
+    if isinstance(audio, bytes | bytearray):
         return read_bytes(bytes(audio), name)
     if hasattr(audio, "detach"):
         audio = audio.detach().cpu()
