@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from s3router.asr.model import RoutedCTCModel
 
+BPE_MODEL = "bpe.model"
+"""A run's own copy of its sentencepiece model, so that the folder can be used from anywhere."""
+
 _HEAD = {"ctc.ctc_lo.weight": "weight", "ctc.ctc_lo.bias": "bias"}
 _FEATURIZER = "frontend.featurizer."
 _RECORDED = ("max_updates", "head_first", "batch_seconds", "accum_grad", "seed")
@@ -78,7 +81,13 @@ class ASRExperiment(Experiment):
     @cached_property
     def tokens(self) -> TokenIds:
         """The tokenizer that the model was trained with."""
-        return TokenIds(self.token_list, self.config.get("token_type") or "char", self.config.get("bpemodel"))
+        return TokenIds(self.token_list, self.config.get("token_type") or "char", self.bpe_model)
+
+    @property
+    def bpe_model(self) -> Path | None:
+        """The sentencepiece model: the run's own copy, else (runs of before) the file that the command named."""
+        named, own = self.config.get("bpemodel"), self.path / BPE_MODEL
+        return own if named and own.is_file() else Path(named) if named else None
 
     def so_far(self) -> tuple[int, tuple[float, int] | None]:
         """Updates done by ``checkpoint.pth``, and its best validation: (error rate, update), None before the first."""
@@ -106,6 +115,7 @@ class ASRExperiment(Experiment):
         """
         args = argparse.Namespace(**copy.deepcopy(self.config))
         args.output_dir = str(self.path)  # the folder may have been moved
+        args.bpemodel = args.model_conf["bpemodel"] = self.bpe_model
         extra = args.frontend_conf["frontend_conf"].get("extra_conf", {})
         extra.pop("feature_cache", None)
         if "mask" in extra:
@@ -154,7 +164,7 @@ class ASRExperiment(Experiment):
             mask={} if mask is None else as_json(MaskConfig.from_dict(mask).to_dict()),
             training={name: as_json(config[name]) for name in recorded if config.get(name) is not None},
             corpus="/".join(Path(config["train_dir"]).parts[-2:]),
-            bpe_model=Path(config["bpemodel"]).read_bytes() if config.get("bpemodel") else None,
+            bpe_model=self.bpe_model.read_bytes() if self.bpe_model else None,
         )
 
     def _outside(self, model: RoutedCTCModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -16,12 +16,12 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 
 from s3router.asr import inputs, options
 from s3router.asr.building import ModelTask
-from s3router.asr.experiment import ASRExperiment
+from s3router.asr.experiment import BPE_MODEL, ASRExperiment
 from s3router.asr.trainer import RoutedTrainer
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, read_token_list
 from s3router.errors import CheckpointError, ConfigError
-from s3router.files import read_yaml
+from s3router.files import read_yaml, replacing
 from s3router.training import logs
 from s3router.training.checkpoints import clear
 from s3router.training.parameters import learning_rates, param_groups
@@ -106,6 +106,9 @@ class RoutedASRTask(ModelTask):
         if mode in ("train", "valid"):
             path = args.train_dir if mode == "train" else args.valid_dir
             inputs.write_inputs(DataDir.read(path).with_durations(), _inputs(args, mode))
+            if args.bpemodel:
+                with replacing(Path(args.output_dir) / BPE_MODEL, "wb") as copy_of_it:
+                    copy_of_it.write(Path(args.bpemodel).read_bytes())
         return super().build_iter_factory(args, distributed_option, mode, kwargs)
 
     @classmethod

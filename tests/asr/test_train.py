@@ -11,7 +11,9 @@ import torch
 import yaml
 
 from s3router.data.kaldi import DataDir
+from s3router.data.tokens import train_bpe
 from s3router.errors import CheckpointError
+from s3router.files import write_lines
 from s3router.training.checkpoints import read_states
 from s3router.tuners import METHODS
 
@@ -319,3 +321,18 @@ def test_a_damaged_checkpoint_is_refused(runs, tmp_path):
         ASRExperiment(runs("frozen")).model("nothing.pth")
     with pytest.raises(CheckpointError, match="not an experiment"):
         ASRExperiment(tmp_path)
+
+
+def test_word_pieces_lie_beside_the_run(zygote, tmp_path, small_upstream, monkeypatch):
+    from s3router.asr.experiment import ASRExperiment
+
+    monkeypatch.setenv("S3ROUTER_TINY", str(small_upstream))
+    tokens = train_bpe([utt.text for utt in DataDir.read(FIVE).utts], 24, tmp_path / "there")
+    write_lines(tmp_path / "tokens.txt", tokens)
+    bpe = ["--token_type", "bpe", "--bpemodel", str(tmp_path / "there.model")]
+    exp = zygote.run(tmp_path / "exp", *bpe, "--token_list", str(tmp_path / "tokens.txt"), "--max_updates", "1").exp
+    (tmp_path / "there.model").unlink()  # a relative path is as good as gone in another folder
+    found = ASRExperiment(exp)
+    assert found.tokens.split("any")
+    assert found.model() is not None
+    assert found.parts().bpe_model == (exp / "bpe.model").read_bytes()
