@@ -90,13 +90,15 @@ def test_refused_before_anything_runs(options: list[str], message: str):
     assert done.stdout == ""
 
 
-def test_options_of_decoding_are_refused_before_training():
-    here = {"S3ROUTER_VENV": str(Path(sys.executable).parents[1])}
+def test_options_of_decoding_are_refused_before_training(tmp_path: Path):
+    """And before the model is fetched, which may take minutes."""
+    here = {"S3ROUTER_VENV": str(Path(sys.executable).parents[1]), "S3ROUTER_UPSTREAMS": str(tmp_path / "upstreams")}
     whole = ["--task", "seq2seq", "--upstream", "whisper_base", "--stage", "4", "--decode-args", "--bf16"]
     done = run(RECIPE / "run.sh", *whole, **here)
     assert done.returncode != 0
     assert "--bf16: for CTC models" in done.stderr
     assert "run.sh: error: --beam-size, --lm or --decode-args: see above" in done.stderr
+    assert not (tmp_path / "upstreams").exists()
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ main() {
     name_everything
     need_writable data dump "${exp}"
     "${S3ROUTER_ROOT}/tools/setup.sh"
+    check_decoding
     fall_back
     [ "${stage}" -gt 3 ] || upstream_is_known
-    check_decoding
     [ "${stage}" -gt 3 ] || one_at_a_time data/.preparing.lock "prepares data here"
     run_stage 1 "corpus -> ${data}" prepare_corpus
     run_stage 2 "subsets, checks and token list -> ${dump}" prepare_sets
@@ -111,6 +111,7 @@ take_fallback() {
     names=()
     check_options
     name_everything
+    check_decoding
 }
 
 # Everything that can be refused is refused here, before anything has been made.
