@@ -79,6 +79,8 @@ def main(argv: Sequence[str]) -> int:
     for option, value, least in (("--frames", args.frames, 4), ("--permutations", args.permutations, 1)):
         if value < least:
             raise ConfigError(f"{option} {value}: at least {least} are needed")
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(f"--seed {args.seed}: a whole number from 0 up to 2^32 is needed")
     if args.output.exists() and not args.output.is_dir():
         raise ConfigError(f"{args.output}: a file; name a folder")
     typology = None if args.typology is None else tuple(name for name in args.typology if name != "none")

@@ -102,6 +102,11 @@ def _problems(options: argparse.Namespace) -> list[str]:
             found.append(f"--{name} must be a number above 0, found {value}")
     if options.window_step is not None and not 1 <= options.window_step <= WINDOW_SECONDS:
         found.append(f"--window_step must be from 1 to {WINDOW_SECONDS} s, found {options.window_step}")
+    if options.device.startswith("cuda:") and options.device != "cuda:0":
+        found.append(
+            f"--device {options.device}: training takes the first GPU in sight; give cuda, and set "
+            f"CUDA_VISIBLE_DEVICES={options.device.removeprefix('cuda:')} for that one"
+        )
     if not 0 <= options.warmup < 1:
         found.append(f"--warmup must be a share from 0 up to 1, found {options.warmup}")
     for name, known in (("method_conf", None), ("mask_conf", None), ("spec_augment", SPEC_AUGMENT)):
@@ -125,7 +130,9 @@ def _problems(options: argparse.Namespace) -> list[str]:
     for name, value in options.spec_augment.items():
         if name.endswith("_prob") and not (_is(value, int, float) and 0 <= value <= 1):
             found.append(f"--spec_augment {name} must be a number from 0 to 1, found {value!r}")
-        elif not name.endswith("_prob") and not (_is(value, int) and value >= 0):
+        elif name.endswith("_length") and not (_is(value, int) and value > 0):
+            found.append(f"--spec_augment {name} must be a whole number above 0, found {value!r}")
+        elif name.endswith("_min_masks") and not (_is(value, int) and value >= 0):
             found.append(f"--spec_augment {name} must be a whole number of 0 or more, found {value!r}")
     return found
 

@@ -39,7 +39,7 @@ WEIGHTS = "trained.pth"
 def arguments(exp: Seq2SeqExperiment) -> Seq2SeqTrainingArguments:
     """The trainer's arguments for an experiment's options."""
     options = exp.options
-    return Seq2SeqTrainingArguments(
+    made = Seq2SeqTrainingArguments(
         output_dir=str(exp.path / exp.CHECKPOINTS),
         max_steps=options["max_updates"],
         per_device_train_batch_size=options["batch_size"],
@@ -63,6 +63,9 @@ def arguments(exp: Seq2SeqExperiment) -> Seq2SeqTrainingArguments:
         log_level="error",
         dataloader_pin_memory=False,
     )
+    # with several GPUs in sight the trainer would copy the model to each, and give each a whole batch
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 class RecogniserTrainer(Seq2SeqTrainer):

@@ -392,6 +392,7 @@ def test_bad_input(packs, refused, tmp_path, monkeypatch):
     refused([packs[0], packs[1], "--language", "es"], "es: expected ROUTE=CODE, each name once, as in yoruba=yor")
     refused([packs[0], packs[1], "--typology", "sounds"], "no typological features sounds; known: inventory, ")
     refused([packs[0], packs[1], "--frames", "3"], "--frames 3: at least 4")
+    refused([packs[0], packs[1], "--seed", "-1"], "--seed -1: a whole number from 0 up")
     refused([packs[0], packs[1], "--audio", tmp_path / "none.wav"], "none.wav: no such file")
     refused([packs[0], packs[1], "--bits-only", "--audio", FIVE], "leave --bits-only out")
     refused([packs[0], packs[1], "--device", "gpu"], "--device gpu: no such device; known: cpu, cuda")

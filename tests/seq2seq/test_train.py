@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from s3router import cli
 from s3router.data.kaldi import Utterance
@@ -15,6 +17,7 @@ from s3router.errors import CheckpointError, ConfigError, DataError, TrainingErr
 from s3router.seq2seq.experiment import Seq2SeqExperiment
 from s3router.seq2seq.options import read_options
 from s3router.seq2seq.train import train
+from s3router.seq2seq.trainer import arguments
 from s3router.tuners import METHODS, methods_for
 from s3router.tuners.learnt import Learnt
 from s3router.upstreams.whisper_recogniser import load_recogniser
@@ -212,6 +215,8 @@ def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_pat
         (("--spec_augment", '{"mask": 1}'), "unknown mask; known: mask_feature_length"),
         (("--spec_augment", "mask_time_prob=abc"), "--spec_augment mask_time_prob must be a number from 0 to 1"),
         (("--spec_augment", "mask_time_length=0.5"), "--spec_augment mask_time_length must be a whole number"),
+        (("--spec_augment", "mask_time_length=0"), "--spec_augment mask_time_length must be a whole number above 0"),
+        (("--device", "cuda:1"), "--device cuda:1: training takes the first GPU .* CUDA_VISIBLE_DEVICES=1"),
         (("--language", "auto", "--normalize", "sentences"), "--normalize needs the language of the references"),
         (("--max_updates", "0"), "--max_updates must be a whole number above 0"),
         (("--seed", "-1"), "--seed must be a whole number from 0 up to 2\\^32, found -1"),
@@ -280,3 +285,19 @@ def test_utterances_that_do_not_fit_a_window_are_left_out(command, tmp_path, whi
     assert len(kept) == len(text) - 1
     assert len(problems) == 1
     assert "tokens, of which the decoder takes" in problems[0]
+
+
+def test_one_gpu_of_several_is_used(monkeypatch, tmp_path):
+    for name, value in (
+        ("is_available", lambda: True),
+        ("device_count", lambda: 2),
+        ("set_device", lambda device: None),
+    ):
+        monkeypatch.setattr(torch.cuda, name, value)
+    words = ["--train_dir", "a", "--valid_dir", "b", "--output_dir", str(tmp_path), "--device", "cuda"]
+    exp = SimpleNamespace(options=vars(read_options(words)), path=tmp_path, CHECKPOINTS="checkpoints")
+    try:
+        made = arguments(exp)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)  # which has taken note of GPUs
+    assert (made.n_gpu, made.train_batch_size) == (1, 8)
