@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def format_of(path: str | os.PathLike) -> str:
             first = json.loads(next((line for line in file if line.strip()), ""))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file or folder; correct the path") from None
-    except (OSError, ValueError):
+    except (OSError, EOFError, zlib.error, ValueError):
         first = None
     if isinstance(first, dict) and "audio_filepath" in first:
         return "nemo"

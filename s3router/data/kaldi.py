@@ -244,7 +244,12 @@ def _segments(
         except (IndexError, ValueError):
             problems.append(f"segments: {utt}: expected 'utterance recording start end', found {rest!r}")
             continue
-        if recording not in sources:
+        if len(parts) > 3:
+            problems.append(
+                f"segments: {utt}: a channel ({' '.join(parts[3:])}) cannot be chosen here; "
+                "remove it where the recording has one, else make a recording of each"
+            )
+        elif recording not in sources:
             problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or remove the line")
         elif not 0 <= start < end < math.inf:
             problems.append(f"segments: {utt}: starts at {start} s and ends at {end} s; correct the times")

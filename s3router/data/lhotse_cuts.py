@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ def read_cuts(cuts: str | os.PathLike | Iterable[Any]) -> list[Utterance]:
     """
     if isinstance(cuts, str | os.PathLike):
         try:
-            cuts = _lhotse().CutSet.from_file(cuts)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            cuts = list(_lhotse().CutSet.from_file(cuts))  # which reads a line when it is asked for
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AssertionError) as error:
             raise DataError(f"{os.fspath(cuts)}: no cuts of lhotse ({error}); name a cuts.jsonl.gz") from None
     return [utt for cut in cuts for utt in _utterances(cut)]
 

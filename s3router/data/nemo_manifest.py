@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
-from s3router.data.audio import join_stretch, no_command, split_stretch
+from s3router.data.audio import Seconds, duration, join_stretch, no_command, split_stretch
 from s3router.data.kaldi import DataDir, Utterance, summary
 from s3router.errors import DataError
 from s3router.files import write_lines
 
+_SAME = (
+    0.1  # s: a duration that lacks no more than this of the recording, as where it was rounded, is that of all of it
+)
+
 
 def read_manifest(path: str | os.PathLike) -> list[Utterance]:
-    """The utterances of a manifest, in its order. Audio is not opened.
+    """The utterances of a manifest, in its order. Of the recordings, headers are read.
 
-    An id is what ``id`` says, else the file's stem, with the offset in milliseconds for stretches.
+    As NeMo has it, a line without an offset means the recording's beginning where its duration is the shorter one. An
+    id is what ``id`` says, else the file's stem, with the offset in milliseconds for stretches.
 
     Raises:
         DataError: it cannot be read; a line is no such object.
@@ -71,11 +77,18 @@ def _utterance(entry: Any, folder: Path) -> Utterance:
         if seconds is None:
             raise ValueError("an offset needs a duration")
         source, utt = join_stretch(source, start, start + seconds), f"{utt}-{round(1000 * start):07d}"
-    elif seconds is not None and start is not None:  # the beginning, which may not be all
+    elif seconds is not None and (start is not None or _is_longer(source, seconds)):  # the beginning
         source = join_stretch(source, 0.0, seconds)
     name = entry.get("id")
     name = utt if name is None or name == "" else str(name)
     return Utterance(name, source, str(entry.get("text") or ""), _speaker(entry), seconds)
+
+
+def _is_longer(source: str, seconds: Seconds) -> bool:
+    """Whether the recording goes on after so many seconds; one that cannot be read is named where it is needed."""
+    with contextlib.suppress(DataError):
+        return duration(source) > seconds + _SAME
+    return False
 
 
 def _speaker(entry: dict[str, Any]) -> str:

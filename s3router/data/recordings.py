@@ -88,7 +88,13 @@ def _behind(path: str) -> Iterator[Utterance]:
         if (folder / "wav.scp").is_file():
             yield from DataDir.read(folder, need_text=False).utts
             return
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = sorted(
+            p
+            for p in folder.rglob("*")
+            if p.suffix.lower() in SUFFIXES
+            and not p.name.startswith("._")
+            and p.is_file()  # of macOS, beside each file
+        )
         if not files:
             raise DataError(f"{path}: neither audio files nor a wav.scp in this folder; name another")
         yield from (Utterance(str(file), str(file)) for file in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from dataclasses import replace
@@ -121,6 +122,32 @@ def test_an_id_may_be_the_number_0(tmp_path):
     entries = [{"audio_filepath": "a.wav", "text": "x", "id": number} for number in (0, 1)]
     (tmp_path / "m.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     assert [utt.utt for utt in read_manifest(tmp_path / "m.jsonl")] == ["0", "1"]
+
+
+def test_a_duration_without_an_offset_is_that_of_the_beginning(tmp_path):
+    write_audio(tmp_path / "a.wav", np.full(32000, 0.1), 16000)
+    entries = [
+        {"audio_filepath": "a.wav", "duration": seconds, "text": "x", "id": str(seconds)} for seconds in (1, 1.95)
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    part, rounded = read_manifest(tmp_path / "m.jsonl")
+    assert part.source == f"{tmp_path / 'a.wav'}#t=0.00000,1.00000"
+    assert rounded.source == str(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("damage", ["line", "cut"])
+def test_damaged_cuts(kaldi, tmp_path, capsys, damage):
+    pytest.importorskip("lhotse", reason="tools/setup.sh --with-data")
+    path = tmp_path / "set.jsonl.gz"
+    convert(kaldi, path)
+    lines = gzip.decompress(path.read_bytes())
+    packed = gzip.compress(lines * 200, 0)
+    path.write_bytes(gzip.compress(lines + b"{}\n") if damage == "line" else packed[: len(packed) // 2])
+    assert cli.main(["convert", str(path), str(tmp_path / "back"), "--to", "kaldi"]) == 1
+    assert f"{path}: no cuts of lhotse" in capsys.readouterr().err
+    path.write_bytes(packed[:60])
+    assert cli.main(["convert", str(path), str(tmp_path / "back"), "--to", "kaldi"]) == 1
+    assert "neither a manifest of NeMo's nor cuts of lhotse's" in capsys.readouterr().err
 
 
 def test_what_a_manifest_or_a_dataset_names_is_never_run(tmp_path):

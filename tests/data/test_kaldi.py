@@ -144,6 +144,7 @@ def test_durations_that_are_none(change, value):
     [
         ("s nobody 0 1", "recording nobody is not in wav.scp"),
         ("s it_carlo-vm-goodbye 1 0.5", "starts at 1.0 s and ends at 0.5 s"),
+        ("s it_carlo-vm-goodbye 0 0.5 B", "a channel (B) cannot be chosen here"),
         ("s it_carlo-vm-goodbye 1", "expected 'utterance recording start end'"),
     ],
 )

@@ -4,8 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from s3router.data.audio import write_audio
 from s3router.data.recordings import find_recordings
 from s3router.errors import DataError
 
@@ -79,3 +81,9 @@ def test_every_problem_is_named_at_once(tmp_path):
     assert "text.wav: not audio" in message
     with pytest.raises(DataError, match=r"none\.wav: no such file"):
         find_recordings([tmp_path / "none.wav"])
+
+
+def test_what_macos_puts_beside_each_file_is_no_recording(tmp_path):
+    write_audio(tmp_path / "a.wav", np.zeros(1600), 16000)
+    (tmp_path / "._a.wav").write_bytes(b"\0\5\x16\7" + bytes(100))
+    assert [utt.utt for utt in find_recordings([tmp_path])] == [str(tmp_path / "a.wav")]
