@@ -154,7 +154,9 @@ def classified(output: Path) -> dict[str, list[int]] | None:
 
 def _labels(path: Path) -> dict[str, str]:
     try:
-        return dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        return dict(
+            line.split(maxsplit=1) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+        )
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); make it again") from None
 

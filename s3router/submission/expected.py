@@ -49,7 +49,7 @@ def read_list(path: str | os.PathLike, part: Part) -> Expected:
         names = {"sv": ("trials",), "qbe": ("terms",)}.get(part.name, ("wav.scp",))
         path = next((path / name for name in names if (path / name).is_file()), path / names[0])
     try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as the list of {part.what} of {part.folder} ({error})") from None
     if part.name == "qbe":

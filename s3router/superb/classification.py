@@ -54,7 +54,7 @@ class Classification(Kind[Label, LabelPredictions]):
         return read_labels(folder, len(self.slots))
 
     def inventory(self, train: LabelledDir[Label], given: Path | None = None) -> list[list[str]]:
-        return classes_of(train.labels.values()) if given is None else read_classes(given, len(self.slots))
+        return classes_of(train.labels.values()) if given is None else read_classes(given, self.slots)
 
     def label_problems(self, part: LabelledDir[Label], classes: list[list[str]], training: bool) -> list[str]:
         return class_problems(part, classes, training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,14 @@ def classes_of(labels: Iterable[Label]) -> list[list[str]]:
     return [sorted(set(values)) for values in zip(*labels, strict=True)]
 
 
-def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
+def read_classes(path: str | os.PathLike, slots: Sequence[str] = ("label",)) -> list[list[str]]:
     """A file of classes, one ``slot class`` per line (``label yes``, ``action change language``), slots in any order.
 
+    Args:
+        slots: their names, in the order of the result; the only slot may have any name.
+
     Raises:
-        DataError: no such file, a class twice, another number of slots.
+        DataError: no such file, a class twice, other slots.
     """
     found: dict[str, list[str]] = {}
     path = Path(path)
@@ -80,6 +83,6 @@ def read_classes(path: str | os.PathLike, slots: int = 1) -> list[list[str]]:
         if name in found.setdefault(slot, []):
             raise DataError(f"{path}: line {number}: {slot} {name} is listed twice")
         found[slot].append(name)
-    if len(found) != slots:
-        raise DataError(f"{path}: {len(found)} slots ({', '.join(found)}), expected {slots}")
-    return [sorted(names) for names in found.values()]
+    if len(found) != len(slots) or (len(slots) > 1 and set(found) != set(slots)):
+        raise DataError(f"{path}: {len(found)} slots ({', '.join(found)}), expected {len(slots)} ({', '.join(slots)})")
+    return [sorted(found[name]) for name in (slots if len(slots) > 1 else found)]

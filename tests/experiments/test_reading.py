@@ -37,3 +37,11 @@ def test_damaged_files_of_what_was_recognised_are_named(tmp_path):
     (tmp_path / "utt2label").write_text("u1\n")
     with pytest.raises(DataError, match=r"utt2label is damaged"):
         reading.classified(tmp_path)
+
+
+def test_labels_with_a_byte_order_mark_are_right_all_the_same(tmp_path):
+    (tmp_path / "utt2label").write_text("\ufeffa yes\nb no\n", encoding="utf-8")
+    (tmp_path / "predict").mkdir()
+    (tmp_path / "predict/utt2label").write_text("a yes\nb yes\n")
+    (tmp_path / "predict/result.json").write_text(json.dumps({"data_dir": str(tmp_path)}))
+    assert reading.classified(tmp_path / "predict") == {"a": [1, 0], "b": [1, 1]}

@@ -472,3 +472,8 @@ def test_lists_in_their_forms(tmp_path, lists):
         read_lists(tmp_path / "lists")
     with pytest.raises(ConfigError, match="expected TASK=PATH"):
         given_lists(["kss=x"])
+
+
+def test_a_list_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "list").write_text("\ufeffyes-a.wav\n", encoding="utf-8")
+    assert read_list(tmp_path / "list", PARTS["ks_public"]).ids == ("yes-a.wav",)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from s3router.errors import ConfigError
+from s3router.errors import ConfigError, DataError
 from s3router.masks.config import DEFAULT_SPARSITY
+from s3router.superb.labels import read_classes
 from s3router.superb.options import complete, extra_conf, read_options, read_recorded, recorded
+from s3router.superb.tasks import TASKS
 
 NEEDED = ["--task", "cls", "--train-dir", "a", "--valid-dir", "b", "--output-dir", "c"]
 
@@ -119,3 +121,11 @@ def test_recorded_options_are_read_back_and_so_are_those_of_before():
     assert read_recorded(found) == found
     old = {name: value for name, value in found.items() if name not in ("method", "pool_ahead", "test_dirs")}
     assert read_recorded({**old, "mode": "weight"}) == {**found, "test_dirs": []}
+
+
+def test_slots_of_a_list_of_classes_stand_in_any_order(tmp_path: Path):
+    (tmp_path / "classes").write_text("location none\naction bring\nobject lamp\naction decrease\n")
+    assert read_classes(tmp_path / "classes", TASKS["ic"].slots) == [["bring", "decrease"], ["lamp"], ["none"]]
+    (tmp_path / "classes").write_text("where none\naction bring\nobject lamp\n")
+    with pytest.raises(DataError, match=r"3 slots \(where, action, object\), expected 3 \(action, object, location\)"):
+        read_classes(tmp_path / "classes", TASKS["ic"].slots)
