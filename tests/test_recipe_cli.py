@@ -26,7 +26,8 @@ def run(script: Path, *options: str, **env: str) -> subprocess.CompletedProcess:
     """Run a script with an environment that does not exist, so that nothing beyond the checks could work."""
     environment = {**os.environ, "S3ROUTER_VENV": "/nonexistent/venv", **env}
     command = ["bash", str(script), *options]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    # a first call with an environment of one's own tries it out, which takes a minute on a busy machine
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
 def bash(code: str, cwd: Path) -> subprocess.CompletedProcess:
