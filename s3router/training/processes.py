@@ -15,7 +15,9 @@ def check_device(device: str) -> None:
     """Raise ConfigError where there is no such device here: ``cpu``, ``cuda``, ``cuda:1``."""
     try:
         found = torch.device(device)
-    except RuntimeError:
+        if found.type != "cuda":
+            torch.empty(0, device=found)  # torch knows the names of devices that it was not built for
+    except (RuntimeError, AssertionError):
         raise ConfigError(f"--device {device}: no such device; known: cpu, cuda, cuda:0, cuda:1 …") from None
     if found.type != "cuda":
         return
