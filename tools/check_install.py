@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 PYTHONS = ((3, 12), (3, 13))
@@ -384,8 +385,9 @@ def main() -> int:
     wanted = {extra for extra in OPTIONAL if vars(args)[f"with_{extra}"]}
     optional = {package for extra in OPTIONAL.keys() - wanted for package in packages_of(extra)}
     problems = [*wrong_versions(read_pins(args.constraints), optional), *unmet()] if args.constraints else []
-    for name in [*CHECKS, *(name for extra, checks in OPTIONAL.items() if extra in wanted for name in checks)]:
-        works, detail = run_check(name)
+    names = [*CHECKS, *(name for extra, checks in OPTIONAL.items() if extra in wanted for name in checks)]
+    # two side by side, for most of it is importing; more would need more memory
+    for name, (works, detail) in zip(names, ThreadPool(2).imap(run_check, names), strict=True):
         try:
             version = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
         except importlib.metadata.PackageNotFoundError:

@@ -223,11 +223,12 @@ leave_out() {
     mv "${pins}.some" "${pins}"
 }
 
+# Modules are compiled when they are first imported: most never are, and all of them take minutes on a slow machine.
 run_pip() {
     local attempt
     for attempt in 1 2 3; do
-        if "${venv}/bin/python" -m pip install --disable-pip-version-check --no-input --retries 5 --timeout 60 "$@" \
-            >>"${venv}/setup.log" 2>&1; then
+        if "${venv}/bin/python" -m pip install --disable-pip-version-check --no-input --no-compile --retries 5 --timeout 60 \
+            "$@" >>"${venv}/setup.log" 2>&1; then
             return
         fi
         [ "${attempt}" = 3 ] || { say "pip failed, trying again in $((attempt * 5)) s" && sleep $((attempt * 5)); }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 logger = logging.getLogger(__name__)
 
@@ -14,6 +14,9 @@ FRAMES = 800
 """Of a layer's input, in two utterances: 16 s of speech. Fewer spend it on weights, and hide what bfloat16 gains."""
 SECONDS = 0.1
 """How long measuring takes at least. It makes three rounds in any case: two seconds for a base model on one core."""
+HOPELESS = 4
+"""How many times slower an arithmetic must be on a sixteenth of the frames to be measured no further. A processor
+without instructions for bfloat16 would need most of a minute for all of them."""
 GAIN = 1.1
 """How much faster bfloat16 must be: it rounds to 8 bits, and the rest of an update gains nothing from it."""
 
@@ -60,7 +63,8 @@ def gflops(hidden: int, ffn: int, frames: int = FRAMES, seconds: float = SECONDS
 
     Processor time counts, shared out over the threads, so that waiting for a core that others use is not held against
     whichever was being timed. The layer is torch's own, with torch's present number of threads; weights are kept in
-    float32, as they are in training. A multiplication and an addition are two operations.
+    float32, as they are in training. A multiplication and an addition are two operations. What is far slower on a
+    sixteenth of the frames is not measured on all of them.
     """
     import torch
 
@@ -68,17 +72,27 @@ def gflops(hidden: int, ffn: int, frames: int = FRAMES, seconds: float = SECONDS
     with torch.random.fork_rng(devices=[]):
         layer = torch.nn.TransformerEncoderLayer(hidden, heads, ffn, 0.0, "gelu", batch_first=True)
         inputs = torch.randn(2, frames // 2, hidden)
-    # forward, and backward for the input and the weights; attention's own products are two more of frames x frames
-    operations = 3 * 2 * frames * (4 * hidden**2 + 2 * hidden * ffn + frames * hidden)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    best = dict.fromkeys(dtypes, float("inf"))
-    begun, rounds = time.perf_counter(), 0
-    while rounds < 3 or time.perf_counter() - begun < seconds:
-        for name, dtype in dtypes.items():
-            before = time.process_time()
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-                result = layer(inputs)
-            result.float().square().mean().backward()
-            best[name] = min(best[name], (time.process_time() - before) / torch.get_num_threads())
-        rounds += 1
-    return {name: operations / time_taken / 1e9 for name, time_taken in best.items()}
+
+    def best(names: Collection[str], inputs: torch.Tensor, rounds: int, seconds: float = 0.0) -> dict[str, float]:
+        taken = dict.fromkeys(names, float("inf"))
+        begun = time.perf_counter()
+        while rounds > 0 or time.perf_counter() - begun < seconds:
+            for name in names:
+                before = time.process_time()
+                with torch.autocast("cpu", torch.bfloat16, enabled=dtypes[name] is torch.bfloat16):
+                    result = layer(inputs)
+                result.float().square().mean().backward()
+                taken[name] = min(taken[name], (time.process_time() - before) / torch.get_num_threads())
+            rounds -= 1
+        operations = _operations(hidden, ffn, inputs.shape[0] * inputs.shape[1])
+        return {name: operations / spent / 1e9 for name, spent in taken.items()}
+
+    found = best(dtypes, inputs[:, : max(1, frames // 32)], rounds=2)
+    able = [name for name in dtypes if found[name] * HOPELESS > max(found.values())]
+    return found | best(able, inputs, rounds=3, seconds=seconds)
+
+
+def _operations(hidden: int, ffn: int, frames: int) -> int:
+    # forward, and backward for the input and the weights; attention's own products are two more of frames x frames
+    return 3 * 2 * frames * (4 * hidden**2 + 2 * hidden * ffn + frames * hidden)

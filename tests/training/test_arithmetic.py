@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from s3router.training import arithmetic
 from s3router.training.arithmetic import choose_arithmetic, gflops
 
 
@@ -48,6 +49,26 @@ def test_both_are_measured_and_nothing_else_changes(hidden):
     assert all(speed > 0 for speed in speeds.values())
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("slower", "times"), [(3, 2 + 3), (10, 2)])
+def test_what_is_hopeless_is_not_measured_on_all_frames(slower, times, monkeypatch):
+    """On a clock that counts frames, of which bfloat16 takes so many times as long for each."""
+    clock, seen = [0.0], []
+
+    class Layer(torch.nn.TransformerEncoderLayer):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if torch.is_autocast_enabled("cpu"):
+                seen.append(inputs.shape[0] * inputs.shape[1])
+            clock[0] += inputs.shape[0] * inputs.shape[1] * (slower if torch.is_autocast_enabled("cpu") else 1)
+            return super().forward(inputs)
+
+    monkeypatch.setattr(torch.nn, "TransformerEncoderLayer", Layer)
+    monkeypatch.setattr(arithmetic.time, "process_time", lambda: clock[0])
+    speeds = gflops(32, 128, frames=64, seconds=0)
+    assert len(seen) == times
+    assert max(seen) == (64 if times > 2 else 4)
+    assert choose_arithmetic("cpu", 32, 128, lambda *_: speeds) == "float32"
 
 
 RANK = """
