@@ -165,6 +165,7 @@ def prepare_set(done: Prepared, folder: Path, *sources: Path, more_text: bool = 
         if len(sources) == 1:
             _compare(done, source, len(part))
         utts += part
+    stamp.unlink(missing_ok=True)  # it speaks of an earlier content
     data = DataDir(folder, utts).write(folder)
     speakers = len({u.speaker for u in utts})
     line = f"{len(utts)} utterances, {speakers} speakers, {data.seconds / 60:.1f} min"

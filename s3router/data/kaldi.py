@@ -236,7 +236,7 @@ def _columns(path: Path, problems: list[str]) -> dict[str, str] | None:
 def _segments(
     segments: dict[str, str], sources: dict[str, str], problems: list[str]
 ) -> tuple[dict[str, str], dict[str, Seconds]]:
-    cut, durations = {}, {}
+    cut, durations, open_ends = {}, {}, []
     for utt, rest in segments.items():
         parts = rest.split()
         try:
@@ -251,8 +251,23 @@ def _segments(
             )
         elif recording not in sources:
             problems.append(f"segments: {utt}: recording {recording} is not in wav.scp; add it or remove the line")
+        elif end == -1:  # to the end of the recording, in Kaldi's extract-segments
+            open_ends.append((utt, recording, start))
         elif not 0 <= start < end < math.inf:
             problems.append(f"segments: {utt}: starts at {start} s and ends at {end} s; correct the times")
+        else:
+            cut[utt], durations[utt] = join_stretch(sources[recording], start, end), end - start
+    lengths = {}
+    for utt, recording, start in open_ends:
+        try:
+            if recording not in lengths:
+                lengths[recording] = duration(sources[recording])
+        except DataError as error:
+            problems.append(f"segments: {utt}: {error}")
+            continue
+        end = lengths[recording]
+        if not 0 <= start < end:
+            problems.append(f"segments: {utt}: starts at {start} s of a recording of {end:.2f} s; correct the times")
         else:
             cut[utt], durations[utt] = join_stretch(sources[recording], start, end), end - start
     return cut, durations

@@ -25,6 +25,14 @@ KIND = "seq2seq"
 _RECORDED = ("method_conf", "max_updates", "batch_size", "accum_grad", "seed", "language")
 
 
+def _whole(path: Path) -> bool:
+    try:
+        read_json(path, "")
+    except DataError:
+        return False
+    return True
+
+
 class Seq2SeqExperiment(Experiment):
     """What ``s3router seq2seq-train`` leaves: ``seq2seq.json``, ``best.pth`` and its figures in ``validated.json``."""
 
@@ -106,9 +114,11 @@ class Seq2SeqExperiment(Experiment):
             )
 
     def checkpoints(self) -> list[Path]:
-        """Whole checkpoints to resume from, the newest last. The trainer writes its state last of all files."""
-        found = (self.path / self.CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-        return sorted((path.parent for path in found), key=lambda path: int(path.name.rpartition("-")[2]))
+        """Whole checkpoints to resume from, the newest last. The trainer writes its state last of all, in place."""
+        states = (self.path / self.CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+        return sorted(
+            (path.parent for path in states if _whole(path)), key=lambda path: int(path.name.rpartition("-")[2])
+        )
 
     def recogniser(self, checkpoint: str | os.PathLike | None = None, device: str = "cpu") -> Recogniser:
         """The trained recogniser in evaluation mode, with its masks or additions attached; as `Experiment.model`."""

@@ -20,6 +20,8 @@ from s3router.training.processes import check_device
 from s3router.tuners import METHODS
 
 if TYPE_CHECKING:
+    from transformers import WhisperConfig
+
     from s3router.upstreams.whisper_recogniser import Recogniser
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def train(options: argparse.Namespace) -> None:
     if before:
         before.check_same_run({**recorded(options), **({"language": before.language} if chosen else {})})
     recogniser = load_recogniser(options.upstream, options.upstream_ckpt)
+    _check_mask_lengths(options.spec_augment, recogniser.model.config)
     if before:
         before.check_upstream(recogniser.fingerprint)
     losses = None
@@ -105,6 +108,17 @@ def train(options: argparse.Namespace) -> None:
         trainer.pruner.end()
     best = trainer.record["best"]
     logger.info("done: best CER %.2f %% on the validation set, at update %d", 100 * best["cer"], best["update"])
+
+
+def _check_mask_lengths(spec_augment: dict, config: WhisperConfig) -> None:
+    """Raises ConfigError where a mask is longer than what it lies on, which would end the first update otherwise."""
+    bounds = {
+        "mask_feature_length": (config.num_mel_bins, "mel bins"),
+        "mask_time_length": (2 * config.max_source_positions, "frames of 10 ms"),
+    }
+    for name, (bound, what) in bounds.items():
+        if spec_augment.get(name, 0) > bound:
+            raise ConfigError(f"--spec_augment {name}={spec_augment[name]}: the upstream has {bound} {what}; give less")
 
 
 def _settle_language(

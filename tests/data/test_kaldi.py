@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s3router.data.audio import write_audio
+from s3router.data.audio import duration, read_audio, write_audio
 from s3router.data.kaldi import DataDir, Utterance
 from s3router.data.recordings import find_recordings
 from s3router.errors import DataError
@@ -50,6 +50,18 @@ def test_segments_become_stretches(five):
     assert a == Utterance("seg-a", f"{recording.source}#t=0.00000,0.80000", "premere zero", "seg-a", 0.8)
     assert b.duration == 0.8
     assert DataDir.read(DataDir(five, [a]).write(five).path).utts == [a], "written, they stay stretches"
+
+
+def test_a_segment_that_ends_at_minus_one_goes_to_the_end_of_its_recording(five):
+    recording = DataDir.read(five).utts[0]
+    (five / "segments").write_text(f"seg-a {recording.utt} 0.4 -1\nseg-b {recording.utt} 0.6 -1.00\n")
+    (five / "text").write_text("seg-a premere zero\nseg-b per l'aiuto\n")
+    (five / "utt2spk").unlink()
+    (five / "utt2dur").unlink()
+    a, b = DataDir.read(five).utts
+    seconds = duration(recording.source)
+    assert (a.duration, b.duration) == pytest.approx((seconds - 0.4, seconds - 0.6))
+    assert len(read_audio(b.source)) == pytest.approx((seconds - 0.6) * 16_000, abs=2)
 
 
 def test_no_file(tmp_path):
@@ -145,6 +157,7 @@ def test_durations_that_are_none(change, value):
         ("s nobody 0 1", "recording nobody is not in wav.scp"),
         ("s it_carlo-vm-goodbye 1 0.5", "starts at 1.0 s and ends at 0.5 s"),
         ("s it_carlo-vm-goodbye 0 0.5 B", "a channel (B) cannot be chosen here"),
+        ("s it_carlo-vm-goodbye 100 -1", "starts at 100.0 s of a recording of"),
         ("s it_carlo-vm-goodbye 1", "expected 'utterance recording start end'"),
     ],
 )

@@ -115,6 +115,7 @@ def test_a_folder_is_small_and_a_resumed_run_ends_where_an_uninterrupted_one_doe
     broken = cut / "checkpoints" / "checkpoint-3"  # what a kill in the middle of saving leaves
     broken.mkdir()
     (broken / "trained.pth").write_bytes(b"half")
+    (broken / "trainer_state.json").write_text('{"best_')
     run(command(cut, *more))
     records = [Seq2SeqExperiment(exp).validated for exp in (whole, cut)]
     for record in records:
@@ -216,6 +217,8 @@ def test_a_language_that_is_not_known_takes_the_likeliest_token(command, tmp_pat
         (("--spec_augment", "mask_time_prob=abc"), "--spec_augment mask_time_prob must be a number from 0 to 1"),
         (("--spec_augment", "mask_time_length=0.5"), "--spec_augment mask_time_length must be a whole number"),
         (("--spec_augment", "mask_time_length=0"), "--spec_augment mask_time_length must be a whole number above 0"),
+        (("--spec_augment", "mask_feature_length=81"), "the upstream has 80 mel bins; give less"),
+        (("--spec_augment", "mask_time_length=9999"), "mask_time_length=9999: the upstream has .* frames of 10 ms"),
         (("--device", "cuda:1"), "--device cuda:1: training takes the first GPU .* CUDA_VISIBLE_DEVICES=1"),
         (("--language", "auto", "--normalize", "sentences"), "--normalize needs the language of the references"),
         (("--max_updates", "0"), "--max_updates must be a whole number above 0"),
