@@ -79,7 +79,10 @@ main() {
     [ "${with_onnx}" = false ] || extras+=(--with-onnx)
     [ "${with_serve}" = false ] || extras+=(--with-serve)
     [ "${with_data}" = false ] || extras+=(--with-data)
-    is_foreign || extras+=(--constraints "${tools}/constraints.txt")
+    if ! is_foreign; then
+        extras+=(--constraints "${tools}/constraints.txt")
+        unset PYTHONDONTWRITEBYTECODE # else each start compiles all that it imports: the trial keeps what it has compiled
+    fi
     "${venv}/bin/python" "${tools}/check_install.py" ${extras[@]+"${extras[@]}"} ||
         die "${venv} is not usable: see above. $(is_foreign || echo "To build it anew: rm -r ${venv}, then ${tools}/setup.sh")"
     write_stamp base
@@ -223,7 +226,8 @@ leave_out() {
     mv "${pins}.some" "${pins}"
 }
 
-# Modules are compiled when they are first imported: most never are, and all of them take minutes on a slow machine.
+# Modules are compiled when they are first imported, many of them by check_install.py: most never are, and all of them
+# take minutes on a slow machine.
 run_pip() {
     local attempt
     for attempt in 1 2 3; do
