@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from s3router.errors import DataError
+from s3router.files import read_utf8
 
 
 @dataclass(frozen=True)
@@ -118,29 +119,30 @@ def read_pairs(path: Path, known: Sequence[str]) -> Pairs:
         known: the names that `a` and `b` may have; `a` may be `UNMASKED`, too.
 
     Raises:
-        DataError: no such columns, unknown names, or values that are no numbers.
+        DataError: no text in UTF-8, no such columns, unknown names, or values that are no numbers.
         OSError: no such file.
     """
     rows = [*known, UNMASKED]
     sums, counts = (np.zeros((len(rows), len(known))) for _ in range(2))
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"a", "b", "value"} <= set(reader.fieldnames or ()):
-            raise DataError(
-                f"{path}: the columns a, b and value are needed, found {', '.join(reader.fieldnames or ['none'])}"
-            )
-        for number, row in enumerate(reader, 2):
-            unknown = [row[side] for side, names in (("a", rows), ("b", known)) if row[side] not in names]
-            if unknown:
-                raise DataError(f"{path}:{number}: no route {unknown[0]!r} among the packs; known: {', '.join(known)}")
-            try:
-                value = float(row["value"])
-            except (TypeError, ValueError):
-                value = math.nan
-            if not math.isfinite(value):
-                raise DataError(f"{path}:{number}: {row['value']!r} is no number")
-            sums[rows.index(row["a"]), known.index(row["b"])] += value
-            counts[rows.index(row["a"]), known.index(row["b"])] += 1
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""))
+    if not {"a", "b", "value"} <= set(reader.fieldnames or ()):
+        raise DataError(
+            f"{path}: the columns a, b and value are needed, found {', '.join(reader.fieldnames or ['none'])}"
+        )
+    for number, row in enumerate(reader, 2):
+        if lacking := [column for column in ("a", "b", "value") if row[column] is None]:
+            raise DataError(f"{path}:{number}: the line ends before the column {lacking[0]}")
+        unknown = [row[side] for side, names in (("a", rows), ("b", known)) if row[side] not in names]
+        if unknown:
+            raise DataError(f"{path}:{number}: no route {unknown[0]!r} among the packs; known: {', '.join(known)}")
+        try:
+            value = float(row["value"])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{path}:{number}: {row['value']!r} is no number")
+        sums[rows.index(row["a"]), known.index(row["b"])] += value
+        counts[rows.index(row["a"]), known.index(row["b"])] += 1
     with np.errstate(invalid="ignore"):
         means = np.where(counts > 0, sums / counts, np.nan)
     return Pairs(means[:-1], means[-1])

@@ -441,10 +441,12 @@ def test_an_unknown_language(packs, refused):
         ("a,b\nes,it\n", ("the columns a, b and value are needed, found a, b",)),
         ("a,b,value\nes,xx,1\n", (":2: no route 'xx' among the packs; known: es, fr",)),
         ("a,b,value\nes,fr,1\nes,fr,much\n", (":3: 'much' is no number",)),
+        ("a,b,value\nes,fr,1\nes\n", (":3: the line ends before the column b",)),
+        ("a,b,value\nes,fr,1\nfrançais,es,2\n", ("t.csv: line 3 is not UTF-8",)),
     ],
 )
 def test_bad_tables_of_pairs(packs, refused, tmp_path, monkeypatch, content, parts):
-    (tmp_path / "t.csv").write_text(content)
+    (tmp_path / "t.csv").write_text(content, encoding="latin-1")
     monkeypatch.setattr("s3router.analysis.work.load_resident", None)  # the table is read before the backbone
     refused([packs[0], packs[2], "--relate", f"family_tree={tmp_path / 't.csv'}"], *parts)
     refused([packs[0], packs[2], "--relate", f"a/b={tmp_path / 't.csv'}"], "a name of letters, digits")
