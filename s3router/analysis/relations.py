@@ -32,7 +32,8 @@ class Correlation:
             included. It is at least 1/`permutations`.
         permutations: gone through.
         exhaustive: these were all there are.
-        low, high: of Spearman's, when any one item is left out; NaN below five items.
+        low, high: of Spearman's, when any one item is left out; NaN below five items, or where one of them leaves
+            nothing to correlate.
     """
 
     items: int
@@ -91,7 +92,7 @@ def mantel(first: np.ndarray, second: np.ndarray, permutations: int = 9_999, see
         rest = (np.delete(np.arange(items), item) for item in range(items))
         every = [(first[np.ix_(keep, keep)], second[np.ix_(keep, keep)]) for keep in rest]
         without = [_correlation(a, b, np.arange(items - 1)[None], True)[0] for a, b in every]
-    low, high = float(min(without)), float(max(without))
+    low, high = float(np.min(without)), float(np.max(without))  # NaN where any is: all hangs on this item then
     return Correlation(items, known, float(pearson), float(spearman), *p, total, exhaustive, low, high)
 
 
@@ -122,25 +123,31 @@ def _permutations(items: int, count: int, seed: int) -> Iterator[np.ndarray]:
 def _correlation(first: np.ndarray, second: np.ndarray, orders: np.ndarray, ranks: bool) -> np.ndarray:
     """Correlation of `first`, reordered in each way (ways, items), with `second`: float64 (ways,)."""
     rows, columns = np.triu_indices(first.shape[0], 1)
-    a = first[orders[:, rows], orders[:, columns]]
-    b = np.broadcast_to(second[rows, columns], a.shape)
-    missing = np.isnan(a) | np.isnan(b)
+    known = ~np.isnan(second[rows, columns])  # the same in every way
+    rows, columns = rows[known], columns[known]
+    a, b = first[orders[:, rows], orders[:, columns]], second[rows, columns][None]
+    if a.shape[1] <= 2:
+        return np.full(len(a), np.nan)
+    missing = np.isnan(a)
     if not missing.any():
-        if ranks:
-            a, b = _ranks(a), _ranks(b[:1])
-        return _pearson(a, b)
+        return _pearson(*((_ranks(a), _ranks(b)) if ranks else (a, b)))
     found = np.empty(len(a))
     for way, gone in enumerate(missing):
-        x, y = a[way][~gone][None], b[way][~gone][None]
+        x, y = a[way : way + 1, ~gone], b[:, ~gone]
         found[way] = _pearson(*((_ranks(x), _ranks(y)) if ranks else (x, y)))[0] if x.size > 2 else np.nan
     return found
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a, b = (values - values.mean(1, keepdims=True) for values in (a, b))
+    (a, varies), (b, also) = _centred(a), _centred(b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        lengths = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-        return np.where(lengths > 1e-12, (a * b).sum(1) / lengths, np.nan)
+        return np.where(varies & also, (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)), np.nan)
+
+
+def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row less its mean; and whether it varies by more than rounding."""
+    varies = np.ptp(values, 1) > 1e-12 * np.abs(values).max(1, initial=0)
+    return values - values.mean(1, keepdims=True), varies
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -100,7 +100,9 @@ class Pairs:
         known = np.isfinite(others)
         with np.errstate(invalid="ignore"):
             means = np.where(known, others, 0).sum(0) / known.sum(0)
-        return Pairs(self.values - means, self.unmasked - means)
+            rest = self.values - means
+            rest[np.abs(rest) < 1e-12 * np.abs(means)] = 0  # rounding, which ranks would take for an order
+        return Pairs(rest, self.unmasked - means)
 
     @property
     def is_ordered(self) -> bool:

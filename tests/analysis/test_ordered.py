@@ -116,3 +116,10 @@ def test_pairs_and_their_orders():
     assert Pairs(pairs.symmetric, np.array([1.0, 1, 1])).is_ordered
     assert pairs.symmetric.tolist() == [[1, 3, 4], [3, 5, 4], [4, 4, 7]]
     assert np.array_equal(pairs.levelled.values, [[-2, -1, 0], [1, 2, math.nan], [-1, 1, 1]], equal_nan=True)
+
+
+def test_levelling_leaves_no_rounding():
+    """Which ranks would take for an order: 0.1 added up three times is not 0.3."""
+    values = np.full((4, 4), 0.1)
+    assert (values[:3, 0].sum() / 3) != 0.1
+    assert not Pairs(values, np.full(4, math.nan)).levelled.values.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -109,6 +110,42 @@ def test_the_range_without_one_item():
         without.append(spearmanr(pairs(first[np.ix_(keep, keep)]), pairs(second[np.ix_(keep, keep)])).statistic)
     assert (found.low, found.high) == pytest.approx((min(without), max(without)))
     assert math.isnan(mantel(symmetric(4, 1), symmetric(4, 2)).low)
+
+
+def test_gaps_cost_no_more_than_none():
+    """What is not known of one matrix is left out of all permutations at once: 40,320 of eight items."""
+    first, second = symmetric(8, 1), symmetric(8, 2)
+    second[1, 3] = second[3, 1] = np.nan
+    begun = time.process_time()
+    found = mantel(first, second)
+    assert time.process_time() - begun < 3
+    assert (found.pairs, found.permutations) == (27, 40_320)
+
+
+@pytest.mark.parametrize("item", [0, 2, 4])
+def test_there_is_no_range_where_one_item_is_all_that_varies(item):
+    """Wherever it stands: without it nothing is left to correlate, so the range of the others would mislead."""
+    second = np.zeros((5, 5))
+    second[item, :] = second[:, item] = np.arange(5)
+    second[item, item] = 0
+    found = mantel(symmetric(5, 1), second)
+    assert math.isfinite(found.spearman)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+@pytest.mark.parametrize("value", [0.1, 123_456.7, 1e-9])
+def test_what_is_constant_but_for_rounding_has_no_correlation(value):
+    found = mantel(symmetric(8, 1), np.full((8, 8), value))
+    assert math.isnan(found.pearson)
+    assert math.isnan(found.p_pearson)
+
+
+def test_units_do_not_matter():
+    first, second = symmetric(5, 1), symmetric(5, 2)
+    found, small = mantel(first, second), mantel(first, 1e-13 * second)
+    assert small.pearson == pytest.approx(found.pearson)
+    assert small.p_pearson == found.p_pearson
 
 
 def test_what_does_not_vary_has_no_correlation():
