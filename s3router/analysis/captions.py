@@ -38,13 +38,24 @@ RELATION = (
     "observation of this sample, and says nothing of causes: recordings, speakers and amounts of speech differ between "
     "languages, too."
 )
-ORDERED = (
-    "Each column is a language, each row the mask that serves it; dark is low among the masks of one column. Means "
-    "over languages: their own mask {own}, the most similar other one {nearest}, others on average {others}, the best "
-    "other {best}{bare}. Within a language, similarity and this measure correlate by Spearman's {spearman} (95 % of "
-    "bootstrap samples of the {items} languages: {low} to {high}; two-sided p {p}, {permutations} permutations of "
-    "languages). Below 0, masks that are more alike make fewer errors. The interval is of these languages, recordings "
-    "and seeds, and a mask may serve others well because it was trained on more speech."
+ORDERED = "Each column is a language, each row the mask that serves it; dark is low among the masks of one column. "
+SERVED = (
+    "Means over {languages} languages: their own mask {own}, the most similar other one {nearest}, others on average "
+    "{others}, the best other {best}{bare}. "
+)
+WITHIN = (
+    "Within a language, similarity and this measure correlate by Spearman's {spearman} ({interval}; two-sided p {p}, "
+    "{permutations} permutations of routes). Below 0, masks that are more alike make fewer errors. "
+)
+INTERVAL = "95 % of bootstrap samples of the {items} routes: {low} to {high}"
+NO_INTERVAL = "no interval, which takes six"
+NOT_WITHIN = (
+    "Within no language is there a correlation with similarity: it takes three other masks at least, and errors and "
+    "similarities that differ. "
+)
+ORDERED_END = (
+    "All this is of these languages, recordings and seeds, and a mask may serve others well because it was trained on "
+    "more speech."
 )
 BARE = ", no mask {}"
 FEW = "With {permutations} permutations no p below {least} can come out. "

@@ -23,13 +23,13 @@ class Within:
     """Of similarity with a measure of ordered pairs.
 
     Attributes:
-        items: languages.
+        items: routes that serve, or are served.
         pairs: ordered pairs of two that are known.
         spearman: within each served language over the masks of others, mean over languages; NaN where nothing varies.
         low, high: 95 % of bootstrap samples of languages; NaN where most samples have no correlation, since fewer than
             four languages are among them: there is no interval of less than six.
-        p: two-sided: the share of permutations of languages whose correlation is as far from 0, the one as it is
-            included.
+        p: two-sided: of the permutations of routes that leave a correlation, the share whose correlation is as far from
+            0, the one as it is included.
         permutations: gone through.
         exhaustive: these were all there are.
     """
@@ -68,12 +68,14 @@ def within(
     values[np.isnan(similarity)] = np.nan
     blocks, exhaustive = permutations_of(items, permutations, seed)
     found = float(_mean(similarity, values, np.arange(items)[None])[0])
-    as_far = total = 0
+    as_far = defined = total = 0
     for block in blocks:
-        as_far += int((np.abs(_mean(similarity, values, block)) >= abs(found) - 1e-12).sum())
+        others = np.abs(_mean(similarity, values, block))
+        as_far += int((others >= abs(found) - 1e-12).sum())
+        defined += int(np.isfinite(others).sum())  # a similarity that is not known may come to stand everywhere
         total += len(block)
     low, high = _bootstrap(similarity, values, resamples, seed)
-    p = math.nan if math.isnan(found) else as_far / total
+    p = math.nan if math.isnan(found) else as_far / defined
     return Within(items, int(np.isfinite(values).sum()), found, low, high, p, total, exhaustive)
 
 

@@ -12,7 +12,7 @@ from s3router.analysis import captions, figures, typology
 from s3router.analysis.drawing import number
 from s3router.analysis.figures import Figure
 from s3router.analysis.mask_set import read_sources
-from s3router.analysis.ordered import served, within
+from s3router.analysis.ordered import Served, Within, served, within
 from s3router.analysis.relations import Correlation, mantel
 from s3router.analysis.representation import Alignment, align
 from s3router.analysis.tables import UNMASKED
@@ -63,12 +63,8 @@ def relations(work: Work) -> None:
 
 
 def _relation_caption(measure: Measure, found: Correlation) -> str:
-    few, left = "", ""
-    if found.exhaustive and found.permutations < 200:
-        few = captions.FEW.format(permutations=found.permutations, least=number(1 / found.permutations))
-    if measure.missing:
-        left = f" Left out, since nothing is known of them: {', '.join(measure.missing)}."
-    return few + captions.RELATION + left
+    left = f" Left out, since nothing is known of them: {', '.join(measure.missing)}." if measure.missing else ""
+    return _few(found) + captions.RELATION + left
 
 
 def _measures(work: Work) -> dict[str, Measure]:
@@ -96,13 +92,13 @@ def ordered(work: Work) -> None:
     for name, pairs in work.relate.items():
         if not pairs.is_ordered:
             continue
-        columns = np.flatnonzero(np.isfinite(pairs.values).any(0))
-        names = [work.routes[n] for n in columns]
-        if len(names) <= 3:
-            work.notes.append(f"{name}: {len(names)} languages are served; a correlation within each needs four.")
+        known = np.isfinite(pairs.values)
+        if (count := int(known.any(0).sum())) <= 3:
+            work.notes.append(f"{name}: {count} languages are served; a correlation within each needs four.")
             continue
-        grid = np.ix_(columns, columns)
-        here, values, bare = similarity[grid], pairs.values[grid], pairs.unmasked[columns]
+        places = np.flatnonzero(known.any(0) | known.any(1))  # masks may serve whose own languages are not served
+        grid = np.ix_(places, places)
+        here, values, bare = similarity[grid], pairs.values[grid], pairs.unmasked[places]
         found = within(here, values, work.job.permutations, seed=work.job.seed)
         means = served(here, values, bare)
         rows.append(
@@ -112,18 +108,38 @@ def ordered(work: Work) -> None:
                 **{f"mean_{key}": value for key, value in vars(means).items()},
             }
         )
-        matrix = np.vstack([bare[None], values]) if np.isfinite(bare).any() else values
-        labels = [UNMASKED, *names] if len(matrix) > len(values) else names
-        said = captions.ORDERED.format(
-            **{key: number(value) for key, value in (vars(found) | vars(means)).items()},
-            bare=captions.BARE.format(number(means.unmasked)) if np.isfinite(means.unmasked) else "",
-        )
-        work.draw(
-            figures.matrix(
-                f"ordered_{name}", f"{name.capitalize()}: masks that serve others", labels, names, matrix, said
-            )
-        )
+        names = [work.routes[n] for n in places]
+        serving, columns = np.isfinite(values).any(1), np.isfinite(values).any(0)
+        matrix = np.vstack([bare[None], values[serving]] if np.isfinite(bare).any() else [values[serving]])[:, columns]
+        labels = [route for route, serves in zip(names, serving, strict=True) if serves]
+        labels = [UNMASKED, *labels] if len(matrix) > len(labels) else labels
+        title = f"{name[0].upper()}{name[1:]}: masks that serve others"
+        names = [route for route, is_served in zip(names, columns, strict=True) if is_served]
+        work.draw(figures.matrix(f"ordered_{name}", title, labels, names, matrix, _ordered_caption(found, means)))
     work.add("ordered", rows)
+
+
+def _ordered_caption(found: Within, means: Served) -> str:
+    """Without what is not known."""
+    said = {key: number(value) for key, value in (vars(found) | vars(means)).items()}
+    parts = [captions.ORDERED]
+    if means.languages:
+        bare = captions.BARE.format(said["unmasked"]) if np.isfinite(means.unmasked) else ""
+        parts.append(captions.SERVED.format(bare=bare, **said))
+    if np.isfinite(found.spearman):
+        interval = captions.INTERVAL if np.isfinite(found.low) else captions.NO_INTERVAL
+        parts.append(captions.WITHIN.format(interval=interval.format(**said), **said))
+        parts.append(_few(found))
+    else:
+        parts.append(captions.NOT_WITHIN)
+    return "".join([*parts, captions.ORDERED_END])
+
+
+def _few(found: Correlation | Within) -> str:
+    """Where p cannot be small."""
+    if not (found.exhaustive and found.permutations < 200):
+        return ""
+    return captions.FEW.format(permutations=found.permutations, least=number(1 / found.permutations))
 
 
 def _measure(

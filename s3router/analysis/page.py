@@ -46,7 +46,7 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "serve",
         "Does the mask of one serve another?",
-        "A head was fitted anew for each language under the masks of others.",
+        "In tables of s3router transfer, a value is the error rate of a head that was fitted anew under the mask.",
         ("ordered_*", "table:ordered"),
     ),
     (

@@ -25,6 +25,7 @@ from s3router.packs import read_pack, write_pack
 from tests.analysis.conftest import ROOT, packs_of_tiny
 
 FIVE = "tests/fixtures/five"
+ROUTES = ["es", "it", "fr", "ru", "mboshi"]
 needs_lang2vec = pytest.mark.skipif(typology.data_folder() is None, reason="lang2vec is not installed")
 
 
@@ -60,7 +61,7 @@ def made(packs, tmp_path_factory) -> Path:
     """The folder of an analysis with everything that there is, and a page of Markdown beside it."""
     folder = tmp_path_factory.mktemp("analysis")
     table = relatedness(folder / "families.csv", ["es", "it", "fr", "ru"])
-    matrix = transferred(folder / "transfer.csv", ["es", "it", "fr", "ru", "mboshi"])
+    matrix = transferred(folder / "transfer.csv", ROUTES)
     more = ("--relate", f"families={table}", f"transfer={matrix}", "--markdown", folder / "ANALYSIS.md")
     languages = ("--language", "mboshi=mdw") if typology.data_folder() else ()
     assert run(*packs, "-o", folder / "out", "--audio", FIVE, "--typology", *sets(), *more, *languages) == 0
@@ -149,6 +150,32 @@ def test_too_few_are_served(packs, tmp_path, capsys):
     )
     assert "transfer: 3 languages are served; a correlation within each needs four." in capsys.readouterr().err
     assert not (tmp_path / "out/ordered.csv").exists()
+
+
+def test_masks_whose_languages_are_not_served(packs, tmp_path):
+    """As of s3router transfer --langs: they serve others all the same, and no sentence has a dash for a number."""
+    lines = [
+        line for line in transferred(tmp_path / "t.csv", ROUTES).read_text().splitlines() if ",mboshi," not in line
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    words = (*packs, "-o", tmp_path / "out", "--typology", "none", "--bits-only")
+    assert run(*words, "--relate", f"WER={tmp_path / 't.csv'}", "--markdown", tmp_path / "out/A.md") == 0
+    [found] = rows(tmp_path / "out/ordered.csv")
+    assert (found["items"], found["pairs"], found["mean_languages"]) == ("5", "16", "4")
+    others = [0.3 + 0.1 * m + 0.01 * n * m + 0.0005 for m in range(4) for n in range(1, 6) if n != m + 1]
+    assert float(found["mean_others"]) == pytest.approx(np.mean(others))
+    drawn = (tmp_path / "out/ordered_WER.svg").read_text(encoding="utf-8")
+    assert "<title>mask mboshi, language es: " in drawn
+    assert "language mboshi" not in drawn
+    said = " ".join((tmp_path / "out/A.md").read_text(encoding="utf-8").split())
+    assert "![WER: masks that serve others]" in said
+    assert "(no interval, which takes six; two-sided p " in said
+    assert "With 120 permutations no p below 0.00833 can come out. All this is of" in said
+    constant = ["a,b,value", *(f"{a},{b},0.9" for a in ("none", *ROUTES) for b in ROUTES if a != b)]
+    (tmp_path / "t.csv").write_text("\n".join(constant) + "\n")
+    assert run(*words, "--relate", f"WER={tmp_path / 't.csv'}", "--markdown", tmp_path / "out/A.md") == 0
+    said = " ".join((tmp_path / "out/A.md").read_text(encoding="utf-8").split())
+    assert "of one column. Within no language is there a correlation with similarity: it takes three" in said
 
 
 @needs_lang2vec

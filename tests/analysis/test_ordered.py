@@ -69,6 +69,23 @@ def test_p_is_right_where_there_is_none():
     assert 0.35 < np.mean(p) < 0.65
 
 
+def test_permutations_without_a_correlation_do_not_count():
+    """Of two masks that remove nothing no similarity is known: permuted, it leaves no language with three others."""
+    similarity, values = planted(4, 3)
+    similarity[0, 1] = similarity[1, 0] = math.nan
+    found = within(similarity, values)
+    assert found.permutations == 24
+    others = []
+    for order in map(list, itertools.permutations(range(4))):
+        moved, ways = similarity[np.ix_(order, order)], []
+        for b, a in ((2, [0, 1, 3]), (3, [0, 1, 2])):  # the others are served by two that are known
+            if np.isfinite(moved[a, b]).all():
+                ways.append(spearmanr(moved[a, b], values[a, b]).statistic)
+        others += [np.mean(ways)] if ways else []
+    assert len(others) == 20
+    assert found.p == pytest.approx(np.mean(np.abs(others) >= abs(found.spearman) - 1e-12))
+
+
 def test_the_diagonal_does_not_count():
     similarity, values = planted(5, 5)
     found = within(similarity, values, resamples=5)
