@@ -263,7 +263,7 @@ def units(masks: MaskSet) -> Iterator[dict[str, Any]]:
                 "mean_removed": per_unit.mean() / size,
                 "least_removed": per_unit.min() / size,
                 "most_removed": per_unit.max() / size,
-                "dispersion": per_unit.var(ddof=1) / chance if chance and count > 1 else np.nan,
+                "dispersion": per_unit.var() / chance if chance else np.nan,
                 "units_removed": int((per_unit == size).sum()),
             }
 

@@ -166,6 +166,19 @@ def test_units_of_narrow_layers():
         assert (row["units"], row["weights_per_unit"], row["units_removed"]) == (6, 24, 2)
 
 
+def test_the_dispersion_of_masks_at_random_is_1():
+    """Of few units, too: their removed weights have a fixed sum, which keeps them closer together."""
+    generator, meta, found = torch.Generator().manual_seed(0), PackMeta("small", "0"), []
+    for _ in range(500):
+        packs = []
+        for route in ("a", "b"):
+            flat = torch.rand(4 * 24, generator=generator).argsort() >= 24
+            packs.append((route, MaskPack(route, {"fc1.weight": flat.reshape(4, 24)}, {}, {}, {}, None, meta)))
+        found += [row["dispersion"] for row in units(mask_set(packs))]
+    assert len(found) == 1000
+    assert np.mean(found) == pytest.approx(1, abs=0.08)
+
+
 class Attention(nn.Module):
     """Named as transformers names it."""
 
