@@ -5,17 +5,18 @@ from __future__ import annotations
 SIMILARITY = (
     "0 is what independent masks of these sparsities reach, 1 are equal masks; the tree joins what is alike (average "
     "linkage).{least} A large z-score says that two masks are not independent, not that they are alike: all masks "
-    "begin at the same small weights of one backbone. Hold the values against those of two seeds of one route and of "
-    "the initial masks (table above)."
+    "begin at the same small weights of one backbone.{references}"
 )
+HOLD_AGAINST = " Hold the values against those of {references} (table above)."
 MAP = (
     "Near points have similar masks. Axes have no meaning of their own; where the seeds of one route lie as far apart "
     "as different routes, the map shows chance."
 )
 LAYER_SIMILARITY = (
     "Where bars are high, routes remove the same weights. That they need the same thing there does not follow: layers "
-    "whose masks have moved little from their common start are alike, too (see the next figure)."
+    "whose masks have moved little from their common start are alike, too{next}."
 )
+NEXT_FIGURE = " (see the next figure)"
 LAYER_CHANGED = (
     "The share of the removed weights that the initial mask kept, mean over packs. It grows with the learning rate of "
     "the scores and with the updates, so it compares layers of one training, not trainings of different settings."
@@ -30,13 +31,18 @@ MAGNITUDES = (
 )
 SHARED = (
     "At least one pack keeps {used:,} of {total:,} weights ({share:.2f} %), and all of them {kept:,}. Bars above "
-    "chance on the right are weights that all do without; where magnitudes alone predict as many, that is a trait of "
-    "the backbone, not of the languages."
+    "chance on the right are weights that all do without; {magnitudes}, not of the languages."
 )
+BY_MAGNITUDES = "where magnitudes alone predict as many, that is a trait of the backbone"
+WITHOUT_MAGNITUDES = "that may be a trait of the backbone (magnitudes were not compared)"
 RELATION = (
     "The p-values are two-sided and permute routes, since pairs share them. A correlation over few languages is one "
     "observation of this sample, and says nothing of causes: recordings, speakers and amounts of speech differ between "
     "languages, too."
+)
+SAME_LANGUAGE = (
+    " Some routes are of one language ({twice}), which is alike in everything that is held against the masks, whatever "
+    "makes its masks alike: p-values, which take routes for independent, are too small."
 )
 ORDERED = "Each column is a language, each row the mask that serves it; dark is low among the masks of one column. "
 SERVED = (

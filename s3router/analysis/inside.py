@@ -23,8 +23,8 @@ def packs(work: Work) -> None:
     changed = initial = None
     if work.initial is not None:
         changed, initial = work.initial.changed(every), work.initial.over(every)
-        if np.isnan(changed).any():
-            lacking = [s.label for s, value in zip(work.masks.sources, changed, strict=True) if np.isnan(value)]
+        lacking = [s.label for s, value in zip(work.masks.sources, initial.common, strict=True) if np.isnan(value)]
+        if lacking:
             work.notes.append(f"The initial masks of {', '.join(lacking)} are not known: their packs do not say them.")
     rows = []
     for place, source in enumerate(work.masks.sources):
@@ -74,10 +74,10 @@ def similarity(work: Work) -> None:
     rows: list[dict[str, Any]] = []
     for kind, name, found, given in work.overlaps.scopes():
         values = {
-            "total": found.total,
-            "removed_a": found.first,
-            "removed_b": found.second,
-            "removed_by_both": found.common,
+            "total": found.total.astype(np.int64),
+            "removed_a": found.first.astype(np.int64),
+            "removed_b": found.second.astype(np.int64),
+            "removed_by_both": found.common.astype(np.int64),
             "expected_by_chance": found.expected,
             **{m + end: getattr(found, m + end) for m in ("cosine", "jaccard", "agreement") for end in ("", "_chance")},
             "above_chance": found.above_chance,
@@ -90,7 +90,7 @@ def similarity(work: Work) -> None:
             rows.append(row | {what: v[a, b] for what, v in values.items()})
     work.add("pairs", rows)
     _references(work, one, other, same)
-    _similarity_figures(work, one, other)
+    _similarity_figures(work, one, other, same)
 
 
 def _references(work: Work, one: np.ndarray, other: np.ndarray, same: np.ndarray) -> None:
@@ -111,8 +111,8 @@ def _references(work: Work, one: np.ndarray, other: np.ndarray, same: np.ndarray
                 {
                     "pairs_of": name,
                     "pairs": len(places[0]),
-                    "cosine": overlap.cosine[places].mean(),
-                    "cosine_by_chance": overlap.cosine_chance[places].mean(),
+                    "cosine": mean(overlap.cosine[places]),  # unknown of a mask that removes all
+                    "cosine_by_chance": mean(overlap.cosine_chance[places]),
                     "jaccard": overlap.jaccard[places].mean(),
                     "jaccard_by_chance": overlap.jaccard_chance[places].mean(),
                     "above_chance": mean(overlap.above_chance[places]),
@@ -125,15 +125,18 @@ def _references(work: Work, one: np.ndarray, other: np.ndarray, same: np.ndarray
         work.notes.append(captions.NO_SEEDS)
 
 
-def _similarity_figures(work: Work, one: np.ndarray, other: np.ndarray) -> None:
+def _similarity_figures(work: Work, one: np.ndarray, other: np.ndarray, same: np.ndarray) -> None:
     masks = work.masks
+    begun = work.initial is not None and np.isfinite(work.initial.common).any()
+    there = [what for what, known in (("two seeds of one route", same.any()), ("the initial masks", begun)) if known]
+    references = captions.HOLD_AGAINST.format(references=" and of ".join(there)) if there else ""
     z = work.overlaps.over(work.every).z[one, other]
     least = f" The smallest z-score is {number(float(np.nanmin(z)))}." if np.isfinite(z).any() else ""
     work.draw(
         figures.heat_map(
             masks.labels,
             work.above,
-            captions.SIMILARITY.format(least=least),
+            captions.SIMILARITY.format(least=least, references=references),
         )
     )
     if len(masks.sources) > 2:
@@ -169,6 +172,7 @@ def _similarity_figures(work: Work, one: np.ndarray, other: np.ndarray) -> None:
                     row["explained_by_magnitude"] = _explained(work, here, column_)
                 rows.append(row)
     work.add("layers", rows)
+    next_figure = any(np.isfinite(v).any() for v in moved.values())
     work.draw(
         figures.grouped_bars(
             "layer_similarity",
@@ -176,10 +180,10 @@ def _similarity_figures(work: Work, one: np.ndarray, other: np.ndarray) -> None:
             places,
             bars,
             (_LAYER, "mean over pairs"),
-            captions.LAYER_SIMILARITY,
+            captions.LAYER_SIMILARITY.format(next=captions.NEXT_FIGURE if next_figure else ""),
         )
     )
-    if work.initial is not None and any(np.isfinite(v).any() for v in moved.values()):
+    if next_figure:
         work.draw(
             figures.grouped_bars(
                 "layer_changed",
@@ -264,6 +268,7 @@ def shared_weights(work: Work) -> None:
     if found.given_magnitude is not None:
         series["given the magnitudes"] = 100 * found.given_magnitude[1:] / total
     values = {"used": found.used, "kept": found.kept_by_all, "total": total, "share": 100 * found.used / total}
+    values["magnitudes"] = captions.BY_MAGNITUDES if found.given_magnitude is not None else captions.WITHOUT_MAGNITUDES
     work.draw(
         figures.grouped_bars(
             "shared",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +56,22 @@ def relations(work: Work) -> None:
             pair = {"measure": name, "a": names[a], "b": names[b], "value": values[a, b], "above_chance": here[a, b]}
             pairs.append(pair | {"features": None if measure.features is None else int(measure.features[a, b])})
         drawn = [(f"{names[a]}–{names[b]}", float(values[a, b]), float(here[a, b])) for a, b in known]
-        title, said = f"Masks and {measure.title}", _relation_caption(measure, found)
+        title, said = f"Masks and {measure.title}", _relation_caption(measure, found, work.codes)
         work.draw(figures.scatter(f"relation_{name}", title, drawn, found, measure.title, said))
     work.add("relations", rows)
     work.add("relation_pairs", pairs)
 
 
-def _relation_caption(measure: Measure, found: Correlation) -> str:
+def _relation_caption(measure: Measure, found: Correlation, codes: Mapping[str, str]) -> str:
+    """`codes`: route -> that of its language."""
+    routes: dict[str, list[str]] = {}
+    for route in measure.routes:
+        if route in codes:
+            routes.setdefault(codes[route], []).append(route)
+    twice = "; ".join(f"{code}: {', '.join(same)}" for code, same in routes.items() if len(same) > 1)
+    same = captions.SAME_LANGUAGE.format(twice=twice) if twice else ""
     left = f" Left out, since nothing is known of them: {', '.join(measure.missing)}." if measure.missing else ""
-    return _few(found) + captions.RELATION + left
+    return _few(found) + captions.RELATION + same + left
 
 
 def _measures(work: Work) -> dict[str, Measure]:
@@ -76,14 +83,17 @@ def _measures(work: Work) -> dict[str, Measure]:
     for name in work.wanted if names else ():
         table = typology.features(name, [work.codes[route] for route in names], typology.needed_folder())
         values, features = table.similarity()
-        known = [n for n, route in enumerate(names) if work.codes[route] not in table.missing]
-        found[name] = _measure(typology.MEANING[name], names, known, values, features)
+        found[name] = _measure(typology.MEANING[name], names, _known(values), values, features)
     for name, pairs in work.relate.items():
         values = pairs.levelled.symmetric if pairs.is_ordered else pairs.symmetric
-        known = [n for n in range(len(work.routes)) if np.isfinite(np.delete(values[n], n)).any()]
         title = f"{name}, less each language's mean" if pairs.is_ordered else name
-        found[name] = _measure(title, work.routes, known, values, None)
+        found[name] = _measure(title, work.routes, _known(values), values, None)
     return found
+
+
+def _known(values: np.ndarray) -> list[int]:
+    """The routes of which something is known beside another; of a language without relatives no family is."""
+    return [n for n in range(len(values)) if np.isfinite(np.delete(values[n], n)).any()]
 
 
 def ordered(work: Work) -> None:

@@ -325,6 +325,67 @@ def test_masks_that_remove_nothing(backbone, tmp_path, recwarn):
     assert '<pre tabindex="0">ours</pre>' in (tmp_path / "out/index.html").read_text(encoding="utf-8")
 
 
+def test_masks_that_remove_nothing_or_all_beside_their_initial_ones(packs, tmp_path, capsys):
+    """A mask of sparsity 0 began as what it is, and says so; one that removes all has no cosine, others have."""
+    pack = read_pack(packs[2])
+    for name, kept, sparsity in (("nothing", True, 0.0), ("everything", False, 0.99)):
+        masks = {weight: torch.full_like(mask, kept) for weight, mask in pack.masks.items()}
+        meta = replace(pack.meta, mask={**pack.meta.mask, "sparsity": sparsity})
+        write_pack(tmp_path / f"{name}.pack", replace(pack, route=name, masks=masks, meta=meta))
+    assert run(*packs[2:4], *tmp_path.glob("*.pack"), "-o", tmp_path / "out", "--typology", "none") == 0
+    assert "are not known" not in capsys.readouterr().err
+    for row in rows(tmp_path / "out/references.csv"):
+        assert 0 < float(row["cosine_by_chance"]) < 1
+        assert 0 < float(row["cosine"]) < 1
+
+
+def test_counts_are_whole_numbers(tmp_path):
+    """Of large models, too, where six digits do not tell them."""
+    from tests.analysis.conftest import make
+    from tests.packs.conftest import Backbone
+
+    backbone = Backbone(width=500, layers=2)
+    for route in ("aa", "bb"):
+        write_pack(tmp_path / f"{route}.pack", make(backbone, route))
+    assert run(*tmp_path.glob("*.pack"), "-o", tmp_path / "out", "--typology", "none", "--bits-only") == 0
+    found = rows(tmp_path / "out/pairs.csv")[0]
+    masks = [read_pack(path).masks for path in tmp_path.glob("*.pack")]
+    total = sum(mask.numel() for mask in masks[0].values())
+    assert total > 2_000_000
+    assert found["total"] == str(total)
+    assert found["removed_by_both"] == str(sum(int((~a & ~masks[1][n]).sum()) for n, a in masks[0].items()))
+
+
+def test_sentences_name_what_is_there(packs, tmp_path):
+    """Without the backbone and without seeds there are no references, and no next figure."""
+    page = tmp_path / "out/index.html"
+    assert run(*packs[2:5], "-o", tmp_path / "out", "--typology", "none", "--bits-only") == 0
+    text = page.read_text(encoding="utf-8")
+    assert "table above" not in text
+    assert "see the next figure" not in text
+    assert "magnitudes alone predict" not in text
+    assert run(*packs[2:5], "-o", tmp_path / "out", "--typology", "none") == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Hold the values against those of the initial masks (table above)." in text
+    assert "(see the next figure)" in text
+    assert "where magnitudes alone predict as many" in text
+
+
+@needs_lang2vec
+def test_languages_without_relatives_and_languages_of_two_routes(packs, tmp_path):
+    """URIEL names no family of Basque, so it is left out; and two routes of Spanish are not two languages."""
+    for route, path in zip(("es_5min", "es_60min", "fr", "ru", "eu"), packs, strict=False):
+        write_pack(tmp_path / f"{route}.pack", replace(read_pack(path), route=route))
+    words = ("-o", tmp_path / "out", "--typology", "family", "--bits-only")
+    assert run(*sorted(tmp_path.glob("*.pack")), *words) == 0
+    [found] = rows(tmp_path / "out/relations.csv")
+    assert (found["routes"], found["pairs"], found["permutations"], found["missing"]) == ("4", "6", "24", "eu")
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert "Some routes are of one language (spa: es_5min, es_60min)" in text
+    assert run(*sorted(tmp_path.glob("*.pack"))[1:], *words) == 0
+    assert "Some routes are of one language" not in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+
+
 def test_a_pruned_backbone(in_place, small_upstream, tmp_path, monkeypatch, recwarn, capsys):
     """Half of its weights are 0: no warnings, no columns without values, and a note for the reader."""
     from transformers import HubertModel
