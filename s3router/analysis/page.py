@@ -124,12 +124,27 @@ def _earlier(folder: Path) -> list[Path]:
     return sorted({*(folder / name for name in tables), *figures})
 
 
-def check_apart(folder: str | os.PathLike, reads: Iterable[Path]) -> None:
-    """Refuse to write over what is read. Raises ConfigError where one of these files is called as one of `write`."""
-    folder, names = Path(folder).resolve(), {"index.html", *_tables()}
-    for path in reads:
+def check_apart(folder: str | os.PathLike, reads: Iterable[Path], markdown: str | os.PathLike | None = None) -> None:
+    """Refuse, before anything is computed, what `write` could not write, or only over what is read or written, too.
+
+    Raises:
+        ConfigError: a file is in the place of a folder or a folder in that of a file; or one of `reads` or `markdown`
+            is called as a file that `write` writes, or both are one.
+    """
+    folder, names, reads = Path(folder), {"index.html", *_tables()}, list(reads)
+    pages = [] if markdown is None else [Path(markdown)]
+    for wanted in (folder, *(page.parent for page in pages)):
+        there = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ConfigError(f"{there}: a file; name a folder")
+    for page in pages:
+        if page.is_dir():
+            raise ConfigError(f"{page}: a folder; name a file for the Markdown page")
+        if page.resolve() in [path.resolve() for path in reads]:
+            raise ConfigError(f"--markdown {page}: it is read, and would be written over; name another file")
+    for path in (*reads, *pages):
         there = path.resolve()
-        if there.parent == folder and there.name in names:
+        if there.parent == folder.resolve() and there.name in names:
             raise ConfigError(f"{path}: an analysis writes a file of this name there; rename it, or name another DIR")
 
 

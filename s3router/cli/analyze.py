@@ -3,7 +3,7 @@
 s3router analyze es.pack it.pack ru.pack -o analysis
 s3router analyze exp/packs/*.pack -o analysis --language lid=eng --audio data/dev --markdown ANALYSIS.md
 
-The folder gets index.html, which is readable offline, the figures as SVG, and every number as CSV.
+The folder gets index.html, which is readable offline, the figures as SVG, and the tables as CSV.
 """
 
 from __future__ import annotations
@@ -81,8 +81,6 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(f"{option} {value}: at least {least} are needed")
     if not 0 <= args.seed < 2**32:
         raise ConfigError(f"--seed {args.seed}: a whole number from 0 up to 2^32 is needed")
-    if args.output.exists() and not args.output.is_dir():
-        raise ConfigError(f"{args.output}: a file; name a folder")
     typology = None if args.typology is None else tuple(name for name in args.typology if name != "none")
     languages = named(args.language, "--language", "ROUTE=CODE", "yoruba=yor")
     tables = named(args.relate, "--relate", "NAME=CSV", "transfer=transfer.csv")
@@ -91,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     from s3router.analysis.report import Job, analyse
     from s3router.data.recordings import find_recordings
 
-    check_apart(args.output, [*relate.values(), *args.packs, *map(Path, args.audio)])
+    check_apart(args.output, [*relate.values(), *args.packs, *map(Path, args.audio)], args.markdown)
     job = Job(
         sources=tuple(args.packs),
         upstream=args.upstream,

@@ -490,8 +490,22 @@ def test_bad_input(packs, refused, tmp_path, monkeypatch):
 
 def test_a_file_in_the_place_of_the_folder(packs, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert run(*packs, "-o", tmp_path / "file") == 1
-    assert "file: a file; name a folder" in capsys.readouterr().err
+    for folder in ("file", "file/deeper"):
+        assert run(*packs, "-o", tmp_path / folder) == 1
+        assert "file: a file; name a folder" in capsys.readouterr().err
+
+
+def test_a_markdown_page_that_cannot_be_is_told_at_once(packs, refused, tmp_path, monkeypatch):
+    """Before minutes of work, and before anything is written over."""
+    monkeypatch.setattr("s3router.analysis.report.analyse", None)
+    table = relatedness(tmp_path / "t.csv", ["es", "it", "fr", "ru"])
+    (tmp_path / "file").touch()
+    refused([*packs, "--markdown", tmp_path], "a folder; name a file for the Markdown page")
+    refused([*packs, "--markdown", tmp_path / "file/A.md"], "file: a file; name a folder")
+    refused([*packs, "--markdown", tmp_path / "out/index.html"], "index.html: an analysis writes a file of this name")
+    refused([*packs, "--relate", f"x={table}", "--markdown", table], "t.csv: it is read, and would be written over")
+    refused([*packs, "--markdown", packs[0]], "it is read, and would be written over")
+    assert table.read_text(encoding="utf-8").startswith("a,b,value")
 
 
 @needs_lang2vec
