@@ -19,9 +19,9 @@ _LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0528D", "#3F97CE", "#C98600", "#4D
 _DARK = ("#58A6FF", "#FF8F57", "#3FCF9F", "#E58BC0", "#9CD3FF", "#F0B840", "#C9C9C9", "#E3D84A")
 _SCHEMES = {
     "light": {"ink": "#1f2328", "soft": "#59636e", "line": "#d1d9e0", "paper": "#ffffff", "heat": "#0550ae"}
-    | {"on-heat": "#ffffff", "cold": "#b35900"},
+    | {"on-heat": "#ffffff", "on-pale": "#000000", "cold": "#b35900"},
     "dark": {"ink": "#e6edf3", "soft": "#9198a1", "line": "#3d444d", "paper": "#0d1117", "heat": "#79c0ff"}
-    | {"on-heat": "#0d1117", "cold": "#ffa657"},
+    | {"on-heat": "#000000", "on-pale": "#ffffff", "cold": "#ffa657"},
 }
 
 
@@ -47,6 +47,16 @@ STYLE = (
     "svg.figure text{fill:var(--ink)}svg.figure .soft{fill:var(--soft)}"
     "svg.figure .axis{stroke:var(--soft)}svg.figure .grid{stroke:var(--line)}"
 )
+
+
+def ink_on(shade: float, warm: bool = True) -> str:
+    """Colour of text on ``heat`` (`warm`) or ``cold`` of an opacity, with a contrast of 4.5 or so in both schemes.
+
+    Black is readable on pale cells of a light page and on deep ones of a dark page; between the two, on both.
+    """
+    if shade < 0.6:
+        return "var(--on-pale)"
+    return "#000000" if shade < (0.78 if warm else 0.96) else "var(--on-heat)"
 
 
 def text_width(text: str) -> float:

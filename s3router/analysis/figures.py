@@ -15,6 +15,7 @@ from s3router.analysis.drawing import (
     colour,
     dash,
     draw_legend,
+    ink_on,
     legend_rows,
     number,
     spread,
@@ -70,8 +71,8 @@ def heat_map(labels: Sequence[str], values: np.ndarray, caption: str) -> Figure:
             tip = f"{labels[one]} and {labels[other]}: {number(value)}"
             canvas.rect(x, y, cell - 1, cell - 1, "var(--heat)" if value >= 0 else "var(--cold)", shade, tip)
             if written:
-                fill = "var(--on-heat)" if shade > 0.55 else "var(--ink)"
-                canvas.text(x + cell / 2, y + cell / 2, f"{value:.2f}".replace("0.", "."), "middle", fill=fill)
+                written_in = ink_on(shade, value >= 0)
+                canvas.text(x + cell / 2, y + cell / 2, f"{value:.2f}".replace("0.", "."), "middle", fill=written_in)
     _tree(canvas, tree.merges, order, branch, above, cell)
     below = above + count * cell + 26
     for step in range(40):
@@ -105,9 +106,8 @@ def matrix(
             tip = f"mask {row}, language {column}: {number(value)}"
             canvas.rect(x, y, cell - 1, cell - 1, "var(--heat)", float(shade), tip)
             if cell >= 34:
-                fill = "var(--on-heat)" if shade > 0.55 else "var(--ink)"
                 written = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 10 else f"{value:.0f}"
-                canvas.text(x + cell / 2, y + cell / 2, written, "middle", fill=fill)
+                canvas.text(x + cell / 2, y + cell / 2, written, "middle", fill=ink_on(float(shade)))
     return Figure(name, title, canvas.svg(), caption)
 
 

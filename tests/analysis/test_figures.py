@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from s3router.analysis import figures
+from s3router.analysis.drawing import colours, ink_on
 
 NAMES = [f"route{n:02d}" for n in range(20)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -33,3 +36,33 @@ def test_no_two_routes_on_a_map_look_alike():
             shape = tuple(tuple(np.round(np.subtract(corner, corners[0]))) for corner in corners)  # none: a circle
             looks.add((node.get("fill"), shape))
     assert len(looks) == len(NAMES)
+
+
+def rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+
+
+def luminance(colour: np.ndarray) -> float:
+    """As WCAG 2 defines it."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["heat", "cold"])
+def test_numbers_in_cells_can_be_read(scheme, kind):
+    """Whatever the shade: a contrast of 4.5, but for rounding."""
+    named = dict(re.findall(r"--([\w-]+):(#\w+);", colours(scheme)))
+    for shade in np.linspace(0, 1, 201):
+        cell = shade * rgb(named[kind]) + (1 - shade) * rgb(named["paper"])
+        ink = ink_on(float(shade), kind == "heat")
+        written = rgb(named.get(ink.removeprefix("var(--").rstrip(")"), ink))
+        dark, light = sorted(map(luminance, (cell, written)))
+        assert (light + 0.05) / (dark + 0.05) > 4.45, shade
+
+
+def test_the_cells_of_a_heat_map_are_written_so():
+    values = np.array([[1, 0.7, -0.65], [0.7, 1, 1.0], [-0.65, 1.0, 1]])
+    found = figures.heat_map(["a", "b", "c"], values, "").svg
+    written = set(re.findall(r'style="fill:([^"]+)">([^<]+)<', found))
+    assert written == {("#000000", "-.65"), ("#000000", ".70"), ("var(--on-heat)", "1.00")}
