@@ -161,7 +161,11 @@ def _name_points(
     taken = [(x - 6, x + 6, y) for x, y in places]  # left, right, height
     for name, (x, y) in sorted(zip(names, places, strict=True), key=lambda item: item[1][1]):
         width = text_width(name)
+        if width > canvas.width - 8:
+            continue
         left = x + 10 if x + 10 + width < canvas.width - 4 else x - 10 - width
+        if left < 4:  # no room on either side: above or below
+            left = canvas.width - 4 - width
         for height in (y, y + FONT, y - FONT, y + 2 * FONT, y - 2 * FONT):
             if all(left > b or left + width < a or abs(height - h) >= FONT for a, b, h in taken):
                 taken.append((left, left + width, height))

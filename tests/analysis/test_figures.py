@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s3router.analysis import figures
-from s3router.analysis.drawing import colours, ink_on
+from s3router.analysis.drawing import colours, ink_on, text_width
 
 NAMES = [f"route{n:02d}" for n in range(20)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,6 +36,17 @@ def test_no_two_routes_on_a_map_look_alike():
             shape = tuple(tuple(np.round(np.subtract(corner, corners[0]))) for corner in corners)  # none: a circle
             looks.add((node.get("fill"), shape))
     assert len(looks) == len(NAMES)
+
+
+def test_long_names_stay_on_the_map():
+    names = [f"{'x' * length}_{n}" for n, length in enumerate((40, 50, 60, 55))]
+    values = np.random.default_rng(1).random((4, 4))
+    found = ElementTree.fromstring(figures.language_map(names, names, (values + values.T) / 2, "").svg)
+    width = float(found.get("width"))
+    named = [node for node in found.iter(f"{SVG}text") if node.text in names]
+    assert len(named) == 4
+    for node in named:
+        assert 0 <= float(node.get("x")) <= width - text_width(node.text)
 
 
 def rgb(colour: str) -> np.ndarray:
