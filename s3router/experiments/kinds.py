@@ -183,6 +183,8 @@ class Task:
         }
         if run.base == "frozen":
             words.pop("max-seconds", None)  # nothing would be saved by it
+        if not METHODS[run.base].masks:
+            words.pop("mask-conf", None)
         predict = {"exp-dir": folder, "data-dir": paths["test"], "output-dir": folder / "predict_test"}
         predict |= {
             "device": local(self.grid).get("device"),

@@ -658,5 +658,19 @@ def test_training_command(grid, tmp_path):
     assert "--mask_conf" not in train
 
 
+@pytest.mark.parametrize("kind", ["task", "seq2seq"])
+def test_shared_fields_of_masks_are_for_methods_with_masks(tmp_path, kind):
+    grid = grid_of(
+        tmp_path,
+        **{"kind": kind} | ({"task": "cls", "select": "accuracy"} if kind == "task" else {"language": "{lang}"}),
+        train={"max_updates": 7, "mask_conf": {"targets": ["ffn"]}},
+        sweep=None,
+        methods={"frozen": {}, "weight": {}, "router": {}},
+    )
+    given = {run.base: kind_of(grid).steps(run, tmp_path)[0] for run in Plan(grid, EMPTY).runs()}
+    masked = {method for method, words in given.items() if {"--mask_conf", "--mask-conf"} & set(words)}
+    assert masked == {"router"}
+
+
 def test_commit_is_named():
     assert commit(RECIPE).rstrip("+").isalnum()
