@@ -162,8 +162,10 @@ def main(argv: Sequence[str]) -> int:
         elif args.verb == "measure":
             print(f"{grid_launch.measure_routes(grid)} is written")
         elif args.verb == "plot":
-            for path in grid_launch.write_figures(grid):
+            for path in (drawn := grid_launch.write_figures(grid)):
                 print(f"{path} is written")
+            if not drawn:
+                print("nothing to draw yet: figures show a method at two sparsities, and learning curves")
         elif args.verb == "status" or args.dry_run:
             check_files(grid.upstream, grid.upstream_ckpt, grid.folder)
             work = GridWork(grid, _choice(args, words))

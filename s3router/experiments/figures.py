@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,10 @@ class Figure:
     counts: tuple[int, int] | None = None
 
     def rank(self, result: Mapping[str, Any]) -> tuple[float, float]:
-        """The smaller the better: by this figure on dev, among equals by the loss there."""
-        value = result["dev"][self.name]
-        return (value if self.lower else -value), result["dev"].get("loss", 0.0)
+        """The smaller the better: by this figure on dev, among equals by the loss there; NaN is the worst."""
+        value, loss = result["dev"][self.name], result["dev"].get("loss", 0.0)
+        value = value if self.lower else -value
+        return (math.inf if math.isnan(value) else value), (math.inf if math.isnan(loss) else loss)
 
 
 FAMILIES: tuple[tuple[Figure, ...], ...] = (

@@ -182,9 +182,14 @@ def measure_routes(grid: Grid) -> Path:
 
 
 def write_figures(grid: Grid) -> list[Path]:
-    """Draw the figures from the result files alone; returns those that there was anything to draw for."""
+    """Draw the figures from the result files alone; returns those that there was anything to draw for.
+
+    Raises:
+        DataError: there are no result files.
+    """
     from s3router.experiments.plots import write_plots  # matplotlib takes a second
 
-    if "routes" in grid.raw:
-        return []
-    return write_plots(grid, Known.read(grid.results, grid.select))
+    known = Known.read(grid.results, grid.select)
+    if not known.results:
+        raise DataError(f"{grid.results}: no result files here, so there is nothing to draw")
+    return [] if "routes" in grid.raw else write_plots(grid, known)

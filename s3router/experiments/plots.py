@@ -81,7 +81,9 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
     picks is written out. A line far above everything else is named at the top instead of drawn. Returns whether there
     was anything to draw: a method at two sparsities.
     """
-    found = [row for row in rows if row.found]
+    part, figures = plan.grid.tests[0], plan.grid.figures
+    # a test set that the grid has named since is not in results of before
+    found = [row for row in rows if any(row.figure(part, metric) for metric in figures)]
     starts = {method: start_of(plan.grid, method) for method in best if method in sparse}
     curves = {method: [row for row in found if row.method in (start, method)] for method, start in starts.items()}
     curves = {method: sorted(curve, key=lambda row: row.sparsity or 0.0) for method, curve in curves.items()}
@@ -91,16 +93,18 @@ def _sparsity_curve(plan: Plan, sparse, rows: Sequence[Row], best: dict, title: 
     if all(len(curve) < 2 for curve in curves.values()):
         path.unlink(missing_ok=True)  # of an earlier call
         return False
-    part, figures = plan.grid.tests[0], plan.grid.figures
     figure, axes = _figure(len(figures))
     for axis, metric in zip(axes, figures, strict=True):
         top = 0.0
-        for method, curve in curves.items():
+        for method, whole in curves.items():
+            curve = [row for row in whole if row.figure(part, metric)]
             values = [row.figure(part, metric) for row in curve]
+            if not curve:
+                continue
             top = max(top, *(100 * value.mean for value in values))
             _curve(axis, plan.grid, method, curve, values, best[method] if len(curves) <= _FEW else None)
         drawn = {*curves, *({"frozen"} & set(starts.values()))}
-        for row in (row for row in found if row.method not in drawn):
+        for row in (row for row in found if row.method not in drawn and row.figure(part, metric)):
             _level(axis, plan.grid, row.method, row.figure(part, metric), 1.3 * top, metric)
         axis.set_xlabel("share of the masked weights removed, %")
         axis.set_ylabel(f"{metric.heading} on test, %")

@@ -587,6 +587,38 @@ def test_curves_take_the_sparsities_of_all_cells_of_their_place(tmp_path):
     assert {"router", "omp", "imp"} <= sparse
 
 
+def test_a_figure_that_is_no_number_never_wins(grid):
+    runs = [run for run in Plan(grid, EMPTY, sweep=False).runs() if dict(run.at)["lang"] == "en" and run.sparsity]
+    for figures in ((float("nan"), 0.3), (0.3, float("nan"))):
+        known = Known({run.key: result(run, 0.2) for run in runs})
+        for run, figure in zip(runs, figures, strict=True):
+            known.results[run.key]["dev"]["cer"] = figure
+        best = Plan(grid, known, sweep=False).best_sparsity(grid.cells[0], "router")
+        assert best == runs[figures.index(0.3)].sparsity
+
+
+def test_figures_of_results_that_lack_a_test_set(grid, tmp_path):
+    """It was named in the grid after these runs were made."""
+    runs = Plan(grid, EMPTY, sweep=False).runs()
+    known = Known({run.key: result(run, 0.2) for run in runs})
+    assert [path.stem for path in write_plots(grid, known)] == ["sparsity_curve", "learning_curves"]
+    del next(known.results[run.key] for run in runs if run.sparsity == 0.1)["test"]["wer"]
+    assert [path.stem for path in write_plots(grid, known)] == ["sparsity_curve", "learning_curves"]
+    for content in known.results.values():
+        del content["test"]
+    assert [path.stem for path in write_plots(grid, known)] == ["learning_curves"]
+
+
+def test_there_is_nothing_to_draw(grid, tmp_path, capsys):
+    assert main(["experiment", "plot", str(grid.path)]) == 1
+    assert "results: no result files here" in capsys.readouterr().err
+    run = Plan(grid, EMPTY, sweep=False).runs()[0]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/a.json").write_text(json.dumps({**result(run, 0.2), "curve": []}))
+    assert main(["experiment", "plot", str(grid.path)]) == 0
+    assert "nothing to draw yet" in capsys.readouterr().out
+
+
 def test_test_sets_of_several_values_of_an_axis(tmp_path):
     """A path for each language: other sizes in another language are no change of the set."""
     data = {**GRID["data"], "test": {"en": "en/t", "fr": "fr/t", "it": "it/t"}}
