@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ Pairs = tuple[tuple[str, Any], ...]
 
 LONGER = ("max_updates", "valid_interval")
 """Options that `Cell.longer` multiplies: more updates, as many validations."""
+_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][-+]?\d+)?")
+"""No words such as ``nan``, and no names such as ``007``."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Grid:
         methods = {name: method_options(raw, name, folder) for name in raw["methods"]}
         if overrides.max_updates is not None:
             methods = {name: {**options, "max_updates": overrides.max_updates} for name, options in methods.items()}
-        if problems := list(_without_updates(raw["kind"], methods)):
+        if problems := list(_without_updates(raw["kind"], methods, cells_of(raw))):
             raise ConfigError(f"{path}: " + "; ".join(problems))
         sweep = dict(raw.get("sweep") or {})
         repeat, ckpt = raw.get("repeat", []), raw.get("upstream_ckpt")
@@ -289,12 +292,15 @@ def results_of(raw: Mapping[str, Any], overrides: Overrides) -> Path:
     return Path("exp/trial/results" if overrides.max_updates is not None else raw.get("results", "results"))
 
 
-def _without_updates(kind: str, methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _without_updates(kind: str, methods: Mapping[str, Mapping[str, Any]], cells: Iterable[Cell]) -> Iterator[str]:
     for name, options in methods.items():
-        updates = listed(options.get("max_updates", []))
-        if not updates and kind != "command":
+        if kind != "command" and not listed(options.get("max_updates", [])):
             yield f"methods: {name} has no max_updates"
-        yield from (f"methods: {name}: max_updates {n!r} is no number" for n in updates if type(n) not in (int, float))
+    own = {f"variant {cell.variant}": cell.options for cell in cells}
+    for where, options in ({f"methods: {name}": options for name, options in methods.items()} | own).items():
+        for n in listed(options.get("max_updates", [])):
+            if type(n) is not int or n < 1:
+                yield f"{where}: max_updates {n!r} is no whole number above 0"
 
 
 def _upstream_id(name: str, checkpoint: str | None, folder: Path, results: Path) -> str:
@@ -303,16 +309,23 @@ def _upstream_id(name: str, checkpoint: str | None, folder: Path, results: Path)
     return recorded_id(folder / results)
 
 
-def read_with_base(path: Path) -> dict[str, Any]:
+def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A mapping in a file; with ``base: FILE`` (from this file's folder) on top of that file's.
 
+    Args:
+        above: the files whose base it is.
+
     Raises:
-        ConfigError: not YAML, or not a mapping.
+        ConfigError: not YAML, or not a mapping; the file is its own base.
         OSError: no such file, or one that cannot be read.
     """
-    raw = read_yaml(path)
+    raw, here = read_yaml(path), (*above, path.resolve())
     base = raw.pop("base", None)
-    return raw if base is None else {**read_with_base(path.parent / str(base)), **raw}
+    if base is None:
+        return raw
+    if (path.parent / str(base)).resolve() in here:
+        raise ConfigError(f"{path}: base {base} comes back to a file that stands on it")
+    return {**read_with_base(path.parent / str(base), here), **raw}
 
 
 def method_options(raw: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
@@ -354,15 +367,13 @@ def cells_of(raw: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with numbers that YAML takes for text (1e-3 without a point) as numbers."""
+    """Options with numbers that YAML takes for text (1e-3 without a point) as numbers; of updates, as whole ones."""
 
-    def number(value: Any) -> Any:
-        try:
-            return float(value) if isinstance(value, str) else value
-        except ValueError:
-            return value
+    def number(name: str, value: Any) -> Any:
+        value = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+        return int(value) if name in LONGER and isinstance(value, float) and value.is_integer() else value
 
-    return {k: [number(x) for x in v] if isinstance(v, list) else number(v) for k, v in options.items()}
+    return {k: [number(k, x) for x in v] if isinstance(v, list) else number(k, v) for k, v in options.items()}
 
 
 def place(cell: Cell, at: Mapping[str, Any]) -> Pairs:

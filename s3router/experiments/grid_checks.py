@@ -37,6 +37,9 @@ _DATA = {
     "task": ("train", "dev", "test"),
     "seq2seq": ("train", "dev", "test"),
 }
+_PARTS = ("train", "dev", "test", "tokens", "classes")
+"""Entries of ``data`` of all kinds: a grid may have more than it needs from its base."""
+_EXPERIMENT = ("folder", "dev", "test")
 _CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer", "best")
 
 
@@ -78,13 +81,25 @@ def problems(raw: Mapping[str, Any]) -> Iterator[str]:
         return
     if raw["select"] not in KNOWN:
         yield f"select {raw['select']!r} is none of {', '.join(KNOWN)}"
-    if not raw["seeds"]:
-        yield "seeds is empty"
+    yield from (f"{name} is empty" for name in ("seeds", "methods", "cells") if not raw[name])
     yield from _methods(raw)
     yield from (f"data: {name} is missing" for name in _DATA.get(kind, ()) if name not in raw["data"])
+    known = ", ".join(_PARTS)
+    yield from (f"data: unknown entry {n} (known: {known})" for n in raw.get("data") or {} if n not in _PARTS)
     yield from _places(raw)
     yield from _commands(raw)
     yield from _table(raw)
+    yield from _names(raw)
+
+
+def _names(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Parts of the names of runs, which are those of folders and result files."""
+    variants = [str(v) for cell in raw["cells"] for v in cell.get("variants") or [cell.get("variant", "")]]
+    named = {f"axes: {axis}": list(values) for axis, values in axes_of(raw).items()}
+    named |= {"upstream": [raw["upstream"]], "methods": list(map(str, raw["methods"])), "variant": variants}
+    for where, names in named.items():
+        wrong = [name for name in dict.fromkeys(names) if "/" in name]
+        yield from (f"{where}: {name!r} has a / in it, and becomes a part of a file's name" for name in wrong)
 
 
 def _commands(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -94,8 +109,17 @@ def _commands(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name} must be a line of words, found {raw[name]!r}"
         except ValueError as error:
             yield f"{name}: {error} in {raw[name]!r}"
-    if raw["kind"] == "command" and "folder" not in raw["experiment"]:
+    if raw["kind"] != "command":
+        return
+    where = raw["experiment"]
+    if "folder" not in where:
         yield "experiment: folder is missing: where does the command leave its model and figures?"
+    known = ", ".join(_EXPERIMENT)
+    yield from (f"experiment: unknown entry {name} (known: {known})" for name in where if name not in _EXPERIMENT)
+    for name in (name for name in _EXPERIMENT if name in where):
+        texts = listed(where[name]) if name == "test" else [where[name]]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            yield f"experiment: {name} must be text{' or a list of it' * (name == 'test')}, found {where[name]!r}"
 
 
 def _table(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -109,13 +133,14 @@ def _table(raw: Mapping[str, Any]) -> Iterator[str]:
         *listed(table.get("against", [])),
         *(name for pair in pairs for name in listed(pair)),
     ]
-    yield from (f"table: {name!r} is not under methods" for name in dict.fromkeys(named) if name not in raw["methods"])
-    if "average" in table and table["average"] not in (raw.get("axes") or {}):
+    unknown = [repr(name) for name in named if not isinstance(name, str) or name not in raw["methods"]]
+    yield from (f"table: {name} is not under methods" for name in dict.fromkeys(unknown))
+    if "average" in table and str(table["average"]) not in axes_of(raw):
         yield f"table: average {table['average']!r} is not under axes"
 
 
 _MAPPINGS = ("methods", "data", "sweep", "axes", "train", "table", "experiment", "env", "local", "slurm", "union")
-_NOT_EMPTY = ("methods", "cells", "data", "experiment", "table")
+_NOT_EMPTY = ("methods", "cells", "data", "experiment", "table", "upstream", "runs", "results", "report", "notes")
 _TEXTS = ("upstream", "upstream_ckpt", "runs", "results", "report", "notes")
 
 
@@ -131,12 +156,21 @@ def types(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} must be text, found {raw[name]!r}"
     if raw.get("repeat", "all") != "all" and not isinstance(raw["repeat"], list | dict):
         yield f"repeat must be a list of methods, a mapping of methods to sparsities, or all; found {raw['repeat']!r}"
+    elif isinstance(raw.get("repeat"), list):
+        yield from (f"repeat: {name!r} is no name of a method" for name in raw["repeat"] if not isinstance(name, str))
     if "seeds" in raw and not isinstance(raw["seeds"], list):
         if raw["seeds"] is None:
             yield "seeds is empty"
     else:
         yield from seeds("seeds", raw.get("seeds") or [])
     yield from _plain("train", raw.get("train"))
+    yield from _plain("local", raw.get("local"))
+    if isinstance(raw.get("union"), dict):
+        for axis, found in raw["union"].items():
+            if not isinstance(found, dict) or not all(isinstance(values, list) for values in found.values()):
+                yield f"union: {axis} must be a mapping of values to lists of others, found {found!r}"
+    if raw.get("kind") in ("asr", "seq2seq"):
+        yield from _mask_types(raw)
     if isinstance(raw.get("data"), dict):
         for name, value in raw["data"].items():
             if not isinstance(value, str | dict):
@@ -147,6 +181,21 @@ def types(raw: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(raw.get("cells"), list):
         for number, cell in enumerate(raw["cells"], 1):
             yield from _cell_types(f"cell {number}", cell)
+
+
+def _mask_types(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Fields of masks are a mapping, or in a sweep several: result files name the targets in it."""
+    methods, cells = raw.get("methods"), raw.get("cells")
+    own = [(f"methods: {name}", options) for name, options in methods.items()] if isinstance(methods, dict) else []
+    for number, cell in enumerate(cells, 1) if isinstance(cells, list) else ():
+        if isinstance(cell, dict):
+            variants = cell.get("variants")
+            found = [cell.get("options"), *(variants.values() if isinstance(variants, dict) else ())]
+            own += [(f"cell {number}", options) for options in found]
+    for where, options in (("train", raw.get("train")), *own):
+        for value in listed(options.get("mask_conf") or {}) if isinstance(options, dict) else ():
+            if not isinstance(value, dict):
+                yield f"{where}: mask_conf must be a mapping such as {{targets: [ffn]}}, found {value!r}"
 
 
 def seeds(where: str, values: Iterable[Any]) -> Iterator[str]:
@@ -173,6 +222,9 @@ def _cell_types(where: str, cell: Any) -> Iterator[str]:
     names = listed(cell.get("methods", []))
     if not all(isinstance(name, str) for name in names):
         yield f"{where}: methods must be names of methods, found {names!r}"
+    variant = cell.get("variant", "")
+    if not isinstance(variant, str | int | float):
+        yield f"{where}: variant must be a name, found {variant!r}"
     longer = cell.get("longer", 1)
     if type(longer) is not int or longer < 1:
         yield f"{where}: longer must be a whole number of at least 1, found {longer!r}"
@@ -193,6 +245,8 @@ def _cell_types(where: str, cell: Any) -> Iterator[str]:
 def _plain(where: str, options: Mapping[str, Any] | None) -> Iterator[str]:
     """Options are words of a command, and part of a run's key."""
     for name, value in options.items() if isinstance(options, dict) else ():
+        if not isinstance(name, str):
+            yield f"{where}: {name!r} is no name of an option"
         try:
             json.dumps(value, sort_keys=True)
         except TypeError:
@@ -225,6 +279,8 @@ def _places(raw: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{where}: {name} is missing" for name in (*axes, "methods") if name not in cell)
         yield from _values(where, cell, axes)
         methods = listed(cell.get("methods", []))
+        if "methods" in cell and not methods:
+            yield f"{where}: methods is empty"
         yield from (f"{where}: method {m!r} is not under methods" for m in methods if m not in raw["methods"])
         if sparse & set(methods) and not cell.get("sparsities"):
             yield f"{where}: {', '.join(sorted(sparse & set(methods)))} needs sparsities"

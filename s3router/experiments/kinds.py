@@ -211,6 +211,7 @@ class Command:
         return {}
 
     def steps(self, run: Run, folder: Path) -> list[Argv]:
+        filled(self.grid.raw["experiment"]["folder"], run)  # refused before the work
         return [filled_words(shlex.split(self.grid.raw["command"]), self.grid, run)]
 
     def result(self, run: Run, folder: Path) -> dict[str, Any]:
@@ -319,5 +320,5 @@ def targets(run: Run) -> list[str] | None:
         return None
     from s3router.masks import MaskConfig
 
-    given = {"sparsity": run.sparsity, **dict(run.options).get("mask_conf", {})}
+    given = {"sparsity": run.sparsity, **(dict(run.options).get("mask_conf") or {})}
     return list(MaskConfig.from_dict(mask_fields(run.base, given)).targets)

@@ -113,7 +113,13 @@ def _problems(routes: Any, raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"routes: {routes.get('axis')} {', '.join(unknown)} not under axes"
     elif len(values) == 1 and routes.get("joint"):
         yield "routes: joint models need several values; leave joint empty"
+    for name in ("work", "measured", "kept", "command"):
+        if not isinstance(routes.get(name, ""), str):
+            yield f"routes: {name} must be text, found {routes[name]!r}"
     others, at = [axis for axis in axes if axis != routes.get("axis")], routes.get("at") or {}
+    if not isinstance(at, dict):
+        yield f"routes: at must be a mapping (axis: value), found {at!r}"
+        at = dict.fromkeys(others)
     yield from (f"routes: at: {axis} is missing" for axis in others if axis not in at)
     for entry, known in (("single", SINGLE), ("joint", JOINT)):
         for method in listed(routes.get(entry) or []):

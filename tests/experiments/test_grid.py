@@ -14,7 +14,7 @@ from s3router.cli import main
 from s3router.errors import ConfigError, DataError
 from s3router.experiments.grid import Grid, Overrides
 from s3router.experiments.grid_launch import Resources, launch, write_table
-from s3router.experiments.grid_work import Choice
+from s3router.experiments.grid_work import Choice, GridWork
 from s3router.experiments.kinds import kind_of, targets
 from s3router.experiments.one_run import commit
 from s3router.experiments.planning import Plan
@@ -374,6 +374,11 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         grid_of(tmp_path, methods={"weight": {}, "frozen": {}, "router": {}}, train={})
 
 
+WEIGHT = [{"lang": "en", "subset": "5min", "methods": "weight"}]
+PROGRAM = {"kind": "command", "command": "./run.sh {options}", "data": {}}
+ROUTES = {"axis": "lang", "values": ["en", "fr"], "at": {"subset": "5min"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -402,7 +407,10 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"methods": {"weight": {"method": ["router", "x"]}}}, "methods: weight: method must be text"),
         ({"methods": {"weight": {"since": date(2024, 1, 1)}}}, "weight: since: YAML makes .* put it in quotes"),
         ({"notes": date(2024, 1, 1), "upstream": 5}, "upstream must be text, found 5; notes must be text"),
-        ({"train": {"max_updates": "many"}}, "frozen: max_updates 'many' is no number; .*weight: max_updates 'many'"),
+        (
+            {"train": {"max_updates": "many"}},
+            "frozen: max_updates 'many' is no whole number above 0; .*weight: max_updates 'many'",
+        ),
         ({"repeat": {"router": 0.2}}, "repeat: no cell has router at sparsity 0.2"),
         ({"repeat": {"router": [0.1, 0.2]}}, "repeat: no cell has router at sparsity 0.2"),
         ({"repeat": {"weight": 0.1}}, "repeat: no cell has weight at sparsity 0.1"),
@@ -413,11 +421,75 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
         ({"table": {"diffrences": []}}, "table: unknown entry diffrences"),
         ({"table": {"differences": [["router"]]}}, "is no pair of methods"),
         ({"table": {"summary": ["lora"], "average": "fold"}}, "table: 'lora' is not under methods.*average 'fold'"),
+        (
+            {"table": {"summary": [["weight"]], "average": []}},
+            r"table: \['weight'\] is not under methods.*average \[\]",
+        ),
+        ({"table": {"differences": [[["router"], "weight"]]}}, r"table: \['router'\] is not under methods"),
+        *(({name: None}, f"{name} is empty") for name in ("upstream", "runs", "results", "report", "notes")),
+        *(({name: type(GRID[name])()}, f"{name} is empty") for name in ("methods", "cells")),
+        ({"cells": [{**GRID["cells"][0], "methods": []}]}, "cell 1: methods is empty"),
+        ({"cells": [{**GRID["cells"][0], "variant": ["x"]}]}, "cell 1: variant must be a name"),
+        ({"repeat": [["weight"]]}, r"repeat: \['weight'\] is no name of a method"),
+        ({"train": {"max_updates": 100, 5: "x"}}, "train: 5 is no name of an option"),
+        ({"local": {5: "x"}}, "local: 5 is no name of an option"),
+        ({"train": {"max_updates": 10.5}}, "max_updates 10.5 is no whole number"),
+        (
+            {"cells": [{**GRID["cells"][0], "variants": {"a": {"max_updates": "x"}}}]},
+            "variant a: max_updates 'x' is no",
+        ),
+        (
+            {"methods": {**GRID["methods"], "router": {"mask_conf": "targets=ffn"}}},
+            "router: mask_conf must be a mapping",
+        ),
+        ({"cells": [{**GRID["cells"][0], "variants": {"a": {"mask_conf": 5}}}]}, "cell 1: mask_conf must be a mapping"),
+        ({"union": {"lang": ["en"]}}, "union: lang must be a mapping of values to lists"),
+        ({"data": {**GRID["data"], "tokenz": "k"}}, "data: unknown entry tokenz"),
+        ({"axes": {**GRID["axes"], "lang": ["en", "zh/cn"]}}, "axes: lang: 'zh/cn' has a / in it"),
+        ({"methods": {**GRID["methods"], "LoRA/2": {"method": "lora"}}}, "methods: 'LoRA/2' has a / in it"),
+        ({"cells": [{**GRID["cells"][0], "variants": {"1/2": {}}}]}, "variant: '1/2' has a / in it"),
+        ({**PROGRAM, "experiment": {"folder": 5, "tests": "t"}}, "unknown entry tests .*folder must be text, found 5"),
+        ({**PROGRAM, "experiment": {"folder": "x", "test": [None]}}, "test must be text or a list of it, found .None."),
+        *(({"routes": {**ROUTES, "at": at}}, "routes: at must be a mapping") for at in (True, ["5min"])),
+        ({"routes": {**ROUTES, "work": None}}, "routes: work must be text, found None"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         grid_of(tmp_path, **changes)
+
+
+def test_numbers_that_yaml_takes_for_text(tmp_path):
+    options = {"max_updates": "1e3", "valid_interval": 50.0, "weight_lr": "1e-4", "batch_seconds": "20", "tag": "007"}
+    grid = grid_of(tmp_path, train=options, methods={"weight": {}}, repeat=[], sweep=None, cells=WEIGHT)
+    (run,) = {run for run in Plan(grid, EMPTY).runs() if run.seed == 0}
+    words = kind_of(grid).steps(run, tmp_path)[0]
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    assert {name: given[f"--{name}"] for name in options} == {
+        **{"max_updates": "1000", "valid_interval": "50", "weight_lr": "0.0001", "batch_seconds": "20.0", "tag": "007"}
+    }
+
+
+def test_a_base_that_comes_back_to_its_file(tmp_path):
+    for name, base in (("a", "b"), ("b", "a"), ("c", "c")):
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}.yaml\n")
+    for name in "ac":
+        with pytest.raises(ConfigError, match="comes back to a file that stands on it"):
+            Grid.read(tmp_path / f"{name}.yaml")
+
+
+def test_no_fields_of_masks_are_the_usual_ones(tmp_path):
+    grid = grid_of(tmp_path, methods={**GRID["methods"], "router": {"mask_conf": None}})
+    assert targets(next(run for run in Plan(grid, EMPTY, sweep=False).runs() if run.base == "router")) == ["ffn"]
+
+
+def test_where_a_program_leaves_its_model_is_known_before_it_runs(tmp_path):
+    raw = {name: value for name, value in {**GRID, **PROGRAM}.items() if name not in ("data", "sweep")}
+    raw |= {"experiment": {"folder": "exp/{tag}"}, "methods": {"weight": {}}, "repeat": [], "cells": WEIGHT}
+    (tmp_path / "g.yaml").write_text(yaml.safe_dump(raw))
+    grid = Grid.read(tmp_path / "g.yaml")
+    with pytest.raises(ConfigError, match=r"no value for .tag."):
+        GridWork(grid).jobs()
 
 
 def test_what_is_wrong_with_the_command_line_is_said(grid, capsys):
