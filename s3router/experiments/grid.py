@@ -296,9 +296,10 @@ def _without_updates(kind: str, methods: Mapping[str, Mapping[str, Any]], cells:
     for name, options in methods.items():
         if kind != "command" and not listed(options.get("max_updates", [])):
             yield f"methods: {name} has no max_updates"
-    own = {f"variant {cell.variant}": cell.options for cell in cells}
-    for where, options in ({f"methods: {name}": options for name, options in methods.items()} | own).items():
-        for n in listed(options.get("max_updates", [])):
+    swept = {f"methods: {name}": listed(options.get("max_updates", [])) for name, options in methods.items()}
+    own = {f"variant {cell.variant}": [n for k, n in cell.options.items() if k == "max_updates"] for cell in cells}
+    for where, values in {**swept, **own}.items():
+        for n in values:
             if type(n) is not int or n < 1:
                 yield f"{where}: max_updates {n!r} is no whole number above 0"
 

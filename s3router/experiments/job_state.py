@@ -89,7 +89,8 @@ def only_launcher(root: Path) -> Iterator[None]:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise ConfigError(
-                f"{root}: another launcher is at work there. Wait for it, or name another --folder."
+                f"{root}: another launcher is at work there. Wait for it, or name another folder (--folder of "
+                "s3router launch, runs: of a grid)."
             ) from None
         yield
 

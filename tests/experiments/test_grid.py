@@ -443,6 +443,7 @@ ROUTES = {"axis": "lang", "values": ["en", "fr"], "at": {"subset": "5min"}}
             "router: mask_conf must be a mapping",
         ),
         ({"cells": [{**GRID["cells"][0], "variants": {"a": {"mask_conf": 5}}}]}, "cell 1: mask_conf must be a mapping"),
+        ({"cells": [{**GRID["cells"][0], "variants": {"a": {"max_updates": [1]}}}]}, r"a: max_updates \[1\] is no"),
         ({"union": {"lang": ["en"]}}, "union: lang must be a mapping of values to lists"),
         ({"data": {**GRID["data"], "tokenz": "k"}}, "data: unknown entry tokenz"),
         ({"axes": {**GRID["axes"], "lang": ["en", "zh/cn"]}}, "axes: lang: 'zh/cn' has a / in it"),
