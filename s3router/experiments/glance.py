@@ -129,17 +129,27 @@ class Glance:
 def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{name} is missing" for name in ("page", "columns", "rows") if name not in raw)
     yield from (f"unknown entry {name}" for name in raw if name not in ("page", "picture", "columns", "rows"))
+    texts = {name: raw[name] for name in ("page", "picture") if name in raw}
+    yield from (
+        f"{name} must be a path, found {value!r}" for name, value in texts.items() if not isinstance(value, str)
+    )
     columns, rows = raw.get("columns", {}), raw.get("rows", [])
     if not isinstance(columns, dict) or not isinstance(rows, list):
         yield "columns must be a mapping (title: method), and rows a list"
         return
+    wrong = {title: method for title, method in columns.items() if not isinstance(method, str)}
+    yield from (f"columns: {title}: {method!r} is no name of a method" for title, method in wrong.items())
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             yield f"row {number} must be a mapping, found {row!r}"
             continue
+        if not isinstance(row.get("grid", ""), str):
+            yield f"row {number}: grid must be a path, found {row['grid']!r}"
         yield from (f"row {number}: {name} is missing" for name in _ROW if name not in row)
         left_out = listed(row.get("without", []))
-        yield from (f"row {number}: without {name!r}, which is no column" for name in left_out if name not in columns)
+        yield from (
+            f"row {number}: without {name!r}, which is no column" for name in left_out if name not in list(columns)
+        )
 
 
 def _rows(plan: Plan, cells: list[Cell], method: str) -> list[Row]:

@@ -206,7 +206,8 @@ def write_dots(rows: Mapping[str, Mapping[str, float | None]], path: Path) -> No
     axis.invert_yaxis()
     axis.set_xlim(left=0)
     axis.set_xlabel("error rate on test, % (less is better)")
-    figure.legend(frameon=False, fontsize=9, ncols=len(names), loc="outside upper center")
+    if names:  # else nothing has been run yet
+        figure.legend(frameon=False, fontsize=9, ncols=len(names), loc="outside upper center")
     _save(figure, "", path)
 
 

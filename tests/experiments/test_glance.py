@@ -95,6 +95,8 @@ def _one(glance: Glance, row: dict) -> Glance:
         ({"title": "x"}, "row 1: grid is missing; row 1: figure is missing"),
         (1, "row 1 must be a mapping, found 1"),
         (ROW | {"without": "weihgts"}, "row 1: without 'weihgts', which is no column"),
+        (ROW | {"without": [["weights"]]}, r"row 1: without \['weights'\], which is no column"),
+        (ROW | {"grid": None}, "row 1: grid must be a path, found None"),
     ],
 )
 def test_what_is_wrong_is_said(write, capsys, row, message):
@@ -107,8 +109,12 @@ def test_a_column_that_no_grid_knows_is_no_row_of_dashes(write, capsys):
     assert main(write(ROW, columns={"LoRA": "lroa", "masks": "router"})) == 1
     assert "columns: no grid here has a method 'lroa'" in capsys.readouterr().err
     assert "| old |" in Path("PAGE.md").read_text()
+    assert main(write(ROW, columns={"LoRA": ["lora"]})) == 1
+    assert "columns: LoRA: ['lora'] is no name of a method" in capsys.readouterr().err
     assert main(write(ROW, columns=3)) == 1
     assert "columns must be a mapping" in capsys.readouterr().err
+    assert main(write(ROW, picture=None)) == 1
+    assert "picture must be a path, found None" in capsys.readouterr().err
 
 
 def test_a_page_without_marks_stays_as_it_is(write, capsys):
