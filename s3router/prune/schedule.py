@@ -139,12 +139,12 @@ def _within(update: Fraction, updates: int) -> int:
 
 
 def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's configuration with its defaults.
+    """A method's configuration with its defaults, for null, too.
 
     Raises:
         ConfigError: a value that cannot be; all problems at once.
     """
-    conf = {**CONF[method], **given}
+    conf = {**CONF[method], **{name: value for name, value in given.items() if value is not None}}
     unchanged = not conf.get("finetune") and (conf.get("together") is True or conf.get("finetune") == 0)
     if method == "router_p" and conf["start"] is None and unchanged:
         conf["start"] = "pretrained"
@@ -171,7 +171,8 @@ def complete(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, known in (("schedule", tuple(SHAPES)), ("start", STARTS)):
         if conf.get(name) is not None:
             one_of(name, known)
-    one_of("together", (True, False))
+    if not isinstance(conf.get("together", False), bool):
+        problems.append(f"together must be true or false, found {conf['together']!r}")
     if conf.get("rounds") is not None and conf.get("step") is not None:
         problems.append("rounds and step: the one follows from the other and the sparsity; give one of them")
     if conf.get("step") is not None and conf["schedule"] != "linear":

@@ -104,6 +104,13 @@ def test_every_method_ends_at_its_sparsity():
             assert all(0 <= update <= updates for update in found)
 
 
+def test_null_is_the_default():
+    for method, defaults in CONF.items():
+        conf = complete(method, dict.fromkeys(defaults))
+        assert conf == complete(method, {})
+        assert Schedule.of(method, conf, 0.5, 20) == Schedule.of(method, complete(method, {}), 0.5, 20)
+
+
 @pytest.mark.parametrize(
     ("method", "conf", "message"),
     [
@@ -116,6 +123,7 @@ def test_every_method_ends_at_its_sparsity():
         ("router_p", {"start": "random"}, "known: pretrained, finetuned"),
         ("router_p", {"together": True, "start": "finetuned"}, "together and no finetune, there is no first part"),
         ("router_p", {"until": 0.5}, "until: without a schedule masks have the final sparsity at once"),
+        ("router_p", {"together": 1}, "together must be true or false, found 1"),
         ("router_p", {"schedule": "square"}, "schedule: 'square' is unknown .known: linear, cubic"),
         (
             "router_p",
