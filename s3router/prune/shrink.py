@@ -30,8 +30,8 @@ def shrink(module: nn.Module, masks: Mapping[str, Tensor]) -> list[Shrunk]:
     """Take out of a plain model, in place, every unit that masks remove as a whole.
 
     A unit is a hidden unit of a feed-forward layer or an attention head (`s3router.masks.groups`); it goes where no
-    column of it is kept, but one stays in a layer that would be empty. Outputs stay what they were under the masks, up
-    to rounding. Other zeros stay where they are.
+    column of it is kept, but one stays in a layer that would be empty, and heads stay where attention has more of each
+    than its projections. Outputs stay what they were under the masks, up to rounding. Other zeros stay where they are.
 
     Args:
         module: with the masks written into it already (`s3router.packs.merging.merge`).
@@ -41,20 +41,22 @@ def shrink(module: nn.Module, masks: Mapping[str, Tensor]) -> list[Shrunk]:
         The layers that have become smaller, in the order of the model.
 
     Raises:
-        ConfigError: nothing is removed as a whole; a layer keeps something for each head that nothing here knows of.
-            The model is left as it was.
+        ConfigError: nothing is removed as a whole, or nothing but heads that stay. The model is left as it was.
     """
     found = [group for group in find_groups(module) if group.weight in masks]
-    plan = []
+    plan, staying = [], []
     for group in found:
         units = masks[group.weight].any(0).view(group.units, group.size).any(1)
         # a layer cannot be empty; the unit that stays there has only zeros to say
         kept = tuple(units.nonzero().flatten().tolist()) or (0,)
         if len(kept) == group.units:
             continue
-        if group.role == "attention":
-            _check_heads(module, group)
-        plan.append(Shrunk(group, kept))
+        if group.role == "attention" and (why := _why_heads_stay(module, group)):
+            staying.append(why)
+        else:
+            plan.append(Shrunk(group, kept))
+    if not plan and staying:
+        raise ConfigError(f"{staying[0]}; its heads cannot be taken out, only hidden units of ffn")
     if not plan:
         raise ConfigError(
             "no hidden unit and no attention head is removed as a whole, so that nothing can be taken out; train with "
@@ -65,17 +67,16 @@ def shrink(module: nn.Module, masks: Mapping[str, Tensor]) -> list[Shrunk]:
     return plan
 
 
-def _check_heads(module: nn.Module, group: Group) -> None:
-    """Refuse attention that has more of its heads than the four projections."""
+def _why_heads_stay(module: nn.Module, group: Group) -> str | None:
+    """What attention has of each of its heads besides the four projections, in words; None where it has nothing."""
     above = group.output.rpartition(".")[0]
     attention = module.get_submodule(above)
     own = {name.removeprefix(f"{above}.") for name in (*group.inputs, group.output)}
     others = [name for name, _ in attention.named_parameters() if name.rpartition(".")[0] not in own]
-    if others or not hasattr(attention, "head_dim"):
-        what = f"has {', '.join(others[:3])} besides its projections" if others else "does not say how wide a head is"
-        raise ConfigError(
-            f"{above} ({type(attention).__name__}) {what}; its heads cannot be taken out, only those of ffn"
-        )
+    named = f"{above} ({type(attention).__name__})"
+    if others:
+        return f"{named} has {', '.join(others[:3])} besides its projections"
+    return None if hasattr(attention, "head_dim") else f"{named} does not say how wide a head is"
 
 
 def _take_out(module: nn.Module, shrunk: Shrunk) -> None:
