@@ -183,18 +183,45 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """What a YAML file of ``name: value`` lines holds.
 
     Raises:
-        ConfigError: no YAML, or something else than a mapping.
+        ConfigError: no YAML, or something else than a mapping; a name stands twice in one, where YAML would drop the
+            first without a word.
         OSError: no such file, or one that cannot be read.
     """
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content, twice = yaml.safe_load(text), list(_twice(yaml.compose(text, yaml.SafeLoader)))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if twice:
+        raise ConfigError(f"{path}: {'; '.join(twice)}")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected options, as 'name: value' lines")
     return content
+
+
+def _twice(root: Any) -> Iterator[str]:
+    """Names that stand twice in a mapping of YAML's."""
+    import yaml
+
+    nodes = {id(root): root}  # an alias is the node that it names
+    for_later = [root]
+    while for_later:
+        node = for_later.pop(0)
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in pairs:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                yield f"{key.value} stands twice, in lines {lines[name]} and {line}"
+            lines[name] = line
+        inside = [value for _, value in pairs] or (node.value if isinstance(node, yaml.SequenceNode) else [])
+        new = [value for value in inside if id(value) not in nodes]
+        nodes |= {id(value): value for value in new}
+        for_later += new
 
 
 def link(path: str | os.PathLike, target: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from s3router.errors import DataError
-from s3router.files import clean_unfinished, link, replacing, replacing_folder, write_json, write_lines
+from s3router.errors import ConfigError, DataError
+from s3router.files import clean_unfinished, link, read_yaml, replacing, replacing_folder, write_json, write_lines
 
 ROOT = Path(__file__).parents[1]
 
@@ -209,3 +209,15 @@ sys.exit(cli.main(["targets", sys.argv[1]]))
     process.terminate()
     assert process.wait(30) == 128 + signal.SIGTERM
     assert os.listdir(tmp_path) == []
+
+
+def test_names_that_stand_twice_in_yaml(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &x {b: [1, {c: 1, c: 2}]}\nd: *x\ne:\n  1: x\n  '1': x\n")
+    with pytest.raises(ConfigError, match=r"a.yaml: c stands twice, in lines 1 and 1$"):
+        read_yaml(path)
+    path.write_text("a: &x\n  b: 1\nd:\n  <<: *x\n  b: 2\nlist: &l [*l]\n")
+    assert read_yaml(path)["d"] == {"b": 2}
+    path.write_text("methods:\n  a: {}\n  b: {}\n  a: {x: 1}\n")
+    with pytest.raises(ConfigError, match=r"a stands twice, in lines 2 and 4"):
+        read_yaml(path)
