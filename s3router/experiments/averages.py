@@ -77,7 +77,7 @@ def _base(plan: Plan, cells: list[Cell], against: str | None) -> dict[Pairs, Row
     """The row that others are held against at each place: masks at the sparsity that dev picks there."""
     found: dict[Pairs, Row] = {}
     for cell in (cell for cell in cells if against in cell.methods):
-        sparsity = plan.best_sparsity(cell, against) if against in cell.sparse else None
+        where, sparsity = plan.picked(cell, against)
         if sparsity is not None or against not in cell.sparse:
-            found.setdefault(cell.at, Row(plan, cell, against, sparsity))
+            found.setdefault(cell.at, Row(plan, where, against, sparsity))
     return found

@@ -153,12 +153,9 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rows(plan: Plan, cells: list[Cell], method: str) -> list[Row]:
-    """The row of each cell, masks at the sparsity that dev picks."""
-    return [
-        Row(plan, cell, method, plan.best_sparsity(cell, method) if method in cell.sparse else None)
-        for cell in cells
-        if method in cell.methods
-    ]
+    """The row of each place, masks at the sparsity that dev picks of all its cells."""
+    places = {cell.at: plan.picked(cell, method) for cell in cells if method in cell.methods}
+    return [Row(plan, cell, method, sparsity) for cell, sparsity in places.values()]
 
 
 def _value(rows: list[Row], part: str, figure: Figure | None) -> float | None:

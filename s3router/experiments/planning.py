@@ -170,6 +170,22 @@ class Plan:
         done = {sparsity: self.rank(run) for sparsity, run in first.items() if self.known.done(run)}
         return min(done, key=done.get) if done else None
 
+    def together(self, cell: Cell) -> list[Cell]:
+        """The cells of its place and variant, which make one table."""
+        return [other for other in self.cells if (other.at, other.variant) == (cell.at, cell.variant)]
+
+    def picked(self, cell: Cell, method: str) -> tuple[Cell, float | None]:
+        """Where a method stands in the table of a cell: one of its cells, and the sparsity of them all that dev picks.
+
+        The sparsity is None for methods without, and where none is in.
+        """
+        cells = [other for other in self.together(cell) if method in other.methods] or [cell]
+        best = [(other, self.best_sparsity(other, method)) for other in cells if method in other.sparse]
+        found = [(other, sparsity) for other, sparsity in best if sparsity is not None]
+        if not found:
+            return cells[0], None
+        return min(found, key=lambda each: self.rank(self.row(each[0], method, each[1])[0]))
+
     def repeat_at(self, method: str, cell: Cell) -> tuple[float | None, ...]:
         """The sparsities at which a method that the grid repeats gets all seeds."""
         if method in self.grid.repeat_at:

@@ -42,9 +42,9 @@ def write_plots(grid: Grid, known: Known) -> list[Path]:
     plan = Plan.of_results(grid, known)
     curve, learning = plots_of(grid)
     cell = max((cell for cell in plan.cells if cell.methods), key=lambda cell: len(cell.sparsities))
-    rows = [Row(plan, cell, *row) for row in cell.rows]
-    best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in cell.methods}
-    picked = [row for row in rows if row.found and row.sparsity == best[row.method]]
+    at = {method: plan.picked(cell, method) for method in cell.methods}
+    best = {method: sparsity for method, (_, sparsity) in at.items()}
+    picked = [row for method, (where, s) in at.items() if (row := Row(plan, where, method, s)).found]
     picked.sort(key=lambda row: list(_COLOURS).index(row.method) if row.method in _COLOURS else len(_COLOURS))
     title = describe(grid, cell)
     wide, sparse, best = _with_the_rest(plan, cell, best)
@@ -67,7 +67,7 @@ def _with_the_rest(
     rows = [Row(plan, place, *row) for row, place in places.items()]
     run = Counter(row.method for row in rows if row.found and row.sparsity is not None)
     further = [m for other in cells[1:] for m in other.methods if m in other.sparse and m not in best and run[m] > 1]
-    picked = {m: plan.best_sparsity(other, m) for other in reversed(cells) for m in other.methods if m in further}
+    picked = {m: plan.picked(other, m)[1] for other in reversed(cells) for m in other.methods if m in further}
     kept = dict(best) | {method: picked[method] for method in dict.fromkeys(further)}
     sparse = frozenset(method for other in cells for method in other.sparse)
     return [row for row in rows if row.method in kept], sparse, kept

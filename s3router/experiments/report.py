@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import os
 import shlex
 from collections.abc import Iterator
@@ -31,10 +30,18 @@ def write_report(grid: Grid, known: Known, report: Path) -> None:
     lines += [line for path in plots_of(grid) if path.is_file() for line in _image(path, report)]
     if average := grid.raw.get("table", {}).get("average"):
         lines += averages(plan, str(average))
-    for _, cells in itertools.groupby(plan.cells, key=lambda cell: describe(grid, cell)):
-        lines += [*_table_of(plan, list(cells)), ""]
+    for cells in _tables(plan):
+        lines += [*_table_of(plan, cells), ""]
     lines += [*_sweeps(plan), *_origin(plan, known)]
     write_lines(report, lines)
+
+
+def _tables(plan: Plan) -> list[list[Cell]]:
+    """The cells of each table, in the order in which their places come first."""
+    found: dict[tuple, list[Cell]] = {}
+    for cell in plan.cells:
+        found.setdefault((cell.at, cell.variant), []).append(cell)
+    return list(found.values())
 
 
 def plots_of(grid: Grid) -> list[Path]:
@@ -85,9 +92,9 @@ def _summary(plan: Plan) -> Iterator[str]:
     columns = [(part, figure) for part in grid.tests for figure in grid.figures]
     header = [f"{short_title(grid, m)} {_heading(grid, part, figure)}" for part, figure in columns for m in methods]
     body = []
-    for cell in plan.cells:
-        best = {method: plan.best_sparsity(cell, method) if method in cell.sparse else None for method in methods}
-        rows = {method: Row(plan, cell, method, best[method]) for method in methods}
+    for cell in (cells[0] for cells in _tables(plan)):
+        best = {method: plan.picked(cell, method) for method in methods}
+        rows = {method: Row(plan, where, method, sparsity) for method, (where, sparsity) in best.items()}
         cells = []
         for part, figure in columns:
             texts = {method: row.percent(part, figure) for method, row in rows.items()}
@@ -96,7 +103,7 @@ def _summary(plan: Plan) -> Iterator[str]:
                 best_mean = (min if figure.lower else max)(means.values())
                 texts |= {m: f"**{texts[m]}**" for m, mean in means.items() if mean == best_mean}
             cells += texts.values()
-        picked = " / ".join(NONE if best[method] is None else f"{best[method]:.2f}" for method in sparse)
+        picked = " / ".join(NONE if best[method][1] is None else f"{best[method][1]:.2f}" for method in sparse)
         body.append([describe(grid, cell), *cells, *([picked] if sparse else [])])
     yield from table(["", *header, *(["sparsity"] if sparse else [])], body)
     for a, b in _compared(grid):
@@ -113,8 +120,8 @@ def _differences(plan: Plan, a: str, b: str) -> Iterator[str]:
     if not columns:
         return
     body = []
-    for cell in plan.cells:
-        rows = [Row(plan, cell, m, plan.best_sparsity(cell, m) if m in cell.sparse else None) for m in (a, b)]
+    for cell in (cells[0] for cells in _tables(plan)):
+        rows = [Row(plan, where, m, sparsity) for m in (a, b) for where, sparsity in [plan.picked(cell, m)]]
         lacking = any(row.sparsity is None and row.method in cell.sparse for row in rows)
         found = [NONE if lacking else interval(difference(*rows, part, figure)) for part, figure in columns]
         body.append([describe(grid, cell), *found])
@@ -140,8 +147,8 @@ def _table_of(plan: Plan, cells: list[Cell]) -> Iterator[str]:
     parts = [*grid.tests, "dev"]
     body = []
     against = grid.raw.get("table", {}).get("against")
-    picked = {m: plan.best_sparsity(c, m) for c in reversed(cells) for m in c.methods if m in c.sparse}
-    base = next((Row(plan, c, against, picked.get(against)) for c in cells if against in c.methods), None)
+    picked = {m: plan.picked(c, m) for c in cells for m in c.methods}
+    base = Row(plan, picked[against][0], against, picked[against][1]) if against in picked else None
     wanted = {row: cell for cell in reversed(cells) for row in cell.rows}
     rows = [Row(plan, wanted[row], *row) for row in sorted(wanted, key=lambda row: _row_order(grid, row))]
     packed = any(row.pack_bytes for row in rows)
@@ -149,7 +156,7 @@ def _table_of(plan: Plan, cells: list[Cell]) -> Iterator[str]:
         name = title_of(grid, row.method)
         if row.sparsity is not None:
             name += f", {100 * row.sparsity:.0f} % removed"
-            if row.method not in grid.repeat_at and row.sparsity == picked[row.method]:
+            if row.method not in grid.repeat_at and row.sparsity == picked[row.method][1]:
                 name += " ← dev"
         figures = [row.percent(part, figure) for part in parts for figure in grid.figures]
         if base:

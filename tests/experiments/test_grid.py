@@ -12,6 +12,7 @@ import yaml
 
 from s3router.cli import main
 from s3router.errors import ConfigError, DataError
+from s3router.experiments.glance import _rows
 from s3router.experiments.grid import Grid, Overrides
 from s3router.experiments.grid_launch import Resources, launch, write_table
 from s3router.experiments.grid_work import Choice, GridWork
@@ -638,6 +639,32 @@ def test_cells_of_one_place_make_one_table(tmp_path):
         "S3-Router, 10 % removed",
         "S3-Router, 30 % removed",
     ]
+
+
+def test_dev_picks_of_all_cells_of_a_place(tmp_path):
+    place = {"lang": "en", "subset": "5min"}
+    cells = [
+        {**place, "methods": ["router"], "sparsities": [0.3]},
+        {**place, "lang": "fr", "methods": ["router"], "sparsities": [0.2]},
+        {**place, "methods": ["router", "weight"], "sparsities": [0.1]},
+    ]
+    table = {"average": "lang", "against": "router"}
+    grid = grid_of(tmp_path, methods={"weight": {}, "router": {}}, repeat=[], sweep=None, cells=cells, table=table)
+    figures_of = {0.3: 0.4, 0.2: 0.3, 0.1: 0.2, None: 0.25}
+    known = known_of((run, figures_of[run.sparsity]) for run in Plan(grid, EMPTY).runs())
+    write_report(grid, known, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert text.count("## English, 5 minutes") == 1
+    rows = figures(text)
+    assert [row[-1] for row in rows if row[0] == "English, 5 minutes" and len(row) == 6] == ["0.10"]
+    assert [row[0] for row in rows if row[0].endswith("← dev")] == [
+        "S3-Router, 10 % removed ← dev",
+        "S3-Router, 20 % removed ← dev",
+    ]
+    # what others are held against
+    assert next(row for row in rows if row[0] == "S3-Router, 10 % removed ← dev")[5] == ""
+    plan = Plan.of_results(grid, known)
+    assert [(row.sparsity, row.seeds) for row in _rows(plan, list(plan.cells), "router")] == [(0.1, 1), (0.2, 1)]
 
 
 def test_curves_take_the_sparsities_of_all_cells_of_their_place(tmp_path):
