@@ -40,13 +40,17 @@ def test_written_directories_read_back(five, tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_segments_become_stretches(five):
-    recording = DataDir.read(five).utts[0]
-    (five / "segments").write_text(f"seg-a {recording.utt} 0.0 0.8\nseg-b {recording.utt} 0.8 1.6\n")
+def cut_in_two(five, *segments: str) -> list[Utterance]:
+    (five / "segments").write_text("".join(f"{line}\n" for line in segments))
     (five / "text").write_text("seg-a premere zero\nseg-b per l'aiuto\n")
     (five / "utt2spk").unlink()
     (five / "utt2dur").unlink()
-    a, b = DataDir.read(five).utts
+    return DataDir.read(five).utts
+
+
+def test_segments_become_stretches(five):
+    recording = DataDir.read(five).utts[0]
+    a, b = cut_in_two(five, f"seg-a {recording.utt} 0.0 0.8", f"seg-b {recording.utt} 0.8 1.6")
     assert a == Utterance("seg-a", f"{recording.source}#t=0.00000,0.80000", "premere zero", "seg-a", 0.8)
     assert b.duration == 0.8
     assert DataDir.read(DataDir(five, [a]).write(five).path).utts == [a], "written, they stay stretches"
@@ -54,11 +58,7 @@ def test_segments_become_stretches(five):
 
 def test_a_segment_that_ends_at_minus_one_goes_to_the_end_of_its_recording(five):
     recording = DataDir.read(five).utts[0]
-    (five / "segments").write_text(f"seg-a {recording.utt} 0.4 -1\nseg-b {recording.utt} 0.6 -1.00\n")
-    (five / "text").write_text("seg-a premere zero\nseg-b per l'aiuto\n")
-    (five / "utt2spk").unlink()
-    (five / "utt2dur").unlink()
-    a, b = DataDir.read(five).utts
+    a, b = cut_in_two(five, f"seg-a {recording.utt} 0.4 -1", f"seg-b {recording.utt} 0.6 -1.00")
     seconds = duration(recording.source)
     assert (a.duration, b.duration) == pytest.approx((seconds - 0.4, seconds - 0.6))
     assert len(read_audio(b.source)) == pytest.approx((seconds - 0.6) * 16_000, abs=2)
