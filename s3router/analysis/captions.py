@@ -26,8 +26,13 @@ LAYER_REMOVED = (
     "shared, or set by layer or role."
 )
 MAGNITUDES = (
-    "An initial mask by magnitude removes all on the left and nothing else; a level line would be a mask that does "
-    "not care for magnitudes. How much of a mask its weights' ranks explain stands in the table of packs."
+    "{initial} A level line would be a mask that does not care for magnitudes. How much of a mask its weights' ranks "
+    "explain stands in the table of packs."
+)
+BY_WEIGHT = "An initial mask by magnitude removes all on the left and nothing else."
+BY_UNIT = (
+    "Where weights go together (rows, columns, or N of each M neighbours), an initial mask ranks them within their "
+    "units, so that it, too, removes weights of many magnitudes."
 )
 SHARED = (
     "At least one pack keeps {used:,} of {total:,} weights ({share:.2f} %), and all of them {kept:,}. Bars above "

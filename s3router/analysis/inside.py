@@ -245,7 +245,9 @@ def _magnitudes(work: Work) -> None:
             centres,
             {label: 100 * share[place] for place, label in enumerate(labels)},
             ("percentile of the weight's magnitude in its matrix", "% removed"),
-            captions.MAGNITUDES,
+            captions.MAGNITUDES.format(
+                initial=captions.BY_WEIGHT if work.granularities == ["unstructured"] else captions.BY_UNIT
+            ),
             groups=[source.route for source in sources],
         )
     )

@@ -86,7 +86,10 @@ def character_purity(
             labels.append(found)
     frames = [sum(len(states[0]) for states in half) for half in kept]
     if min(frames) < CLUSTERS:
-        raise DataError(f"{min(frames)} frames of speech with texts are too few for {CLUSTERS} clusters; give more")
+        raise DataError(
+            f"{min(frames)} frames of speech with texts are too few for {CLUSTERS} clusters; give more (recordings of "
+            f"{MOST_SECONDS / 60:.0f} minutes at most)"
+        )
     truth = np.concatenate(labels)
     values, told = [], bar(f"clusters of {label}")
     for place in range(2 * layers):
@@ -103,14 +106,12 @@ def _kept(state: Tensor) -> np.ndarray:
 
 
 def _writable(speech: Sequence[Utterance], head: CTCHead) -> Iterator[tuple[list[int], Utterance]]:
-    """Utterances whose texts a head can write, with the tokens' ids, up to `MOST_SECONDS`."""
+    """Utterances whose texts a head can write, with the tokens' ids, as many as fit into `MOST_SECONDS`."""
     left = MOST_SECONDS
     for utt in speech:
-        if not utt.text or head.tokens.unknown(utt.text):
+        if not utt.text or utt.duration > left or head.tokens.unknown(utt.text):
             continue
         left -= utt.duration
-        if left < 0:
-            return
         yield head.tokens.encode(utt.text), utt
 
 

@@ -202,14 +202,19 @@ class Work:
         """A figure."""
         self.figures[figure.name] = figure
 
+    @property
+    def granularities(self) -> list[str]:
+        """Of the masks, as in `s3router.masks.MaskConfig`, each once."""
+        return sorted({str(source.meta.mask.get("granularity", "unstructured")) for source in self.masks.sources})
+
     def facts(self) -> dict[str, str]:
         """What the head of the page says."""
         meta, sizes = self.masks.sources[0].meta, int(self.masks.sizes.sum())
-        kinds = sorted({str(source.meta.mask.get("granularity", "unstructured")) for source in self.masks.sources})
         return {
             "backbone": f"{meta.backbone}, fingerprint {meta.fingerprint}",
             "packs": f"{len(self.masks.sources)} of {len(self.routes)} routes",
-            "masked weights": f"{sizes:,} in {len(self.masks.weights)} matrices, granularity {', '.join(kinds)}",
+            "masked weights": f"{sizes:,} in {len(self.masks.weights)} matrices, "
+            f"granularity {', '.join(self.granularities)}",
         }
 
 

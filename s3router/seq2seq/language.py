@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from s3router.seq2seq.utterances import Examples
+from s3router.seq2seq.utterances import IGNORED, Examples
 
 if TYPE_CHECKING:
     from s3router.data.kaldi import Utterance
@@ -42,18 +42,20 @@ def choose_language(recogniser: Recogniser, utts: Sequence[Utterance]) -> dict[s
 
 @torch.inference_mode()
 def losses(recogniser: Recogniser, utts: Sequence[Utterance], languages: Sequence[str]) -> dict[str, float]:
-    """Language -> mean loss of transcripts under its token, the lowest first. Each utterance is encoded once."""
+    """Language -> mean loss of the transcripts' tokens under it, the lowest first. Utterances are encoded once."""
     model = recogniser.model
     device = next(model.parameters()).device
-    totals = dict.fromkeys(languages, 0.0)
-    batches = [utts[start : start + _BATCH] for start in range(0, len(utts), _BATCH)]
-    for part in batches:
+    totals, count = dict.fromkeys(languages, 0.0), 0
+    for start in range(0, len(utts), _BATCH):
+        part = utts[start : start + _BATCH]
         examples = Examples(part, recogniser, recogniser.prompt(languages[0]))
         batch = examples.batch([examples[index] for index in range(len(examples))])
         encoded = model.get_encoder()(batch["input_features"].to(device))
         labels, tokens = batch["labels"].to(device), batch["decoder_input_ids"].to(device)
+        targets = int((labels != IGNORED).sum())
+        count += targets
         for language in languages:
             tokens[:, 1] = recogniser.prompt(language)[1]
             loss = model(encoder_outputs=encoded, decoder_input_ids=tokens, labels=labels).loss
-            totals[language] += float(loss) / len(batches)
-    return dict(sorted(totals.items(), key=lambda item: item[1]))
+            totals[language] += float(loss) * targets
+    return dict(sorted(((name, total / count) for name, total in totals.items()), key=lambda item: item[1]))

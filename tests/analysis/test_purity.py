@@ -57,8 +57,9 @@ def test_it_is_that_of_models_of_their_own(with_heads, few_clusters):
     pack = read_pack(with_heads[0])
     speech = DataDir.read(FIVE).with_durations().utts
     stranger = dataclasses.replace(speech[0], utt="x", text="日本")  # the head cannot write it
+    lecture = dataclasses.replace(speech[0], utt="y", duration=purity.MOST_SECONDS + 1)  # longer than all that is taken
     with routed(resident, [("es", pack)]):
-        found = purity.character_purity(resident, "es", route_head(pack).eval(), [*speech, stranger], seed=3)
+        found = purity.character_purity(resident, "es", route_head(pack).eval(), [lecture, *speech, stranger], seed=3)
     plain = load_resident(with_heads[0]).upstream
     model, head = copy.deepcopy(plain), route_head(pack)
     load_masks(model.backbone, pack.masks)
