@@ -40,6 +40,8 @@ _DATA = {
 _PARTS = ("train", "dev", "test", "tokens", "classes")
 """Entries of ``data`` of all kinds: a grid may have more than it needs from its base."""
 _EXPERIMENT = ("folder", "dev", "test")
+_FIGURES = {"asr": ("wer", "cer", "per"), "seq2seq": ("wer", "cer")}
+"""What a kind of run can be selected by, where not by all figures: those that its results have."""
 _CELL = ("methods", "sparsities", "options", "variant", "variants", "seeds", "longer", "best")
 
 
@@ -79,8 +81,8 @@ def problems(raw: Mapping[str, Any]) -> Iterator[str]:
     yield from wrong
     if wrong:
         return
-    if raw["select"] not in KNOWN:
-        yield f"select {raw['select']!r} is none of {', '.join(KNOWN)}"
+    if raw["select"] not in (figures := _FIGURES.get(kind, KNOWN)):
+        yield f"select {raw['select']!r} is none of the figures of kind {kind}: {', '.join(figures)}"
     yield from (f"{name} is empty" for name in ("seeds", "methods", "cells") if not raw[name])
     yield from _methods(raw)
     yield from (f"data: {name} is missing" for name in _DATA.get(kind, ()) if name not in raw["data"])

@@ -127,7 +127,7 @@ def test_a_sweep_in_each_place(tmp_path):
 
 
 def test_more_is_better_for_accuracies_and_the_loss_decides_among_equals(tmp_path):
-    grid = grid_of(tmp_path, select="accuracy", sweep={**GRID["sweep"], "search": "all"})
+    grid = grid_of(tmp_path, kind="task", task="cls", select="accuracy", sweep={**GRID["sweep"], "search": "all"})
     (sweep,) = Plan(grid, EMPTY).sweeps("weight", grid.cells[0])
     dev = [(0.5, 1.0), (0.9, 2.0), (0.9, 1.5), (0.1, 0.1), (0.2, 0.1), (0.3, 0.1)]
     results = {run.key: {"dev": {"accuracy": a, "loss": loss}} for run, (a, loss) in zip(sweep.runs, dev, strict=True)}
@@ -363,7 +363,7 @@ def test_bad_grids_are_refused_with_all_problems(tmp_path):
     with pytest.raises(ConfigError) as caught:
         grid_of(tmp_path, select="loss", cells=cells, repeet=[])
     for part in (
-        "'loss'",
+        "select 'loss' is none of the figures of kind asr: wer, cer, per",
         "cell 1: subset '9min'",
         "method 'magic'",
         "unknown entry sparsites",
