@@ -13,6 +13,11 @@ from s3router.experiments.figures import KNOWN
 from s3router.experiments.grid import Run
 from s3router.experiments.job_state import FAILED, read_json
 
+_ALWAYS = (
+    *("name", "method", "seed", "sparsity", "lrs", "updates", "best_update", "test", "seconds"),
+    *("commit", "date", "versions"),
+)
+"""What every result has, besides its key and its figures on dev."""
 _METHOD = re.compile(r" --method (\S+)")
 
 
@@ -38,10 +43,12 @@ class Known:
         for path in sorted(folder.glob("*.json")):
             try:
                 result = json.loads(path.read_text(encoding="utf-8"))
-                key, dev, _ = result["key"], result["dev"], result["seconds"]
+                key, dev = result["key"], result["dev"]
                 if select not in dev and dev.keys() & set(KNOWN):
                     continue  # of another grid in this folder, which selects by another figure
                 dev[select]
+                if missing := [name for name in _ALWAYS if name not in result]:
+                    raise ValueError(f"without {', '.join(missing)}")
                 results[key] = result
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(

@@ -567,7 +567,8 @@ def test_report(grid, tmp_path):
 def test_results_of_another_grid_are_left_alone(grid, tmp_path):
     """They may share a folder; what is no result file is named."""
     run = Plan(grid, EMPTY).runs()[0]
-    mine, other = result(run, 0.2), {"key": "other", "seconds": 1.0, "dev": {"accuracy": 0.9, "loss": 1.0}}
+    mine = result(run, 0.2)
+    other = {**mine, "key": "other", "dev": {"accuracy": 0.9, "loss": 1.0}}
     for name, content in (("mine", mine), ("other", other)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert Known.read(tmp_path, "cer").results == {run.key: mine}
@@ -576,6 +577,9 @@ def test_results_of_another_grid_are_left_alone(grid, tmp_path):
         (tmp_path / "other.json").write_text(json.dumps({**other, "dev": dev}))
         with pytest.raises(DataError, match=r"other\.json: not a result file"):
             Known.read(tmp_path, "cer")
+    (tmp_path / "mine.json").write_text(json.dumps({name: mine[name] for name in mine if name not in ("lrs", "date")}))
+    with pytest.raises(DataError, match=r"mine\.json: not a result file .*without lrs, date.*; remove it"):
+        Known.read(tmp_path, "cer")
 
 
 def test_a_result_of_another_method_does_not_count(tmp_path):
