@@ -70,6 +70,7 @@ ORDERED_END = (
 )
 BARE = ", no mask {}"
 FEW = "With {permutations} permutations no p below {least} can come out. "
+FEW_ROUTES = "Known of fewer than three routes, which a correlation takes: {measures}."
 REPRESENTATIONS = (
     "Linear CKA, unbiased, on {frames:,} frames of {recordings} recordings ({seconds:.0f} s). 1: the same up to "
     "rotation and scale. CKA is ruled by the directions of largest variance: a small change of it can matter much to "

@@ -41,11 +41,11 @@ class Measure:
 def relations(work: Work) -> None:
     """Correlations with typology and with measures that were given."""
     similarity = _by_route(work)
-    rows, pairs = [], []
+    rows, pairs, few = [], [], []
     for name, measure in _measures(work).items():
         names, values = measure.routes, measure.values
         if len(names) < 3:
-            work.notes.append(f"{name}: known of {len(names)} routes only; a correlation needs three.")
+            few.append(name)
             continue
         places = [work.routes.index(route) for route in names]
         here = similarity[np.ix_(places, places)]
@@ -58,6 +58,8 @@ def relations(work: Work) -> None:
         drawn = [(f"{names[a]}–{names[b]}", float(values[a, b]), float(here[a, b])) for a, b in known]
         title, said = f"Masks and {measure.title}", _relation_caption(measure, found, work.codes)
         work.draw(figures.scatter(f"relation_{name}", title, drawn, found, measure.title, said))
+    if few:
+        work.notes.append(captions.FEW_ROUTES.format(measures=", ".join(few)))
     work.add("relations", rows)
     work.add("relation_pairs", pairs)
 

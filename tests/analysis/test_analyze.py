@@ -584,3 +584,12 @@ def test_experiment_folders_are_taken(zygote, tmp_path):
     assert np.mean([float(row["explained_by_magnitude"]) for row in found]) > 0.3
     with pytest.raises(PackError, match=r"aa: trained on another backbone .* leave --upstream out"):
         list(read_sources(made, fingerprint="0" * 32))
+
+
+@needs_lang2vec
+def test_measures_of_too_few_routes_are_named_in_one_line(packs, tmp_path):
+    page = tmp_path / "ANALYSIS.md"
+    assert run(packs[0], packs[2], "-o", tmp_path / "out", "--markdown", page, "--typology", "syntax", "family") == 0
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert "Known of fewer than three routes, which a correlation takes: syntax, family." in text
+    assert not (tmp_path / "out/relations.csv").exists()
