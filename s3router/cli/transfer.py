@@ -49,9 +49,9 @@ def parser() -> argparse.ArgumentParser:
     add("--upstream-ckpt", "--backbone-ckpt", help="its checkpoint: path or URL")
     add("--device", default="cpu", help="where the upstream runs: cpu, cuda, cuda:1 … (%(default)s)")
     add("--seeds", nargs="+", type=int, default=[0], help="seeds for head training; one row per seed (default: 0)")
-    add("--max-updates", type=int, default=150, help="optimizer steps for each head (%(default)s)")
+    add("--max-updates", type=int, default=300, help="optimizer steps for each head (%(default)s)")
     add("--batch-seconds", type=float, default=16.0, help="padded length of a batch (%(default)s)")
-    add("--head-lr", type=float, default=1e-2, help="learning rate of the heads (%(default)s)")
+    add("--head-lr", type=float, default=5e-3, help="learning rate of the heads (%(default)s)")
     add("--max-test-seconds", type=float, help="cut longer test sets to about this length; the table says so")
     arithmetic = "arithmetic of the upstream (default: that of the table, or the faster one where there is none)"
     add("--amp-dtype", choices=ARITHMETIC, default="auto", help=arithmetic)

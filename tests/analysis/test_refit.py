@@ -7,6 +7,7 @@ import torch
 
 from s3router.analysis.refit import HeadOptions, LinearHead, error_rate, fit_head, hidden_states
 from s3router.analysis.representation import FROZEN, load_resident, routed
+from s3router.cli.transfer import parser
 from s3router.data.audio import read_audio
 from s3router.data.kaldi import DataDir
 from s3router.data.tokens import TokenIds, build_token_list
@@ -55,9 +56,11 @@ def test_states_are_those_of_each_recording_alone_normalised(resident, packs, ut
 
 def test_the_head_is_a_weighted_sum_and_a_linear_layer():
     head = LinearHead(3, 4, 5).eval()
+    states = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    assert head(states).exp().tolist() == [[pytest.approx(0.2)] * 5] * 6  # it begins with equal tokens
     with torch.no_grad():
         head.layer_weights.copy_(torch.tensor([0.0, 1.0, -1.0]))
-    states = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+        head.output.weight.copy_(torch.randn(5, 4, generator=torch.Generator().manual_seed(1)))
     weights = torch.tensor([0.0, 1.0, -1.0]).exp()
     mixed = sum(w * s for w, s in zip(weights / weights.sum(), states, strict=True))
     expected = (mixed @ head.output.weight.T + head.output.bias).softmax(-1).log()
@@ -107,3 +110,9 @@ def test_what_nothing_can_be_learnt_from(utts, tokens):
 def test_bad_options():
     with pytest.raises(ConfigError, match=r"updates 0: at least 1 .*; batch_seconds -1 is not above 0; .*dropout 1.0"):
         HeadOptions(updates=0, batch_seconds=-1, dropout=1.0)
+
+
+def test_the_command_has_the_same_defaults():
+    words = ["a.pack", "-o", "t.csv", "--train", "a", "--dev", "b", "--test", "c"]
+    args, head = parser().parse_args(words), HeadOptions()
+    assert (args.max_updates, args.batch_seconds, args.head_lr) == (head.updates, head.batch_seconds, head.head_lr)
