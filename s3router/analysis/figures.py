@@ -236,8 +236,17 @@ def curves(
         plot.curve(list(zip(x, map(float, heights), strict=True)), colour(place), dash=dash(place))
     if level is not None:
         plot.curve([(min(x), level[1]), (max(x), level[1])], "var(--soft)", 1.5, "5 4")
-        plot.canvas.text(*_above(plot.at(max(x), level[1])), level[0], "end", soft=True)
+        end = _freer_end(np.stack(list(series.values())), level[1])
+        across, up = plot.at((min(x), max(x))[end], level[1])
+        plot.canvas.text(across + (-4 if end else 4), up - 9, level[0], "end" if end else "start", soft=True)
     return Figure(name, title, plot.canvas.svg(), caption)
+
+
+def _freer_end(heights: np.ndarray, level: float) -> int:
+    """Where the lines (series, points) leave more room around a level: 0 at the left, 1 at the right."""
+    third = max(1, heights.shape[1] // 3)
+    room = [np.nanmin(np.abs(part - level)) for part in (heights[:, :third], heights[:, -third:])]
+    return int(room[1] >= room[0])
 
 
 def scatter(

@@ -77,3 +77,10 @@ def test_the_cells_of_a_heat_map_are_written_so():
     found = figures.heat_map(["a", "b", "c"], values, "").svg
     written = set(re.findall(r'style="fill:([^"]+)">([^<]+)<', found))
     assert written == {("#000000", "-.65"), ("#000000", ".70"), ("var(--on-heat)", "1.00")}
+
+
+@pytest.mark.parametrize(("heights", "anchor"), [([1.0, 3.0, 9.0], "end"), ([9.0, 3.0, 1.0], "start")])
+def test_the_name_of_a_level_stands_where_the_lines_leave_room(heights, anchor):
+    figure = figures.curves("c", "Curves", [0, 1, 2], {"a": np.array(heights)}, ("x", "y"), "", level=("level", 1.0))
+    (named,) = [node for node in ElementTree.fromstring(figure.svg).iter(f"{SVG}text") if node.text == "level"]
+    assert named.get("text-anchor") == anchor
