@@ -163,7 +163,7 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
     if not found:
         return False
     figure, axes = _figure(2)
-    for row in found:
+    for row in sorted(found, key=lambda row: -min(point[3] for point in row.found[0]["curve"])):  # the legend's order
         curve = row.found[0]["curve"]
         label = title_of(plan.grid, row.method)
         label += f", {100 * row.sparsity:.0f} % removed" if row.sparsity is not None else ""
@@ -174,15 +174,26 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
         best = min(curve, key=lambda point: point[3])
         marker = _MARKERS.get(row.method, "o")
         axes[1].plot(best[0], 100 * best[3], marker=marker, ms=7, color=colour_of(plan.grid, row.method))
-    axes[0].set_yscale("log")
+    for axis in axes:
+        _log_scale(axis)
+        axis.set_xlabel("updates")
     axes[0].set_ylabel("loss on train")
     axes[1].set_ylabel("CER on dev, % (marked: the checkpoint used)")
-    for axis in axes:
-        axis.set_xlabel("updates")
-    axes[1].set_ylim(bottom=0, top=min(105, axes[1].get_ylim()[1]))
-    axes[1].legend(frameon=False, fontsize=9)
+    axes[1].set_ylim(top=min(105, axes[1].get_ylim()[1]))
+    axes[1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.set_figwidth(14)
     _save(figure, title, path)
     return True
+
+
+def _log_scale(axis) -> None:
+    """Ticks in plain numbers, also where the values span less than a decade."""
+    from matplotlib import ticker
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def write_dots(rows: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
