@@ -175,7 +175,7 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
         marker = _MARKERS.get(row.method, "o")
         axes[1].plot(best[0], 100 * best[3], marker=marker, ms=7, color=colour_of(plan.grid, row.method))
     for axis in axes:
-        _log_scale(axis)
+        _log_scale(axis, "y")
         axis.set_xlabel("updates")
     axes[0].set_ylabel("loss on train")
     axes[1].set_ylabel("CER on dev, % (marked: the checkpoint used)")
@@ -186,37 +186,47 @@ def _learning_curves(plan: Plan, rows: Sequence[Row], title: str, path: Path) ->
     return True
 
 
-def _log_scale(axis) -> None:
-    """Ticks in plain numbers, also where the values span less than a decade."""
+def _log_scale(axes, which: str) -> None:
+    """Ticks of the "x" or "y" axis in plain numbers, also where the values span less than a decade."""
     from matplotlib import ticker
 
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.yaxis.set_minor_locator(ticker.NullLocator())
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def write_dots(rows: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
-    """A line for each row (title -> name -> value), with a dot for each value that is known.
+    """A band for each row (title -> name -> value), with a dot for each value that is known.
 
-    Names have the same colour in all rows; the last one, which the picture is about, is drawn largest and on top.
+    Names have the same colour in all rows, and each its height within a row, so that equal values do not hide
+    each other; the last one, which the picture is about, is drawn largest.
     """
     rows = {title: values for title, values in rows.items() if any(v is not None for v in values.values())}
     figure, (axis,) = _figure(1)
-    figure.set_size_inches(8.2, 0.9 + 0.42 * len(rows))
+    figure.set_size_inches(8.2, 0.9 + 0.5 * len(rows))
     names = list(dict.fromkeys(name for values in rows.values() for name in values))
     colours = dict(zip(reversed(names), (*_COLOURS.values(), *_MORE_COLOURS), strict=False))
-    for place, values in enumerate(rows.values()):
-        known = [value for value in values.values() if value is not None]
-        axis.plot([min(known, default=0), max(known, default=0)], [place, place], color="#bbbbbb", lw=1.2, zorder=1)
+    heights = {name: 0.6 * ((place + 0.5) / len(names) - 0.5) for place, name in enumerate(names)}
+    for place in range(len(rows)):
+        axis.axhspan(place - 0.4, place + 0.4, color="#f3f3f3", lw=0, zorder=0)
     for name in names:
-        at = [(values[name], place) for place, values in enumerate(rows.values()) if values.get(name) is not None]
-        size = 80 if name == names[-1] else 42
+        at = [(v[name], place + heights[name]) for place, v in enumerate(rows.values()) if v.get(name) is not None]
+        size = 70 if name == names[-1] else 38
         axis.scatter(*zip(*at, strict=True) if at else ([], []), s=size, color=colours[name], label=name, zorder=2)
+    axis.grid(visible=False, axis="y")
+    axis.grid(axis="x", color="#dddddd", lw=0.8)
     axis.set_yticks(range(len(rows)), list(rows))
-    axis.invert_yaxis()
-    axis.set_xlim(left=0)
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel("error rate on test, % (less is better)")
+    known = [value for values in rows.values() for value in values.values() if value is not None]
+    if min(known, default=0) > 0:
+        _log_scale(axis, "x")
+        axis.set_xlabel("error rate on test, %, logarithmic (less is better)")
+    else:
+        axis.set_xlim(left=0)
     if names:  # else nothing has been run yet
         figure.legend(frameon=False, fontsize=9, ncols=len(names), loc="outside upper center")
     _save(figure, "", path)
